@@ -1,0 +1,14 @@
+//! # palm-backends: where fragments and the index are kept
+//!
+//! Two traits. A [`FragmentStore`] keeps immutable, content-addressed fragments; an [`IndexStore`] keeps
+//! ordered keys with atomic batches. A backend knows neither peers nor buckets. Each backend is one module
+//! and one cargo feature, opened by URL in [`open`]; all pass one [`conformance`] suite.
+//!
+//! Reading order: [`fragment`] and [`index`] (the contracts), [`memory`] (the shortest implementation),
+//! [`disk`] (the real one), [`conformance`].
+
+pub mod fragment;
+pub mod index;
+
+pub use fragment::{FragmentReader, FragmentStat, FragmentStore, FragmentWriter, StoreError, Usage};
+pub use index::{Durability, IndexStore, Next, Space, Write};

@@ -1,0 +1,27 @@
+//! # palm-core: what PALM decides
+//!
+//! Everything here is a plain function or a state machine: no tokio, no sockets, no files, no clock and
+//! no randomness but what is passed in (`clippy.toml` bans them by name). That is what lets one thread
+//! simulate a whole pool under one seed, and what keeps most work on PALM compiling in seconds.
+//!
+//! A good order to read:
+//!
+//! 1. [`id`] and [`hlc`]: the names of things, and the stamps that order their changes.
+//! 2. [`register`]: one metadata key as a leaderless consensus register, acceptor and proposer.
+//! 3. [`record`]: what the registers hold (buckets, objects, uploads, members, keys) and how keys sort.
+//! 4. [`code`]: sealing a stripe so that fewer than k shards say nothing, and Reed-Solomon over it.
+//! 5. [`place`]: which peers keep the fragments of a segment, and when a write is durable.
+//! 6. [`reconcile`]: finding where two replicas differ at the cost of the difference.
+//! 7. [`wire`]: every message between peers, with its bounds.
+//!
+//! Invariants are numbered in `ARCHITECTURE.md`; rules of the ledger are cited as `R1`…`R8` and stand in
+//! `docs/ledger.md`.
+
+pub mod code;
+pub mod hlc;
+pub mod id;
+pub mod place;
+pub mod reconcile;
+pub mod record;
+pub mod register;
+pub mod wire;

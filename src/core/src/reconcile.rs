@@ -1,0 +1,1 @@
+//! Finding where two replicas differ, at a cost that follows the difference.

@@ -1,0 +1,413 @@
+//! What the registers hold, how it is encoded, and how register keys sort.
+//!
+//! Every value starts with one version byte; the rest is postcard (a documented, stable format:
+//! varint integers, length-prefixed sequences, fields in order). `docs/format.md` has each as a table and
+//! `tests` below keep golden bytes of each version for ever. To change a record: a new struct and version,
+//! a conversion from the old, the old golden bytes kept.
+
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::id::{BodyId, FragmentId, KeyId, PeerId, SegmentId};
+
+pub mod key;
+
+/// Bytes that are not the record they should be. They come from disks and peers, so this is an answer,
+/// never a panic.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// No bytes at all.
+    #[error("empty record")]
+    Empty,
+    /// Written by a newer PALM, or not a record.
+    #[error("unknown {kind} version {version}")]
+    UnknownVersion {
+        /// Which record was expected.
+        kind: &'static str,
+        /// The version byte found.
+        version: u8,
+    },
+    /// The version is known and the bytes do not fit it.
+    #[error("malformed {kind}: {detail}")]
+    Malformed {
+        /// Which record was expected.
+        kind: &'static str,
+        /// What the decoder said.
+        detail: String,
+    },
+}
+
+/// A value with a versioned encoding: one version byte, then postcard.
+pub trait Stored: Serialize + DeserializeOwned {
+    /// The version written today.
+    const VERSION: u8;
+    /// The word for it in errors.
+    const KIND: &'static str;
+
+    /// Its stored bytes.
+    fn encode(&self) -> Bytes {
+        let mut bytes = vec![Self::VERSION];
+        // Serialising into a vector fails only for types postcard cannot express (unsized sequences);
+        // none of ours is one, so failing here would be our own logic gone wrong.
+        #[expect(clippy::expect_used, reason = "see above")]
+        let rest = postcard::to_allocvec(self).expect("record types are plain data");
+        bytes.extend_from_slice(&rest);
+        bytes.into()
+    }
+
+    /// Reads stored bytes of any version ever written; all bytes must be used.
+    fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        match bytes.split_first() {
+            None => Err(DecodeError::Empty),
+            Some((&version, rest)) if version == Self::VERSION => decode_exact(Self::KIND, rest),
+            Some((&version, _)) => Err(DecodeError::UnknownVersion { kind: Self::KIND, version }),
+        }
+    }
+}
+
+/// Decodes postcard that must use every byte.
+pub(crate) fn decode_exact<T: DeserializeOwned>(kind: &'static str, bytes: &[u8]) -> Result<T, DecodeError> {
+    match postcard::take_from_bytes(bytes) {
+        Ok((value, [])) => Ok(value),
+        Ok((_, rest)) => Err(DecodeError::Malformed { kind, detail: format!("{} bytes left over", rest.len()) }),
+        Err(error) => Err(DecodeError::Malformed { kind, detail: error.to_string() }),
+    }
+}
+
+macro_rules! stored {
+    ($name:ident, $version:literal, $kind:literal) => {
+        impl Stored for $name {
+            const VERSION: u8 = $version;
+            const KIND: &'static str = $kind;
+        }
+    };
+}
+
+/// A pool's settings, chosen when it is created.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolRecord {
+    /// Shown to people and announced by mDNS.
+    pub name: String,
+    /// Joins beyond this are refused.
+    pub max_members: u16,
+    /// `None`: chosen from the number of members ([`crate::place::Policy::auto`]).
+    pub policy: Option<(u8, u8)>,
+    /// Admit joiners at once, without token or approval.
+    pub open: bool,
+    /// Milliseconds since the Unix epoch.
+    pub created_ms: u64,
+}
+stored!(PoolRecord, 1, "pool");
+
+/// Where a member stands. Absence is not here: it is observed, never recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MemberState {
+    /// Admitted.
+    Active,
+    /// Sent away; its connections are refused.
+    Evicted,
+}
+
+/// A peer admitted to the pool.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberRecord {
+    /// Host name or what its owner called it.
+    pub name: String,
+    /// Where it stands.
+    pub state: MemberState,
+    /// When it was admitted; the oldest members are the first voters.
+    pub joined_ms: u64,
+    /// `host:port` it was last known at. A hint: identity decides.
+    pub addresses: Vec<String>,
+}
+stored!(MemberRecord, 1, "member");
+
+/// A single-use invitation, found under the hash of its secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenRecord {
+    /// Refused from then on, milliseconds since the Unix epoch.
+    pub expires_ms: u64,
+    /// Who used it. The same peer may present it again (its first answer may have been lost).
+    pub used_by: Option<PeerId>,
+}
+stored!(TokenRecord, 1, "token");
+
+/// A peer that asks to be admitted and has no token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JoinRequestRecord {
+    /// What it calls itself.
+    pub name: String,
+    /// Where it asked from.
+    pub address: String,
+    /// When, milliseconds since the Unix epoch.
+    pub requested_ms: u64,
+    /// Set by `palm approve` on any member.
+    pub approved: bool,
+}
+stored!(JoinRequestRecord, 1, "join request");
+
+/// An S3 access key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccessKeyRecord {
+    /// The secret, sealed by the pool key.
+    pub sealed_secret: Vec<u8>,
+    /// What it is for, in its maker's words.
+    pub description: String,
+    /// Made with the pool, may do anything.
+    pub root: bool,
+    /// Milliseconds since the Unix epoch.
+    pub created_ms: u64,
+}
+stored!(AccessKeyRecord, 1, "access key");
+
+/// A bucket's data key, sealed by the pool key. Never deleted while anything may be sealed with it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DataKeyRecord {
+    /// 32 bytes, sealed by the pool key.
+    pub sealed: Vec<u8>,
+}
+stored!(DataKeyRecord, 1, "data key");
+
+/// Deleting a bucket takes two steps so that a racing upload cannot slip in between the check that it
+/// is empty and its removal: see `object/bucket.rs`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BucketState {
+    /// Takes objects.
+    Active,
+    /// Being checked for emptiness; takes no new objects.
+    Deleting,
+}
+
+/// A bucket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BucketRecord {
+    /// Access key that created it.
+    pub owner: String,
+    /// Milliseconds since the Unix epoch.
+    pub created_ms: u64,
+    /// Whether it takes objects.
+    pub state: BucketState,
+    /// Seals what is written to it.
+    pub data_key: KeyId,
+}
+stored!(BucketRecord, 1, "bucket");
+
+/// One fragment at one home.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placed {
+    /// Which of the n fragments, from 0; below k it is a data fragment.
+    pub index: u8,
+    /// The peer that keeps it.
+    pub home: PeerId,
+    /// BLAKE3 of its bytes.
+    pub id: FragmentId,
+}
+
+/// At most [`crate::code::SEGMENT_BYTES`] of one body.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Segment {
+    /// Random; what its sealing secret is derived from.
+    pub id: SegmentId,
+    /// Plaintext bytes.
+    pub len: u64,
+    /// Fragments needed.
+    pub k: u8,
+    /// Fragments meant to exist; `fragments` holds fewer when it was written while homes were away.
+    pub n: u8,
+    /// In order of index.
+    pub fragments: Vec<Placed>,
+}
+
+/// One part of a completed multipart upload. Its segments are in the part's own register.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartRef {
+    /// 1 to 10,000.
+    pub number: u16,
+    /// Which of possibly several uploads of this number: names the register with [`key::part`].
+    pub attempt: u64,
+    /// Plaintext bytes.
+    pub size: u64,
+    /// MD5 of the part.
+    pub md5: [u8; 16],
+    /// The part's own checksum, where the upload has one.
+    pub checksum: Option<Checksum>,
+}
+
+/// Where the bytes of an object are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Content {
+    /// An uploaded body's segments, in order. None when it is empty.
+    Segments(Vec<Segment>),
+    /// A completed multipart upload's parts, in order.
+    Parts(Vec<PartRef>),
+}
+
+/// Additional checksum algorithms of S3
+/// (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.html>).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum ChecksumAlgorithm {
+    /// CRC-32 (ISO-HDLC), 4 bytes.
+    Crc32,
+    /// CRC-32C (Castagnoli), 4 bytes.
+    Crc32c,
+    /// CRC-64/NVME, 8 bytes.
+    Crc64Nvme,
+    /// SHA-1, 20 bytes.
+    Sha1,
+    /// SHA-256, 32 bytes.
+    Sha256,
+}
+
+/// What a multipart object's checksum covers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum ChecksumKind {
+    /// The object's bytes.
+    FullObject,
+    /// The concatenated checksums of its parts.
+    Composite,
+}
+
+/// A checksum S3 stores and returns.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checksum {
+    /// How it was computed.
+    pub algorithm: ChecksumAlgorithm,
+    /// Over what.
+    pub kind: ChecksumKind,
+    /// Its bytes, big-endian as S3 encodes them.
+    pub value: Vec<u8>,
+}
+
+/// An object's entity tag: the body's MD5, or for a multipart object the MD5 of its parts' MD5s and their
+/// number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Etag {
+    /// 16 bytes of MD5.
+    pub md5: [u8; 16],
+    /// 0 for an object uploaded whole.
+    pub parts: u16,
+}
+
+impl std::fmt::Display for Etag {
+    /// Without quotes: `0123…cdef` or `0123…cdef-17`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&data_encoding::HEXLOWER.encode(&self.md5))?;
+        if self.parts > 0 {
+            write!(f, "-{}", self.parts)?;
+        }
+        Ok(())
+    }
+}
+
+/// What a client says about an object besides its bytes: kept and given back as it came.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Attributes {
+    /// `Content-Type`.
+    pub content_type: Option<String>,
+    /// `Content-Encoding`, without `aws-chunked`.
+    pub content_encoding: Option<String>,
+    /// `Content-Language`.
+    pub content_language: Option<String>,
+    /// `Content-Disposition`.
+    pub content_disposition: Option<String>,
+    /// `Cache-Control`.
+    pub cache_control: Option<String>,
+    /// `Expires`, as sent.
+    pub expires: Option<String>,
+    /// `x-amz-website-redirect-location`.
+    pub website_redirect: Option<String>,
+    /// `x-amz-storage-class` when it is not STANDARD.
+    pub storage_class: Option<String>,
+    /// `x-amz-meta-*`: lower-case name without the prefix, and value.
+    pub user: Vec<(String, String)>,
+}
+
+/// The current state of one object key. Its last-modified time is the version stamp of the register.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObjectRecord {
+    /// Plaintext bytes.
+    pub size: u64,
+    /// Entity tag.
+    pub etag: Etag,
+    /// Headers and user metadata.
+    pub attributes: Attributes,
+    /// The additional checksum the client gave or asked for.
+    pub checksum: Option<Checksum>,
+    /// What seals the body.
+    pub data_key: KeyId,
+    /// What collection counts references to.
+    pub body: BodyId,
+    /// Where the bytes are.
+    pub content: Content,
+}
+stored!(ObjectRecord, 1, "object");
+
+/// Whether an upload still takes parts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum UploadState {
+    /// Takes parts.
+    Open,
+    /// A completion has won over any abort and is writing the object; it may be retried.
+    Completing,
+}
+
+/// A multipart upload under way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UploadRecord {
+    /// Access key that began it.
+    pub owner: String,
+    /// Milliseconds since the Unix epoch.
+    pub created_ms: u64,
+    /// Whether it still takes parts.
+    pub state: UploadState,
+    /// For the object to come.
+    pub attributes: Attributes,
+    /// Algorithm and kind of the checksum asked for at creation.
+    pub checksum: Option<(ChecksumAlgorithm, ChecksumKind)>,
+    /// What seals its parts.
+    pub data_key: KeyId,
+}
+stored!(UploadRecord, 1, "upload");
+
+/// One uploaded part: written once, under a key of its own for every attempt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartRecord {
+    /// Plaintext bytes.
+    pub size: u64,
+    /// MD5 of the part; its entity tag.
+    pub md5: [u8; 16],
+    /// The part's checksum.
+    pub checksum: Option<Checksum>,
+    /// Where the bytes are.
+    pub segments: Vec<Segment>,
+}
+stored!(PartRecord, 1, "part");
+
+/// Further objects that share a body because they were copied from it, by their register keys.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct SharersRecord {
+    /// Object register keys; a key stays after its object is gone, which costs one look, not safety.
+    pub objects: Vec<Vec<u8>>,
+}
+stored!(SharersRecord, 1, "sharers");
+
+/// What a home notes beside a fragment, so that it can ask whether anything still refers to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FragmentRecord {
+    /// The segment it belongs to.
+    pub segment: SegmentId,
+    /// Which of the n.
+    pub index: u8,
+    /// The body the segment belongs to.
+    pub body: BodyId,
+    /// Register key of the object the body was uploaded for.
+    pub object: Vec<u8>,
+    /// Who uploaded, and in which life: while that one says the upload is in flight, nothing is collected.
+    pub writer: PeerId,
+    /// When it was stored here, milliseconds since the Unix epoch.
+    pub stored_ms: u64,
+    /// Bytes.
+    pub len: u64,
+}
+stored!(FragmentRecord, 1, "fragment");

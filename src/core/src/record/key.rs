@@ -1,0 +1,181 @@
+//! Register keys: one byte for the family, then parts in an order that makes LIST one seek.
+//!
+//! | family | key | holds |
+//! | --- | --- | --- |
+//! | `b` | bucket name | [`BucketRecord`](super::BucketRecord) |
+//! | `o` | bucket, NUL, object key | [`ObjectRecord`](super::ObjectRecord) |
+//! | `u` | bucket, NUL, object key, NUL, upload id in hex | [`UploadRecord`](super::UploadRecord) |
+//! | `p` | upload id (16 bytes), part number (u16 BE), attempt (u64 BE) | [`PartRecord`](super::PartRecord) |
+//! | `s` | body id (16 bytes) | [`SharersRecord`](super::SharersRecord) |
+//! | `m` | peer id (32 bytes) | [`MemberRecord`](super::MemberRecord) |
+//! | `k` | access key id | [`AccessKeyRecord`](super::AccessKeyRecord) |
+//! | `d` | key id (16 bytes) | [`DataKeyRecord`](super::DataKeyRecord) |
+//! | `t` | BLAKE3 of the token's secret (32 bytes) | [`TokenRecord`](super::TokenRecord) |
+//! | `j` | peer id (32 bytes) | [`JoinRequestRecord`](super::JoinRequestRecord) |
+//! | `P` | | [`PoolRecord`](super::PoolRecord) |
+//! | `C` | | the voters: [`Config`](crate::register::Config) |
+//!
+//! Neither bucket names nor object keys hold NUL (the S3 front end refuses it), so the parts stay apart and
+//! the order of keys is the UTF-8 binary order S3 lists in.
+
+use bytes::Bytes;
+
+use crate::id::{BodyId, KeyId, PeerId};
+
+fn join(parts: &[&[u8]]) -> Bytes {
+    parts.concat().into()
+}
+
+/// The pool's settings.
+pub fn pool() -> Bytes {
+    Bytes::from_static(b"P")
+}
+
+/// The voters.
+pub fn config() -> Bytes {
+    Bytes::from_static(b"C")
+}
+
+/// A bucket.
+pub fn bucket(name: &str) -> Bytes {
+    join(&[b"b", name.as_bytes()])
+}
+
+/// Prefix of all buckets.
+pub fn buckets() -> Bytes {
+    Bytes::from_static(b"b")
+}
+
+/// An object.
+pub fn object(bucket: &str, key: &str) -> Bytes {
+    join(&[b"o", bucket.as_bytes(), b"\0", key.as_bytes()])
+}
+
+/// Prefix of all objects of a bucket.
+pub fn objects(bucket: &str) -> Bytes {
+    join(&[b"o", bucket.as_bytes(), b"\0"])
+}
+
+/// Bucket and object key of an object's register key.
+pub fn parse_object(key: &[u8]) -> Option<(&str, &str)> {
+    let rest = key.strip_prefix(b"o")?;
+    let nul = rest.iter().position(|&byte| byte == 0)?;
+    Some((std::str::from_utf8(&rest[..nul]).ok()?, std::str::from_utf8(&rest[nul + 1..]).ok()?))
+}
+
+/// A multipart upload.
+pub fn upload(bucket: &str, key: &str, upload: BodyId) -> Bytes {
+    join(&[b"u", bucket.as_bytes(), b"\0", key.as_bytes(), b"\0", upload.to_string().as_bytes()])
+}
+
+/// Prefix of all uploads of a bucket.
+pub fn uploads(bucket: &str) -> Bytes {
+    join(&[b"u", bucket.as_bytes(), b"\0"])
+}
+
+/// Object key and upload id of an upload's register key, given its bucket's [`uploads`] prefix cut off.
+pub fn parse_upload(rest: &[u8]) -> Option<(&str, BodyId)> {
+    let nul = rest.iter().rposition(|&byte| byte == 0)?;
+    let id = std::str::from_utf8(&rest[nul + 1..]).ok()?.parse().ok()?;
+    Some((std::str::from_utf8(&rest[..nul]).ok()?, id))
+}
+
+/// One attempt at one part.
+pub fn part(upload: BodyId, number: u16, attempt: u64) -> Bytes {
+    join(&[b"p", upload.as_bytes(), &number.to_be_bytes(), &attempt.to_be_bytes()])
+}
+
+/// Prefix of all parts of an upload.
+pub fn parts(upload: BodyId) -> Bytes {
+    join(&[b"p", upload.as_bytes()])
+}
+
+/// Part number and attempt of a part's register key.
+pub fn parse_part(key: &[u8]) -> Option<(u16, u64)> {
+    let rest = key.get(17..27)?;
+    let number = u16::from_be_bytes(rest[..2].try_into().ok()?);
+    let attempt = u64::from_be_bytes(rest[2..].try_into().ok()?);
+    Some((number, attempt))
+}
+
+/// Who shares a body.
+pub fn sharers(body: BodyId) -> Bytes {
+    join(&[b"s", body.as_bytes()])
+}
+
+/// A member.
+pub fn member(peer: PeerId) -> Bytes {
+    join(&[b"m", peer.as_bytes()])
+}
+
+/// Prefix of all members.
+pub fn members() -> Bytes {
+    Bytes::from_static(b"m")
+}
+
+/// The peer of a member's or join request's register key.
+pub fn parse_peer(key: &[u8]) -> Option<PeerId> {
+    Some(PeerId::from_bytes(key.get(1..)?.try_into().ok()?))
+}
+
+/// An access key.
+pub fn access_key(id: &str) -> Bytes {
+    join(&[b"k", id.as_bytes()])
+}
+
+/// Prefix of all access keys.
+pub fn access_keys() -> Bytes {
+    Bytes::from_static(b"k")
+}
+
+/// A data key.
+pub fn data_key(id: KeyId) -> Bytes {
+    join(&[b"d", id.as_bytes()])
+}
+
+/// An invitation, by the hash of its secret.
+pub fn token(secret_hash: &[u8; 32]) -> Bytes {
+    join(&[b"t", secret_hash])
+}
+
+/// A request to be admitted.
+pub fn join_request(peer: PeerId) -> Bytes {
+    join(&[b"j", peer.as_bytes()])
+}
+
+/// Prefix of all requests to be admitted.
+pub fn join_requests() -> Bytes {
+    Bytes::from_static(b"j")
+}
+
+/// The first key after all keys that start with `prefix`: the exclusive end of its range. `None` when
+/// there is none (a prefix of 0xff bytes only).
+pub fn prefix_end(prefix: &[u8]) -> Option<Bytes> {
+    let last = prefix.iter().rposition(|&byte| byte != 0xff)?;
+    let mut end = prefix[..=last].to_vec();
+    end[last] += 1;
+    Some(end.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_parse_back() {
+        let id = BodyId::from_bytes([3; 16]);
+        assert_eq!(parse_object(&object("b", "a/ü")), Some(("b", "a/ü")));
+        assert_eq!(parse_part(&part(id, 10_000, 7)), Some((10_000, 7)));
+        let key = upload("b", "a/b", id);
+        assert_eq!(parse_upload(&key[uploads("b").len()..]), Some(("a/b", id)));
+        let peer = PeerId::from_bytes([9; 32]);
+        assert_eq!(parse_peer(&member(peer)), Some(peer));
+    }
+
+    #[test]
+    fn a_prefix_ends_just_after_its_last_key() {
+        assert_eq!(prefix_end(b"ab").as_deref(), Some(&b"ac"[..]));
+        assert_eq!(prefix_end(b"a\xff").as_deref(), Some(&b"b"[..]));
+        assert_eq!(prefix_end(b"\xff\xff"), None);
+    }
+}

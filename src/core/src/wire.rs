@@ -1,0 +1,366 @@
+//! Every message between peers, with its bounds.
+//!
+//! A frame is a `u32` length (little-endian, at most [`MAX_FRAME_BYTES`]) and that many bytes: one protocol
+//! version byte and postcard. Fragment bodies travel outside frames, on the same QUIC stream after them.
+//! Golden bytes of every message are kept in the tests; `docs/format.md` has the tables.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::hlc::Ballot;
+use crate::id::{BodyId, FragmentId, PeerId, PoolId, SegmentId};
+use crate::record::{DecodeError, decode_exact};
+use crate::register::{Accepted, Config, Record};
+
+/// No frame is longer. Sized for the largest record (an object of 10,000 parts is 0.8 MiB) and a batch.
+pub const MAX_FRAME_BYTES: usize = 8 << 20;
+/// No batch holds more calls.
+pub const MAX_BATCH_CALLS: usize = 512;
+/// No scan answers with more entries than this.
+pub const MAX_SCAN_ENTRIES: u32 = 5_000;
+/// Fragments up to this travel inside frames ([`Request::PutSmall`], [`Request::GetSmall`]).
+pub const MAX_SMALL_FRAGMENT_BYTES: usize = 64 << 10;
+/// Register keys are not longer: a family byte, a bucket (63), a key (1024), an upload id, separators.
+pub const MAX_KEY_BYTES: usize = 1200;
+/// The version byte of every frame.
+pub const WIRE_VERSION: u8 = 1;
+
+/// One page of an ordered range of registers, as LIST needs it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScanQuery {
+    /// Every register key answered starts with it.
+    pub prefix: Bytes,
+    /// The first register key of interest (inclusive). Below `prefix` means from its start.
+    pub start: Bytes,
+    /// Keys that hold this after `prefix` (and before the first NUL there) are answered as one group.
+    pub delimiter: Option<Bytes>,
+    /// The page ends after this many live keys and groups.
+    pub limit: u32,
+}
+
+/// One register, or a group of them, on a page.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScanEntry {
+    /// The register key. In a group it is the first live key, the witness that the group exists.
+    pub key: Bytes,
+    /// Its accepted ballot.
+    pub ballot: Ballot,
+    /// `false` for a tombstone: it does not count towards the limit, but voters must agree on it.
+    pub live: bool,
+    /// For a group: how many bytes of `key` are the group's common prefix.
+    pub group: Option<u32>,
+}
+
+/// A page of registers.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ScanPage {
+    /// In key order.
+    pub entries: Vec<ScanEntry>,
+    /// Where the next page starts (inclusive); `None` when the range is exhausted.
+    pub next: Option<Bytes>,
+}
+
+/// What a member asks of another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Request {
+    /// Several calls in one frame; answered by [`Response::Batch`] in the same order. Never nested.
+    Batch(Vec<Request>),
+    /// Are you there, and in which epoch?
+    Ping,
+
+    /// Phase 1 of an update.
+    Prepare {
+        /// Epoch of the proposer's configuration.
+        epoch: u64,
+        /// Register key.
+        key: Bytes,
+        /// The proposer's ballot.
+        ballot: Ballot,
+    },
+    /// Phase 2 of an update.
+    Accept {
+        /// Epoch of the proposer's configuration; the same as in phase 1 (R8).
+        epoch: u64,
+        /// Register key.
+        key: Bytes,
+        /// The ballot promised.
+        ballot: Ballot,
+        /// What to accept.
+        record: Record,
+    },
+    /// Which ballot have you accepted for this key? The record comes along where it is not the one the
+    /// asker has.
+    Read {
+        /// Epoch of the asker's configuration.
+        epoch: u64,
+        /// Register key.
+        key: Bytes,
+        /// The ballot of the asker's own copy.
+        have: Option<Ballot>,
+    },
+    /// A page of registers; answered [`Response::SamePage`] when its hash is `expect`.
+    Scan {
+        /// Epoch of the asker's configuration.
+        epoch: u64,
+        /// The page.
+        query: ScanQuery,
+        /// Hash of the asker's own page.
+        expect: Option<[u8; 32]>,
+    },
+    /// A record was chosen: for learners, best effort.
+    Learn {
+        /// Register key.
+        key: Bytes,
+        /// What was chosen.
+        accepted: Accepted,
+    },
+    /// The newest configuration you have adopted.
+    GetConfig,
+    /// Adopt this configuration; the sender has seen it chosen (R8).
+    AdoptConfig(Config),
+    /// R8 (5): your durable collection floor in this epoch.
+    GetFloor {
+        /// Epoch of the asker's configuration.
+        epoch: u64,
+    },
+    /// Anti-entropy: compare fingerprints of ranges.
+    Compare {
+        /// First key of the range (inclusive).
+        from: Bytes,
+        /// End of the range (exclusive); `None` to the end.
+        to: Option<Bytes>,
+        /// The asker's fingerprint of it.
+        fingerprint: [u8; 32],
+    },
+    /// The registers of these keys, whole.
+    Fetch {
+        /// Register keys.
+        keys: Vec<Bytes>,
+    },
+
+    /// Store a fragment; its bytes follow the frame until the stream's end. Answered
+    /// [`Response::Stored`] once durable.
+    PutFragment(FragmentOrigin),
+    /// Store a small fragment, its bytes in the frame.
+    PutSmall {
+        /// Where it comes from.
+        origin: FragmentOrigin,
+        /// At most [`MAX_SMALL_FRAGMENT_BYTES`].
+        bytes: Bytes,
+    },
+    /// Read a range of a fragment; answered [`Response::Fragment`] and the bytes after the frame.
+    GetFragment {
+        /// Which.
+        id: FragmentId,
+        /// First byte.
+        offset: u64,
+        /// How many.
+        len: u64,
+    },
+    /// Read a whole small fragment; answered [`Response::Small`].
+    GetSmall {
+        /// Which.
+        id: FragmentId,
+    },
+    /// Forget fragments of an upload that failed before any record referred to them.
+    DeleteFragments {
+        /// Which.
+        ids: Vec<FragmentId>,
+    },
+    /// Nothing I know of refers to this body any more: look whether its fragments can go.
+    Release {
+        /// Which body.
+        body: BodyId,
+    },
+    /// Is an upload of this body still under way at your side?
+    InFlight {
+        /// Which body.
+        body: BodyId,
+    },
+}
+
+/// What a home is told about a fragment it is given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FragmentOrigin {
+    /// Its segment.
+    pub segment: SegmentId,
+    /// Which of the n.
+    pub index: u8,
+    /// The body it belongs to.
+    pub body: BodyId,
+    /// Register key of the object the body is uploaded for.
+    pub object: Bytes,
+}
+
+/// The answer to a [`Request`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Response {
+    /// The answers to a batch, in order.
+    Batch(Vec<Response>),
+    /// Done; nothing to add.
+    Done,
+    /// Answer to [`Request::Ping`].
+    Pong {
+        /// Epoch of the answerer's configuration.
+        epoch: u64,
+    },
+    /// A promise, with what was accepted before.
+    Promised {
+        /// The voter's accepted record.
+        accepted: Option<Accepted>,
+        /// The voter's collection floor for this key (R5, R7).
+        floor: Ballot,
+    },
+    /// Accepted and durable.
+    Accepted,
+    /// Not promised or not accepted: the highest ballot that stood in the way.
+    Nack {
+        /// For the proposer to go above.
+        highest: Ballot,
+    },
+    /// Answer to [`Request::Read`].
+    Digest {
+        /// The ballot accepted, if any.
+        ballot: Option<Ballot>,
+        /// The record, where the asker did not have that ballot.
+        record: Option<Record>,
+    },
+    /// The page's hash is the one expected.
+    SamePage,
+    /// A page.
+    Page(ScanPage),
+    /// Refused: the epochs differ. The answerer's configuration, which it knows to be chosen.
+    WrongEpoch(Config),
+    /// A configuration.
+    Config(Config),
+    /// A collection floor.
+    Floor(Ballot),
+    /// The range is the same here.
+    SameRange,
+    /// The range differs: fingerprints of its parts, each with its first key.
+    Ranges(Vec<(Bytes, [u8; 32])>),
+    /// The range differs and is small: all its keys and ballots.
+    Keys(Vec<(Bytes, Ballot)>),
+    /// Registers, whole; absent ones are left out.
+    Registers(Vec<(Bytes, Accepted)>),
+    /// A fragment is durable.
+    Stored {
+        /// BLAKE3 of what was stored.
+        id: FragmentId,
+        /// How many bytes.
+        len: u64,
+    },
+    /// A fragment's bytes follow the frame.
+    Fragment {
+        /// Length of the whole fragment.
+        total: u64,
+    },
+    /// A small fragment.
+    Small(Bytes),
+    /// Answer to [`Request::InFlight`].
+    InFlight(bool),
+    /// No such fragment.
+    NotFound,
+    /// Refused or failed; the text is for logs.
+    Failed {
+        /// What kind of failure.
+        reason: Failure,
+        /// For logs.
+        detail: String,
+    },
+}
+
+/// Why a request failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Failure {
+    /// No space left for it.
+    Full,
+    /// The disk failed or lied.
+    Storage,
+    /// The answerer is not a voter, or not ready.
+    NotReady,
+    /// The request makes no sense.
+    Malformed,
+}
+
+/// What a peer that is not a member may say, on a connection of its own kind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum JoinRequest {
+    /// Which pool are you, and prove it.
+    Describe,
+    /// Admit me.
+    Join {
+        /// Which pool.
+        pool: PoolId,
+        /// The secret of an invitation.
+        token: Option<[u8; 32]>,
+        /// What I call myself.
+        name: String,
+        /// Port I listen at; my address is the one you see me at.
+        port: u16,
+    },
+}
+
+/// The answer to a [`JoinRequest`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum JoinResponse {
+    /// The pool, and the proof that this peer speaks for it.
+    Pool {
+        /// Which pool.
+        id: PoolId,
+        /// Its name.
+        name: String,
+        /// Members now.
+        members: u16,
+        /// Members at most.
+        max_members: u16,
+        /// The pool's Ed25519 public key; hashes to `id`.
+        public_key: [u8; 32],
+        /// Ed25519 signature of the pool key over `"palm member" || peer id`: 64 bytes.
+        proof: Vec<u8>,
+    },
+    /// Admitted. Everything a member needs.
+    Welcome(Box<Welcome>),
+    /// Waiting for `palm approve`; ask again.
+    Pending,
+    /// Refused for good.
+    Refused {
+        /// Why, for the person at the other end.
+        reason: String,
+    },
+}
+
+/// What a new member is given.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Welcome {
+    /// Seed of the pool's Ed25519 key.
+    pub pool_seed: [u8; 32],
+    /// Seals data keys and secrets.
+    pub pool_key: [u8; 32],
+    /// The voters.
+    pub config: Config,
+    /// Every member's id and addresses.
+    pub members: Vec<(PeerId, Vec<String>)>,
+}
+
+impl std::fmt::Debug for Welcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Welcome").field("config", &self.config).field("members", &self.members).finish_non_exhaustive()
+    }
+}
+
+/// A message's frame body: version byte and postcard. The caller writes the length before it.
+pub fn encode<T: Serialize>(message: &T) -> Vec<u8> {
+    #[expect(clippy::expect_used, reason = "messages are plain data: postcard can express them all")]
+    postcard::to_extend(message, vec![WIRE_VERSION]).expect("messages are plain data")
+}
+
+/// Reads a frame body; all bytes must be used. Bounds lists by the bytes present, so a short frame cannot
+/// ask for a large allocation.
+pub fn decode<T: for<'de> Deserialize<'de>>(frame: &[u8]) -> Result<T, DecodeError> {
+    match frame.split_first() {
+        None => Err(DecodeError::Empty),
+        Some((&WIRE_VERSION, rest)) => decode_exact("message", rest),
+        Some((&version, _)) => Err(DecodeError::UnknownVersion { kind: "message", version }),
+    }
+}
