@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::hlc::{Ballot, Stamp};
 use crate::id::{PeerId, RequestId};
-use crate::record::Stored;
+use crate::record::{DecodeError, Stored};
 
 #[cfg(test)]
 mod tests;
@@ -367,5 +367,29 @@ impl Change {
     /// re-accepted by a quorum at the new ballot.
     pub fn may_refuse_at_once(&self, promised: &Promised) -> bool {
         promised.unanimous && self.first_accept.is_none()
+    }
+}
+
+/// The first fields of a stored [`Accepted`], read without copying the value: what a page needs.
+#[derive(Deserialize)]
+struct Head<'a> {
+    ballot: Ballot,
+    #[expect(dead_code, reason = "stands between the fields that are read")]
+    version: Ballot,
+    #[serde(borrow)]
+    value: Option<&'a [u8]>,
+}
+
+impl Accepted {
+    /// Ballot and liveness of stored bytes, cheaper than decoding them whole.
+    pub fn head(bytes: &[u8]) -> Result<(Ballot, bool), DecodeError> {
+        let malformed = |detail: String| DecodeError::Malformed { kind: Self::KIND, detail };
+        match bytes.split_first() {
+            None => Err(DecodeError::Empty),
+            Some((&version, rest)) if version == Self::VERSION => postcard::take_from_bytes::<Head<'_>>(rest)
+                .map(|(head, _)| (head.ballot, head.value.is_some()))
+                .map_err(|error| malformed(error.to_string())),
+            Some((&version, _)) => Err(DecodeError::UnknownVersion { kind: Self::KIND, version }),
+        }
     }
 }
