@@ -26,3 +26,33 @@ impl Identity {
         unimplemented!()
     }
 }
+
+/// Scaffold.
+pub struct PoolKey;
+
+impl PoolKey {
+    /// Scaffold.
+    pub fn from_seed(seed: &[u8; 32]) -> Result<Self, NetError> {
+        let _ = seed;
+        unimplemented!()
+    }
+    /// Scaffold.
+    pub fn public_key(&self) -> &[u8; 32] {
+        unimplemented!()
+    }
+    /// Scaffold.
+    pub fn pool_id(&self) -> palm_core::id::PoolId {
+        unimplemented!()
+    }
+    /// Scaffold.
+    pub fn prove(&self, peer: PeerId) -> Vec<u8> {
+        let _ = peer;
+        unimplemented!()
+    }
+}
+
+/// Scaffold.
+pub fn verify_proof(pool: palm_core::id::PoolId, public_key: &[u8; 32], peer: PeerId, proof: &[u8]) -> bool {
+    let _ = (pool, public_key, peer, proof);
+    unimplemented!()
+}

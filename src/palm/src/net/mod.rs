@@ -9,6 +9,7 @@ use bytes::Bytes;
 use palm_core::id::{FragmentId, PeerId};
 use palm_core::wire::{FragmentOrigin, JoinRequest, JoinResponse, Request, Response};
 
+pub mod discovery;
 pub mod identity;
 
 pub use identity::Identity;
