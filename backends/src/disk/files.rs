@@ -130,16 +130,11 @@ impl Files {
         Ok(true)
     }
 
-    /// Counts what became of files whose placing or removal a crash cut short.
-    pub(super) fn recover(&self, packed: &Packed) -> Result<(), StoreError> {
-        for (id, counted) in packed.announced()? {
-            // Whatever is there now stays there: only then may it be counted.
-            self.sync_shard(id)?;
-            let became = len_of(&self.path(id))?;
-            tracing::info!(fragment = %id, ?counted, ?became, "settled a change that was cut short");
-            packed.conclude(id, counted, became)?;
-        }
-        Ok(())
+    /// What became of a file whose placing or removal a crash cut short: its length, where there is one.
+    pub(super) fn outcome(&self, id: FragmentId) -> Result<Option<u64>, StoreError> {
+        // Whatever is there now stays there: only then may it be counted.
+        self.sync_shard(id)?;
+        self.len(id)
     }
 
     /// Opens a file for reading, with its length.
