@@ -1,5 +1,5 @@
 //! How fast the disk backend is, on the directory given: `cargo run --release -p palm-backends --example disk_speed
-//! -- DIR [all|idle]`. Every put is durable when it counts.
+//! -- DIR`. Every put is durable when it counts.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -37,6 +37,8 @@ async fn main() -> Result<(), Failure> {
         opening.elapsed().as_secs_f64() * 1e3,
         store.usage().await?
     );
+
+    println!("memory                     {}", memory());
 
     for callers in [1, CALLERS] {
         let (puts, per_second) = small_puts(&store, callers, 200 * callers.max(16)).await?;
