@@ -267,3 +267,96 @@ pub struct Completion {
 //   pub async fn abort_upload(&self, bucket: &str, key: &str, id: BodyId) -> Result<(), ObjectError>;
 //   pub async fn access_key(&self, id: &str) -> Result<Option<Credentials>, ObjectError>; // Credentials { secret: Zeroizing<String>, root: bool }
 // }
+
+/// Scaffold.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct CollectSettings;
+
+/// Scaffold.
+pub struct StoreParts {
+    /// Scaffold.
+    pub ledger: crate::pool::Ledger,
+    /// Scaffold.
+    pub net: crate::net::Net,
+    /// Scaffold.
+    pub view: crate::pool::View,
+    /// Scaffold.
+    pub fragments: std::sync::Arc<dyn palm_backends::FragmentStore>,
+    /// Scaffold.
+    pub index: std::sync::Arc<dyn palm_backends::IndexStore>,
+    /// Scaffold.
+    pub sealing_key: crate::pool::SealingKey,
+    /// Scaffold.
+    pub collect: CollectSettings,
+}
+
+/// Scaffold.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Scaffold.
+    pub corrupt_shards: std::sync::atomic::AtomicU64,
+    /// Scaffold.
+    pub hedged_reads: std::sync::atomic::AtomicU64,
+    /// Scaffold.
+    pub reduced_segments: std::sync::atomic::AtomicU64,
+    /// Scaffold.
+    pub collected_fragments: std::sync::atomic::AtomicU64,
+}
+
+/// Scaffold.
+#[derive(Clone)]
+pub struct Store(std::sync::Arc<Counters>);
+
+impl Store {
+    /// Scaffold.
+    pub fn new(parts: StoreParts) -> Self {
+        drop(parts);
+        Self(std::sync::Arc::default())
+    }
+    /// Scaffold.
+    pub fn home(&self) -> &Home {
+        &Home
+    }
+    /// Scaffold.
+    pub fn counters(&self) -> &Counters {
+        &self.0
+    }
+    /// Scaffold.
+    pub fn free_buffer_bytes(&self) -> u64 {
+        0
+    }
+    /// Scaffold.
+    pub async fn collect(&self) {
+        std::future::pending().await
+    }
+}
+
+/// Scaffold.
+#[derive(Clone)]
+pub struct Home;
+
+impl Home {
+    /// Scaffold.
+    pub async fn call(&self, _: palm_core::id::PeerId, _: palm_core::wire::Request) -> palm_core::wire::Response {
+        palm_core::wire::Response::NotFound
+    }
+    /// Scaffold.
+    pub async fn put_fragment(
+        &self,
+        _: palm_core::id::PeerId,
+        _: palm_core::wire::FragmentOrigin,
+        _: crate::net::FragmentSource,
+    ) -> palm_core::wire::Response {
+        palm_core::wire::Response::NotFound
+    }
+    /// Scaffold.
+    pub async fn get_fragment(
+        &self,
+        _: palm_core::id::PeerId,
+        _: palm_core::id::FragmentId,
+        _: u64,
+        _: u64,
+        _: crate::net::FragmentSink,
+    ) {
+    }
+}
