@@ -370,7 +370,7 @@ pub fn load(
     variables: impl IntoIterator<Item = (String, String)>,
     flags: Vec<Given>,
 ) -> Result<Loaded, SettingsError> {
-    let defaults = Config::try_from(&Settings::default()).map_err(|error| value_error(&error, None))?;
+    let defaults = Config::try_from(&Settings::default()).map_err(|error| value_error(&error, None, None))?;
     let mut builder = Config::builder().add_source(defaults);
     let mut written = None;
     if let Some(path) = file {
@@ -384,9 +384,10 @@ pub fn load(
         .add_source(Layer(from_variables(variables)?))
         .add_source(Layer(flags))
         .build()
-        .map_err(|error| value_error(&error, written))?;
-    let settings: Settings = config.clone().try_deserialize().map_err(|error| value_error(&error, written))?;
-    let loaded = Loaded { origins: origins(&config, &settings), settings };
+        .map_err(|error| value_error(&error, None, written))?;
+    let settings: Settings =
+        config.clone().try_deserialize().map_err(|error| value_error(&error, Some(&config.cache), written))?;
+    let loaded = Loaded { origins: origins(&config.cache, &settings), settings };
     check(&loaded)?;
     Ok(loaded)
 }
@@ -407,11 +408,19 @@ fn file_layer(path: &Path, text: &str) -> Result<Config, SettingsError> {
     let origin = path.display().to_string();
     let mut layer = Config::builder();
     for &(name, _) in NAMES {
-        if let Ok(value) = parsed.get::<Value>(name) {
-            layer = layer.add_source(Single(name, with_origin(value, &origin)));
+        if let Some(value) = value_at(&parsed.cache, name) {
+            layer = layer.add_source(Single(name, with_origin(value.clone(), &origin)));
         }
     }
     layer.build().map_err(|error| syntax(error.to_string()))
+}
+
+/// The value of a setting, with its origin (which deserializing it would lose).
+fn value_at<'a>(root: &'a Value, name: &str) -> Option<&'a Value> {
+    name.split('.').try_fold(root, |at, part| match &at.kind {
+        ValueKind::Table(table) => table.get(part),
+        _ => None,
+    })
 }
 
 /// One value as a source.
@@ -475,7 +484,7 @@ fn variable_of(name: &str) -> String {
 }
 
 /// Where each effective value comes from.
-fn origins(config: &Config, settings: &Settings) -> Vec<(&'static str, String, String)> {
+fn origins(root: &Value, settings: &Settings) -> Vec<(&'static str, String, String)> {
     let effective = toml::Table::try_from(settings).unwrap_or_default();
     let shown = |name: &str| {
         let (table, key) = name.split_once('.').unwrap_or(("", name));
@@ -486,7 +495,7 @@ fn origins(config: &Config, settings: &Settings) -> Vec<(&'static str, String, S
     NAMES
         .iter()
         .map(|&(name, _)| {
-            let origin = config.get::<Value>(name).ok().and_then(|value| value.origin().map(str::to_owned));
+            let origin = value_at(root, name).and_then(|value| value.origin().map(str::to_owned));
             (name, shown(name), origin.unwrap_or_else(|| "default".to_owned()))
         })
         .collect()
@@ -519,24 +528,23 @@ fn check(loaded: &Loaded) -> Result<(), SettingsError> {
 }
 
 /// An error of the crate `config`, with the place of the value it is about.
-fn value_error(error: &ConfigError, written: Option<(&Path, &str)>) -> SettingsError {
-    let (key, origin) = match error {
-        ConfigError::Type { key, origin, .. } | ConfigError::At { key, origin, .. } => (key.clone(), origin.clone()),
-        _ => (None, None),
-    };
-    let detail = match error {
-        ConfigError::At { error, .. } => format!("{}: {error}", key.as_deref().unwrap_or_default()),
-        ConfigError::Type { unexpected, expected, .. } => {
-            format!("{}: expected {expected}, found {unexpected}", key.as_deref().unwrap_or_default())
+fn value_error(error: &ConfigError, root: Option<&Value>, written: Option<(&Path, &str)>) -> SettingsError {
+    let (name, detail) = match error {
+        ConfigError::At { key, error, .. } => (key.as_deref(), error.to_string()),
+        ConfigError::Type { key, unexpected, expected, .. } => {
+            (key.as_deref(), format!("expected {expected}, found {unexpected}"))
         }
-        other => other.to_string(),
+        other => (None, other.to_string()),
     };
-    let origin = origin.unwrap_or_else(|| "settings".into());
+    let Some(name) = name else { return SettingsError::Value { place: "settings".into(), detail } };
+    // An error inside a list names its item: `discovery.peers[0]`.
+    let setting = name.split('[').next().unwrap_or(name);
+    let origin = root.and_then(|root| value_at(root, setting)?.origin()).unwrap_or("settings");
     let line = written
         .filter(|(path, _)| path.display().to_string() == origin)
-        .and_then(|(_, text)| line_of(text, key.as_deref()?));
-    let place = line.map_or_else(|| origin.clone(), |line| format!("{origin}:{line}"));
-    SettingsError::Value { place, detail }
+        .and_then(|(_, text)| line_of(text, setting));
+    let place = line.map_or_else(|| origin.to_owned(), |line| format!("{origin}:{line}"));
+    SettingsError::Value { place, detail: format!("{name}: {detail}") }
 }
 
 #[cfg(test)]

@@ -75,8 +75,6 @@ pub(super) fn unknown_in_file(text: &str) -> Result<Option<(String, usize)>, Str
 
 /// The line of a setting in a file.
 pub(super) fn line_of(text: &str, name: &str) -> Option<usize> {
-    // Errors inside lists carry an index: `discovery.peers[0]`.
-    let name = name.split('[').next().unwrap_or(name);
     let mut found = None;
     walk(text, &mut |known, line, _| {
         if known == name {
