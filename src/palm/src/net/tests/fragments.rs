@@ -85,40 +85,32 @@ async fn a_home_can_answer_that_it_has_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dropped_upload_is_an_error_at_the_home() {
     let (a, b) = pair();
+    let seen = &b.seen;
+    let begun = |count| {
+        eventually("the home has the first bytes", move || seen.uploads_begun.load(Ordering::SeqCst) == count)
+    };
+    let ended = || tokio::time::timeout(PATIENCE, seen.happened.notified());
     let mut upload = a.net.put_fragment(b.net.me(), origin(0)).await.unwrap();
-    upload
-        .write(Bytes::from_static(b"half of it"))
-        .await
-        .unwrap();
+    upload.write(Bytes::from_static(b"half of it")).await.unwrap();
+    begun(1).await;
     drop(upload);
-    tokio::time::timeout(PATIENCE, b.seen.happened.notified())
-        .await
-        .unwrap();
+    ended().await.unwrap();
 
     // The same while the uploader waits for flow control, part of a write under way.
     let mut upload = a.net.put_fragment(b.net.me(), origin(0)).await.unwrap();
-    let write = upload.write(fragment());
-    assert!(
-        tokio::time::timeout(Duration::from_micros(100), write)
-            .await
-            .is_err(),
-        "30 MiB do not go at once"
-    );
+    tokio::select! {
+        _ = upload.write(vec![0; 1 << 30].into()) => panic!("a gigabyte does not go at once"),
+        () = begun(2) => {}
+    }
     drop(upload);
-    tokio::time::timeout(PATIENCE, b.seen.happened.notified())
-        .await
-        .unwrap();
+    ended().await.unwrap();
 
     // And when the whole uploader goes.
     let mut upload = a.net.put_fragment(b.net.me(), origin(0)).await.unwrap();
-    upload
-        .write(Bytes::from_static(b"half of it"))
-        .await
-        .unwrap();
+    upload.write(Bytes::from_static(b"half of it")).await.unwrap();
+    begun(3).await;
     a.net.close().await;
-    tokio::time::timeout(PATIENCE, b.seen.happened.notified())
-        .await
-        .unwrap();
+    ended().await.unwrap();
 
     let ends = b.seen.upload_ends.lock().clone();
     assert_eq!(ends.len(), 3);

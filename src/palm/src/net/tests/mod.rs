@@ -31,6 +31,7 @@ struct Watched {
     calls: AtomicUsize,
     slow: Mutex<Option<Duration>>,
     fragments: Mutex<HashMap<FragmentId, Bytes>>,
+    uploads_begun: AtomicUsize,
     upload_ends: Mutex<Vec<Result<usize, String>>>,
     gossip: Mutex<Vec<(PeerId, Bytes)>>,
     happened: Notify,
@@ -74,7 +75,12 @@ impl Handler for Watched {
         let mut bytes = Vec::new();
         let end = loop {
             match body.next().await {
-                Ok(Some(chunk)) => bytes.extend_from_slice(&chunk),
+                Ok(Some(chunk)) => {
+                    if bytes.is_empty() {
+                        self.uploads_begun.fetch_add(1, Ordering::SeqCst);
+                    }
+                    bytes.extend_from_slice(&chunk);
+                }
                 Ok(None) => break Ok(bytes.len()),
                 Err(error) => break Err(error.to_string()),
             }
