@@ -68,10 +68,7 @@ impl SegmentSecret {
         // Both parts have a fixed length, so no two pairs feed the hash the same bytes.
         let mut hasher = blake3::Hasher::new_derive_key(SECRET_CONTEXT);
         hasher.update(bucket_key).update(segment.as_bytes());
-        Self {
-            key: hasher.finalize().into(),
-            segment,
-        }
+        Self { key: hasher.finalize().into(), segment }
     }
 
     /// The segment it belongs to.
@@ -80,17 +77,9 @@ impl SegmentSecret {
     }
 
     /// Seals in place: `buffer` holds the padded plaintext and [`OVERHEAD_BYTES`] of space behind it.
-    pub(super) fn seal(
-        &self,
-        stripe: u32,
-        len: usize,
-        mut key: StripeKey,
-        buffer: &mut [u8],
-    ) -> Result<(), CodeError> {
+    pub(super) fn seal(&self, stripe: u32, len: usize, mut key: StripeKey, buffer: &mut [u8]) -> Result<(), CodeError> {
         let (sealed, tail) = split_tail(buffer)?;
-        let (text, tag) = sealed
-            .split_at_mut_checked(sealed.len().wrapping_sub(TAG_BYTES))
-            .ok_or(CodeError::Cipher)?;
+        let (text, tag) = sealed.split_at_mut_checked(sealed.len().wrapping_sub(TAG_BYTES)).ok_or(CodeError::Cipher)?;
         let computed = key
             .cipher()?
             .seal_in_place_separate_tag(nonce(), self.aad(stripe, len), text)
@@ -106,9 +95,7 @@ impl SegmentSecret {
         let (sealed, tail) = split_tail(buffer)?;
         let mut key = StripeKey(*self.mask(sealed).as_bytes());
         key.xor(tail);
-        key.cipher()?
-            .open_in_place(nonce(), self.aad(stripe, len), sealed)
-            .map_err(|_| CodeError::Corrupt)?;
+        key.cipher()?.open_in_place(nonce(), self.aad(stripe, len), sealed).map_err(|_| CodeError::Corrupt)?;
         Ok(())
     }
 
