@@ -118,11 +118,6 @@ pub enum Request {
     GetConfig,
     /// Adopt this configuration; the sender has seen it chosen (R8).
     AdoptConfig(Config),
-    /// R8 (5): your durable collection floor in this epoch.
-    GetFloor {
-        /// Epoch of the asker's configuration.
-        epoch: u64,
-    },
     /// Anti-entropy: compare fingerprints of ranges.
     Compare {
         /// First key of the range (inclusive).
@@ -233,8 +228,6 @@ pub enum Response {
     WrongEpoch(Config),
     /// A configuration.
     Config(Config),
-    /// A collection floor.
-    Floor(Ballot),
     /// The range is the same here.
     SameRange,
     /// The range differs: fingerprints of its parts, each with its first key.
