@@ -1,5 +1,6 @@
 //! This peer as proposer: `update(key, f)` over as many ballots as it takes.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::future::Future;
 
@@ -199,7 +200,7 @@ impl Ledger {
         let config = self.config();
         let (epoch, ballot) = (config.epoch, self.tick());
         let mut attempt = Attempt::new((*config).clone(), ballot);
-        let mut inquiry = Inquiry::new(self, &config, || Request::Prepare { epoch, key: key.clone(), ballot });
+        let mut inquiry = Inquiry::new(self, &config, BTreeSet::new(), || Request::Prepare { epoch, key: key.clone(), ballot });
         while let Some((voter, answer)) = inquiry.next().await {
             let hopeless = match answer {
                 Ok(Response::Promised { accepted, floor }) => match attempt.on_promise(voter, accepted, floor) {
