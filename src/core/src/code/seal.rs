@@ -101,7 +101,7 @@ impl SegmentSecret {
     }
 
     /// What hides the stripe's key: it takes every byte of the ciphertext and this secret to compute.
-    fn mask(&self, sealed: &[u8]) -> blake3::Hash {
+    pub(super) fn mask(&self, sealed: &[u8]) -> blake3::Hash {
         blake3::keyed_hash(&self.key, sealed)
     }
 
