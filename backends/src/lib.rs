@@ -7,8 +7,19 @@
 //! Reading order: [`fragment`] and [`index`] (the contracts), [`memory`] (the shortest implementation),
 //! [`disk`] (the real one), [`conformance`].
 
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
+#[cfg(feature = "disk")]
+pub mod disk;
 pub mod fragment;
 pub mod index;
+#[cfg(feature = "memory")]
+pub mod memory;
+pub mod open;
+pub mod reader;
 
-pub use fragment::{FragmentReader, FragmentStat, FragmentStore, FragmentWriter, StoreError, Usage};
+pub use fragment::{
+    FragmentReader, FragmentStat, FragmentStore, FragmentWriter, StoreError, Usage,
+};
 pub use index::{Durability, IndexStore, Next, Space, Write};
+pub use open::OpenError;

@@ -11,8 +11,9 @@
 //! 3. [`record`]: what the registers hold (buckets, objects, uploads, members, keys) and how keys sort.
 //! 4. [`code`]: sealing a stripe so that fewer than k shards say nothing, and Reed-Solomon over it.
 //! 5. [`place`]: which peers keep the fragments of a segment, and when a write is durable.
-//! 6. [`reconcile`]: finding where two replicas differ at the cost of the difference.
-//! 7. [`wire`]: every message between peers, with its bounds.
+//! 6. [`listing`]: a linearizable page out of the pages of a quorum.
+//! 7. [`reconcile`]: finding where two replicas differ at the cost of the difference.
+//! 8. [`wire`]: every message between peers, with its bounds.
 //!
 //! Invariants are numbered in `ARCHITECTURE.md`; rules of the ledger are cited as `R1`…`R8` and stand in
 //! `docs/ledger.md`.
@@ -20,6 +21,7 @@
 pub mod code;
 pub mod hlc;
 pub mod id;
+pub mod listing;
 pub mod place;
 pub mod reconcile;
 pub mod record;

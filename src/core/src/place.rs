@@ -1,16 +1,118 @@
 //! Which peers keep the fragments of a segment, and when a write is durable.
+//!
+//! Everything is a pure function of the segment id and the candidates, so any peer can compute it and a
+//! test can replay it. The outcome is stored in the object's record: two peers that see different free
+//! space place differently and nothing breaks.
+//!
+//! Two caps bound how many fragments of a segment one peer keeps:
+//!
+//! - **durability**: `n - k`, so that any one home may vanish at once and k fragments remain
+//!   (promise 4). It is never exceeded. With `n = k` no home may vanish anyway and it does not bind.
+//! - **privacy**: also below `k`, so that no single disk holds enough to rebuild the segment
+//!   (promise 3). Exceeded only when the living peers are too few, and then the plan says so.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
 use crate::id::{PeerId, SegmentId};
 
-/// Any `k` of `n` fragments rebuild a segment.
+mod rendezvous;
+#[cfg(test)]
+mod tests;
+
+pub use rendezvous::order;
+
+/// No segment has more fragments: a pool has at most 64 members.
+pub const MAX_FRAGMENTS: usize = 64;
+/// Beyond this many members `auto` adds no more fragments: each would cost every small write a request.
+const MAX_AUTO_FRAGMENTS: u8 = 8;
+
+/// Any `k` of `n` fragments rebuild a segment. Written `3-of-5`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Policy {
     /// Fragments needed; at least 1.
     pub k: u8,
-    /// Fragments kept; at least `k`.
+    /// Fragments kept; at least `k`, at most [`MAX_FRAGMENTS`].
     pub n: u8,
+}
+
+/// A policy that cannot be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PolicyError {
+    /// The numbers do not fit.
+    #[error("policy {k}-of-{n} out of bounds: it takes 1 <= k <= n <= {MAX_FRAGMENTS}")]
+    Bounds {
+        /// Fragments needed.
+        k: u8,
+        /// Fragments kept.
+        n: u8,
+    },
+    /// Not written as `3-of-5`.
+    #[error("not a policy: expected k-of-n such as 3-of-5, got {0:?}")]
+    Syntax(String),
+}
+
+impl Policy {
+    /// Any `k` of `n`, where `1 <= k <= n <= MAX_FRAGMENTS`.
+    pub fn new(k: u8, n: u8) -> Result<Self, PolicyError> {
+        Self { k, n }.check()
+    }
+
+    /// Itself when it is within bounds: for policies that came as two numbers from a record or a file.
+    pub fn check(self) -> Result<Self, PolicyError> {
+        let Self { k, n } = self;
+        if 1 <= k && k <= n && usize::from(n) <= MAX_FRAGMENTS { Ok(self) } else { Err(PolicyError::Bounds { k, n }) }
+    }
+
+    /// What a pool of `members` uses when nothing else is set: data as tough as metadata, which survives
+    /// the loss of a minority of at most seven voters. `members` of 0 counts as 1.
+    pub fn auto(members: usize) -> Self {
+        let n = u8::try_from(members).unwrap_or(u8::MAX).clamp(1, MAX_AUTO_FRAGMENTS);
+        let tolerated = match n {
+            1 => 0,
+            2..=4 => 1,
+            5..=6 => 2,
+            _ => 3,
+        };
+        Self { k: n - tolerated, n }
+    }
+
+    /// Most fragments one home may keep so that any one home may vanish at once.
+    fn durability_cap(self) -> usize {
+        usize::from(if self.n > self.k { self.n - self.k } else { self.n })
+    }
+
+    /// Most fragments one home may keep so that it may vanish and cannot rebuild the segment alone:
+    /// `min(k - 1, n - k)`, and `k - 1` where `n = k`. With `k = 1` it is 0: a single fragment is
+    /// already enough.
+    pub fn privacy_cap(self) -> usize {
+        usize::from(self.k.saturating_sub(1)).min(self.durability_cap())
+    }
+
+    /// How many homes a segment needs at least to survive the loss of any one of them (one home when
+    /// `n = k`, which survives no loss however it is spread).
+    pub fn homes_needed(self) -> usize {
+        usize::from(self.n).div_ceil(self.durability_cap().max(1))
+    }
+}
+
+impl fmt::Display for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-of-{}", self.k, self.n)
+    }
+}
+
+impl FromStr for Policy {
+    type Err = PolicyError;
+
+    fn from_str(text: &str) -> Result<Self, PolicyError> {
+        let numbers = text.split_once("-of-").and_then(|(k, n)| Some((k.parse().ok()?, n.parse().ok()?)));
+        let (k, n) = numbers.ok_or_else(|| PolicyError::Syntax(text.chars().take(80).collect()))?;
+        Self::new(k, n)
+    }
 }
 
 /// A peer that could keep a fragment.
@@ -24,6 +126,13 @@ pub struct Candidate {
     pub domain: String,
 }
 
+impl Candidate {
+    /// How many fragments of `need_bytes` fit.
+    fn room(&self, need_bytes: u64) -> usize {
+        usize::try_from(self.free / need_bytes.max(1)).unwrap_or(usize::MAX)
+    }
+}
+
 /// Where the fragments of a segment go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
@@ -33,4 +142,121 @@ pub struct Plan {
     pub homes: Vec<PeerId>,
     /// Some home gets as many fragments as rebuild the segment: with the pool key its disk reveals it.
     pub exposed: bool,
+}
+
+/// Why there is no place for a segment. Nothing was written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlaceError {
+    /// Too few peers live: wait for members to return, or choose a narrower policy.
+    #[error("{policy} needs {need} homes and {have} are in reach, {} missing", need - have)]
+    TooFewHomes {
+        /// The policy wanted.
+        policy: Policy,
+        /// Homes needed for one of them to vanish.
+        need: usize,
+        /// Living peers.
+        have: usize,
+    },
+    /// Enough peers live and too few have room: free or add space.
+    #[error("pool is full: {policy} finds too few homes with {need_bytes} bytes free")]
+    Full {
+        /// The policy wanted.
+        policy: Policy,
+        /// Bytes of one fragment.
+        need_bytes: u64,
+    },
+    /// The policy cannot be.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+}
+
+/// Homes for the fragments of a segment among the living `candidates` (each peer once).
+///
+/// Fragments go round in rendezvous order, so they spread as evenly as room allows. A home needs
+/// `need_bytes` free for each fragment it gets. Where `wanted` cannot be placed so that any one home may
+/// vanish, an `automatic` policy narrows to what the peers with room allow, and a chosen one is an error.
+pub fn plan(
+    segment: SegmentId,
+    wanted: Policy,
+    automatic: bool,
+    candidates: &[Candidate],
+    need_bytes: u64,
+) -> Result<Plan, PlaceError> {
+    let policy = wanted.check()?;
+    let ordered: Vec<&Candidate> =
+        order(segment, candidates).into_iter().filter(|candidate| candidate.room(need_bytes) > 0).collect();
+    if let Some(plan) = spread(policy, &ordered, need_bytes) {
+        return Ok(plan);
+    }
+    if automatic && let Some(plan) = spread(Policy::auto(ordered.len()), &ordered, need_bytes) {
+        return Ok(plan);
+    }
+    let need = if automatic { 1 } else { policy.homes_needed() };
+    Err(if candidates.len() < need {
+        PlaceError::TooFewHomes { policy, need, have: candidates.len() }
+    } else {
+        PlaceError::Full { policy, need_bytes }
+    })
+}
+
+/// Deals the fragments round `ordered`: within the privacy cap if that goes, else within the durability
+/// cap.
+fn spread(policy: Policy, ordered: &[&Candidate], need_bytes: u64) -> Option<Plan> {
+    let private = deal(policy, policy.privacy_cap(), ordered, need_bytes);
+    let exposed = private.is_none();
+    let homes = private.or_else(|| deal(policy, policy.durability_cap(), ordered, need_bytes))?;
+    Some(Plan { policy, homes, exposed })
+}
+
+fn deal(policy: Policy, cap: usize, ordered: &[&Candidate], need_bytes: u64) -> Option<Vec<PeerId>> {
+    let n = usize::from(policy.n);
+    let mut homes = Vec::with_capacity(n);
+    for round in 0..cap {
+        let open = ordered.iter().filter(|candidate| candidate.room(need_bytes) > round);
+        homes.extend(open.take(n - homes.len()).map(|candidate| candidate.peer));
+        if homes.len() == n {
+            return Some(homes);
+        }
+    }
+    None
+}
+
+/// Whether an acknowledged write is durable (promise 4), given the home of each fragment that is stored
+/// (one entry for each distinct fragment): with the fullest home gone, k fragments remain. With `n = k`,
+/// where every fragment is needed, all of them are stored.
+pub fn durable(policy: Policy, stored: &[PeerId]) -> bool {
+    if policy.n == policy.k {
+        return stored.len() >= usize::from(policy.n);
+    }
+    let fullest = counts(stored).into_values().max().unwrap_or(0);
+    stored.len() - fullest >= usize::from(policy.k)
+}
+
+/// Who takes a fragment of `plan` whose home failed: of the `candidates` that are not among the `failed`
+/// and have room, the one with the fewest fragments, first in rendezvous order. `None` where all are at
+/// the cap the plan was made under; what is stored may be durable all the same.
+pub fn alternate(
+    segment: SegmentId,
+    plan: &Plan,
+    failed: &[PeerId],
+    candidates: &[Candidate],
+    need_bytes: u64,
+) -> Option<PeerId> {
+    let cap = if plan.exposed { plan.policy.durability_cap() } else { plan.policy.privacy_cap() };
+    let held = counts(&plan.homes);
+    order(segment, candidates)
+        .into_iter()
+        .filter(|candidate| !failed.contains(&candidate.peer))
+        .map(|candidate| (held.get(&candidate.peer).copied().unwrap_or(0), candidate))
+        .filter(|&(count, candidate)| count < cap.min(candidate.room(need_bytes)))
+        .min_by_key(|&(count, _)| count)
+        .map(|(_, candidate)| candidate.peer)
+}
+
+fn counts(homes: &[PeerId]) -> BTreeMap<PeerId, usize> {
+    let mut counts = BTreeMap::new();
+    for &home in homes {
+        *counts.entry(home).or_default() += 1;
+    }
+    counts
 }

@@ -1,0 +1,74 @@
+//! Directories: made durable, and opened by one store at a time.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
+use std::path::Path;
+
+use crate::open::OpenError;
+
+/// Holds the lock and says what is in the directory.
+const LOCK_FILE: &str = "palm.lock";
+/// Longest text of a lock file that is read back.
+const LOCK_TEXT_BYTES: u64 = 128;
+
+/// The exclusive lock on a store's directory, an `flock`: the kernel drops it with the process.
+#[derive(Debug)]
+pub(super) struct DirLock {
+    _file: File,
+}
+
+impl DirLock {
+    /// Makes the directory where needed and locks it. `format` is one line that names what is kept there and its
+    /// version; a directory that says something else is refused rather than misread.
+    pub(super) fn acquire(dir: &Path, format: &str) -> Result<Self, OpenError> {
+        create_dir(dir)?;
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(dir.join(LOCK_FILE))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(OpenError::InUse(dir.to_owned())),
+            Err(TryLockError::Error(error)) => return Err(error.into()),
+        }
+        let mut found = String::new();
+        (&file).take(LOCK_TEXT_BYTES).read_to_string(&mut found)?;
+        if found.is_empty() {
+            file.write_all(format.as_bytes())?;
+            file.sync_all()?;
+            sync_dir(dir)?;
+        } else if found != format {
+            let (found, expected) = (found.trim().to_owned(), format.trim().to_owned());
+            return Err(OpenError::Format {
+                dir: dir.to_owned(),
+                found,
+                expected,
+            });
+        }
+        Ok(Self { _file: file })
+    }
+}
+
+/// Makes a directory and its parents where needed, each entry durable.
+pub(super) fn create_dir(dir: &Path) -> io::Result<()> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    let parent = match dir.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    create_dir(parent)?;
+    match fs::create_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => {}
+        made => made?,
+    }
+    sync_dir(parent)
+}
+
+/// Makes the entries of a directory durable.
+pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}

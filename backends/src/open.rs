@@ -1,0 +1,261 @@
+//! Stores by URL.
+//!
+//! | URL | store | options |
+//! | --- | --- | --- |
+//! | `disk:///srv/palm` | a directory of this machine | `max_bytes`, `reserve` (fragments only) |
+//! | `memory:` | this process, as long as it lives | `max_bytes` (fragments only) |
+//!
+//! Sizes are bytes, or carry a unit: `max_bytes=500GiB`, `reserve=2GB`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::fragment::{FragmentStore, StoreError};
+use crate::index::IndexStore;
+
+/// Why a store was not opened. Nothing was changed, except that a new directory may have been made.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The URL names no backend of this build.
+    #[error("unknown backend {scheme:?} in {url:?}, known are: {known}")]
+    UnknownScheme {
+        /// What was asked for.
+        url: String,
+        /// Its part before the colon.
+        scheme: String,
+        /// What could have been.
+        known: String,
+    },
+    /// The URL is not one that its backend understands.
+    #[error("backend {url:?}: {reason}")]
+    BadUrl {
+        /// What was asked for.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Another store, here or in another process, has the directory open.
+    #[error("{} is in use by another store: one directory serves one peer", .0.display())]
+    InUse(PathBuf),
+    /// The directory holds something else, or a version that this build does not know.
+    #[error("{} holds {found:?}, expected {expected:?}", .dir.display())]
+    Format {
+        /// Which directory.
+        dir: PathBuf,
+        /// What its lock file says.
+        found: String,
+        /// What it should say.
+        expected: String,
+    },
+    /// The store itself failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<std::io::Error> for OpenError {
+    fn from(error: std::io::Error) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+/// The schemes of this build, with how they are written.
+const KNOWN: &[&str] = &[
+    #[cfg(feature = "disk")]
+    "disk:///DIRECTORY",
+    #[cfg(feature = "memory")]
+    "memory:",
+];
+
+/// Opens a fragment store. Blocks while a log is read.
+pub fn fragments(url: &str) -> Result<Arc<dyn FragmentStore>, OpenError> {
+    let url = Url::parse(url)?;
+    match url.scheme {
+        #[cfg(feature = "disk")]
+        "disk" => {
+            let mut options = crate::disk::DiskOptions::default();
+            for (name, value) in url.options()? {
+                match name {
+                    "max_bytes" => options.max_bytes = url.size(name, value)?,
+                    "reserve" => options.reserve_bytes = url.size(name, value)?,
+                    _ => return Err(url.unknown_option(name, "max_bytes, reserve")),
+                }
+            }
+            Ok(Arc::new(crate::disk::DiskFragments::open(
+                &url.directory()?,
+                options,
+            )?))
+        }
+        #[cfg(feature = "memory")]
+        "memory" => {
+            let mut max_bytes = u64::MAX;
+            for (name, value) in url.options()? {
+                match name {
+                    "max_bytes" => max_bytes = url.size(name, value)?,
+                    _ => return Err(url.unknown_option(name, "max_bytes")),
+                }
+            }
+            url.no_path()?;
+            Ok(Arc::new(crate::memory::MemoryFragments::new(max_bytes)))
+        }
+        _ => Err(url.unknown_scheme()),
+    }
+}
+
+/// Opens an index. Blocks while a log is read.
+pub fn index(url: &str) -> Result<Arc<dyn IndexStore>, OpenError> {
+    let url = Url::parse(url)?;
+    if let Some(&(name, _)) = url.options()?.first() {
+        return Err(url.unknown_option(name, "none"));
+    }
+    match url.scheme {
+        #[cfg(feature = "disk")]
+        "disk" => Ok(Arc::new(crate::disk::DiskIndex::open(&url.directory()?)?)),
+        #[cfg(feature = "memory")]
+        "memory" => {
+            url.no_path()?;
+            Ok(Arc::new(crate::memory::MemoryIndex::new()))
+        }
+        _ => Err(url.unknown_scheme()),
+    }
+}
+
+/// The parts of a store's URL, as written.
+struct Url<'a> {
+    text: &'a str,
+    scheme: &'a str,
+    path: &'a str,
+    query: &'a str,
+}
+
+impl<'a> Url<'a> {
+    fn parse(text: &'a str) -> Result<Self, OpenError> {
+        let (scheme, rest) = text.split_once(':').unwrap_or((text, ""));
+        let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let url = Self {
+            text,
+            scheme,
+            path,
+            query,
+        };
+        if !text.contains(':') {
+            return Err(url.unknown_scheme());
+        }
+        Ok(url)
+    }
+
+    fn bad(&self, reason: impl Into<String>) -> OpenError {
+        OpenError::BadUrl {
+            url: self.text.to_owned(),
+            reason: reason.into(),
+        }
+    }
+
+    fn unknown_scheme(&self) -> OpenError {
+        let known = KNOWN.join(", ");
+        OpenError::UnknownScheme {
+            url: self.text.to_owned(),
+            scheme: self.scheme.to_owned(),
+            known,
+        }
+    }
+
+    fn unknown_option(&self, name: &str, known: &str) -> OpenError {
+        self.bad(format!("unknown option {name:?}, known are: {known}"))
+    }
+
+    fn options(&self) -> Result<Vec<(&'a str, &'a str)>, OpenError> {
+        let pairs = self.query.split('&').filter(|pair| !pair.is_empty());
+        pairs
+            .map(|pair| {
+                pair.split_once('=')
+                    .ok_or_else(|| self.bad(format!("option {pair:?} has no value")))
+            })
+            .collect()
+    }
+
+    fn size(&self, name: &str, value: &str) -> Result<u64, OpenError> {
+        parse_size(value).ok_or_else(|| {
+            self.bad(format!(
+                "{name}={value} is not a size such as 500GiB or 1000000"
+            ))
+        })
+    }
+
+    /// The directory of a `scheme:///path`. The path is taken as it is written, without percent-decoding.
+    fn directory(&self) -> Result<PathBuf, OpenError> {
+        match self.path.strip_prefix("//") {
+            Some(path) if path.starts_with('/') && path.len() > 1 => Ok(PathBuf::from(path)),
+            _ => Err(self.bad(format!(
+                "expected an absolute directory, as in {}:///srv/palm",
+                self.scheme
+            ))),
+        }
+    }
+
+    fn no_path(&self) -> Result<(), OpenError> {
+        if self.path.trim_matches('/').is_empty() {
+            Ok(())
+        } else {
+            Err(self.bad("takes no path"))
+        }
+    }
+}
+
+/// Bytes, as a number with or without a unit.
+fn parse_size(text: &str) -> Option<u64> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let factor: u64 = match unit {
+        "" | "B" => 1,
+        "kB" | "KB" => 1_000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        "TB" => 1_000_000_000_000,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        "TiB" => 1 << 40,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(factor)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(url: &str) -> String {
+        match fragments(url) {
+            Ok(_) => panic!("{url} opened"),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    /// A typo in a configuration must stop the start with words that lead to the right spelling; a backend opened
+    /// with an option ignored would fill a disk it was told not to.
+    #[test]
+    fn wrong_urls_name_what_is_known() {
+        assert!(message("disc:///srv").contains("disk:///DIRECTORY"));
+        assert!(message("/srv/palm").contains("known are"));
+        assert!(message("disk://relative").contains("absolute directory"));
+        assert!(message("disk:///").contains("absolute directory"));
+        assert!(message("memory:?max=3").contains("max_bytes"));
+        assert!(message("memory:?max_bytes=3XB").contains("500GiB"));
+        assert!(message("memory:?max_bytes=99999999TiB").contains("not a size"));
+        assert!(message("memory:?max_bytes").contains("no value"));
+        assert!(message("memory:path").contains("takes no path"));
+        assert!(fragments("memory:?max_bytes=10MiB").is_ok());
+        assert!(index("memory:").is_ok());
+        assert!(index("memory:?max_bytes=1").is_err());
+    }
+
+    #[test]
+    fn sizes_carry_units() {
+        assert_eq!(parse_size("0"), Some(0));
+        assert_eq!(parse_size("12KiB"), Some(12 << 10));
+        assert_eq!(parse_size("3TB"), Some(3_000_000_000_000));
+        assert_eq!(parse_size("GiB"), None);
+        assert_eq!(parse_size("-1"), None);
+        assert_eq!(parse_size("1.5GiB"), None);
+    }
+}
