@@ -15,7 +15,7 @@
 //!
 //! A write whose outcome its writer never learnt may lie accepted with a minority of voters and surface later,
 //! after its fragments are gone. So where the body was never seen replaced, question 4 is a
-//! [`settle`](crate::pool::Ledger::settle): a read that fences such writes off. After a hint a plain strong read
+//! [fenced read](crate::pool::Ledger::read_fenced): a read that fences such writes off. After a hint a plain strong read
 //! will do, since the body's record is known to have been replaced at a higher ballot.
 //!
 //! Fragment ids never join two bodies: stripes are sealed under random keys, so equal plaintexts give different
@@ -211,7 +211,7 @@ impl Store {
             }
             let current = match found {
                 Found::Released => self.ledger.read(object).await?,
-                Found::Walking => self.ledger.settle(object).await?,
+                Found::Walking => self.ledger.read_fenced(object).await?,
             };
             if holds(current.as_ref(), body)? {
                 return Ok(Verdict::Keep);
@@ -228,7 +228,7 @@ impl Store {
             return Ok(Verdict::Keep);
         }
         for object in SharersRecord::decode(&before.value)?.objects {
-            if holds(self.ledger.settle(&object.into()).await?.as_ref(), body)? {
+            if holds(self.ledger.read_fenced(&object.into()).await?.as_ref(), body)? {
                 return Ok(Verdict::Keep);
             }
         }

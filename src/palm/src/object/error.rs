@@ -72,6 +72,8 @@ impl From<LedgerError> for ObjectError {
     fn from(error: LedgerError) -> Self {
         match error {
             LedgerError::NoQuorum { .. } | LedgerError::Unknown(_) => Self::Unavailable(error.to_string()),
+            // Nothing was written, and trying again later is the cure.
+            LedgerError::Contended => Self::Overloaded,
             LedgerError::Storage(_) => Self::Internal(error.to_string()),
         }
     }

@@ -12,6 +12,7 @@ use palm_core::wire::{Failure, FragmentOrigin, MAX_SMALL_FRAGMENT_BYTES, Request
 use super::serve::HomeUpload;
 use super::{ObjectError, Store};
 use crate::net::{FragmentUpload, NetError};
+use crate::pool::Homes as _;
 
 /// A home answers a small fragment within this, or it counts as failed. Long, for a disk under load: what
 /// keeps requests quick is the hedge, which comes much earlier.

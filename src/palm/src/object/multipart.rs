@@ -17,11 +17,11 @@ use palm_core::record::{
 use palm_core::wire::{Request, ScanQuery};
 
 use super::draft::Draft;
-use super::put::Received;
+use super::put::{Received, nothing_written};
 use super::store::{At, new_upload, random};
 use super::{Incoming, ListPage, ListQuery, Listed, Object, ObjectError, Store, list};
 use crate::pool::ledger::Item;
-use crate::pool::{Decision, LedgerError};
+use crate::pool::Decision;
 
 /// Part numbers go from 1 to this.
 pub const MAX_PARTS: u16 = 10_000;
@@ -162,7 +162,7 @@ impl Store {
             Ok::<_, ObjectError>(move |_: Option<&_>| Decision::Put(value.clone(), ()))
         };
         let written = self.ledger.update_when(key::part(draft.body, number, attempt), storing).await?;
-        if !matches!(written, Err(LedgerError::NoQuorum { .. })) {
+        if !written.as_ref().is_err_and(nothing_written) {
             draft.keep();
         }
         let modified_ms = written?.version.stamp.millis();

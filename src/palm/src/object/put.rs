@@ -69,6 +69,7 @@ impl Store {
         ready: impl Future<Output = Result<ObjectRecord, ObjectError>> + Send,
         draft: Option<&Draft>,
     ) -> Result<Object, ObjectError> {
+        let conditional = conditions != WriteConditions::default();
         let mut written = None;
         let deciding = async {
             let record = written.insert(ready.await?);
@@ -85,13 +86,19 @@ impl Store {
             })
         };
         let updated = self.ledger.update_when(at.register.clone(), deciding).await?;
-        if !matches!(updated, Err(LedgerError::NoQuorum { .. }))
-            && updated.as_ref().map_or(true, |updated| updated.answer.is_ok())
-            && let Some(draft) = draft
+        let unwritten = match &updated {
+            Ok(updated) => updated.answer.is_err(),
+            Err(error) => nothing_written(error),
+        };
+        if let Some(draft) = draft
+            && !unwritten
         {
             draft.keep();
         }
-        let updated = updated?;
+        let updated = match updated {
+            Err(LedgerError::Contended) if conditional => return Err(ObjectError::Conflict),
+            other => other?,
+        };
         let replaced = updated.answer?;
         let record =
             written.ok_or_else(|| ObjectError::Internal("the ledger committed before the record was ready".into()))?;
@@ -160,6 +167,11 @@ impl Store {
         let (digested, whole) = tokio::join!(hashing, sealing);
         Ok((digested?, whole??))
     }
+}
+
+/// Whether an update that failed has certainly left no trace.
+pub(super) fn nothing_written(error: &LedgerError) -> bool {
+    matches!(error, LedgerError::NoQuorum { .. } | LedgerError::Contended)
 }
 
 /// A body that has been received and judged.

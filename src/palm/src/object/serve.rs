@@ -15,6 +15,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use palm_backends::{
     Durability, FragmentReader, FragmentStat, FragmentStore, FragmentWriter, IndexStore, Next, Space, StoreError,
@@ -29,6 +30,7 @@ use tracing::{debug, warn};
 
 use super::store::InFlight;
 use crate::net::{FragmentSink, FragmentSource};
+use crate::pool::Homes;
 
 /// No fragment is longer: a whole segment (k = 1) and what sealing adds to its stripes, with room to spare.
 const MAX_FRAGMENT_BYTES: u64 = SEGMENT_BYTES + (1 << 20);
@@ -51,20 +53,10 @@ struct Inner {
     released: Mutex<VecDeque<(BodyId, u64)>>,
 }
 
-impl Home {
-    /// A home over this fragment store, its notes in this index.
-    pub(super) fn new(
-        fragments: Arc<dyn FragmentStore>,
-        index: Arc<dyn IndexStore>,
-        in_flight: Arc<InFlight>,
-        now_ms: impl Fn() -> u64 + Send + Sync + 'static,
-    ) -> Self {
-        let now_ms = Box::new(now_ms);
-        Self(Arc::new(Inner { fragments, index, in_flight, now_ms, released: Mutex::default() }))
-    }
-
+#[async_trait]
+impl Homes for Home {
     /// Answers a request about fragments. Others are refused as malformed.
-    pub async fn call(&self, from: PeerId, request: Request) -> Response {
+    async fn call(&self, from: PeerId, request: Request) -> Response {
         match request {
             Request::PutSmall { origin, bytes } if bytes.len() <= MAX_SMALL_FRAGMENT_BYTES => {
                 match self.put(from, &origin, bytes).await {
@@ -91,7 +83,7 @@ impl Home {
     }
 
     /// Stores a fragment that streams in.
-    pub async fn put_fragment(&self, from: PeerId, origin: FragmentOrigin, mut body: FragmentSource) -> Response {
+    async fn put_fragment(&self, from: PeerId, origin: FragmentOrigin, mut body: FragmentSource) -> Response {
         let mut upload = match self.begin(from, origin).await {
             Ok(upload) => upload,
             Err(error) => return refused(&error),
@@ -120,7 +112,7 @@ impl Home {
     }
 
     /// Sends a range of a fragment.
-    pub async fn get_fragment(&self, from: PeerId, id: FragmentId, offset: u64, len: u64, mut out: FragmentSink) {
+    async fn get_fragment(&self, from: PeerId, id: FragmentId, offset: u64, len: u64, mut out: FragmentSink) {
         let home = self.clone();
         let sent = async move {
             let reader = match home.open(id).await {
@@ -155,6 +147,19 @@ impl Home {
             Ok(out) => out.finish(),
             Err(error) => debug!(%from, fragment = %id, %error, "fragment not sent to its end"),
         }
+    }
+}
+
+impl Home {
+    /// A home over this fragment store, its notes in this index.
+    pub(super) fn new(
+        fragments: Arc<dyn FragmentStore>,
+        index: Arc<dyn IndexStore>,
+        in_flight: Arc<InFlight>,
+        now_ms: impl Fn() -> u64 + Send + Sync + 'static,
+    ) -> Self {
+        let now_ms = Box::new(now_ms);
+        Self(Arc::new(Inner { fragments, index, in_flight, now_ms, released: Mutex::default() }))
     }
 
     /// What the fragment store holds and could.
