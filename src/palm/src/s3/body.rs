@@ -130,21 +130,21 @@ mod tests {
 
     use super::*;
 
-    fn drain(parts: Vec<Result<Bytes, BodyError>>, length: u64) -> Result<usize, String> {
+    async fn drain(parts: Vec<Result<Bytes, BodyError>>, length: u64) -> Result<usize, String> {
         let blob = outgoing(stream::iter(parts).boxed(), length);
-        let parts: Result<Vec<Bytes>, StdError> = futures::executor::block_on(blob.try_collect());
+        let parts: Result<Vec<Bytes>, StdError> = blob.try_collect().await;
         parts.map(|parts| parts.iter().map(Bytes::len).sum()).map_err(|cause| cause.to_string())
     }
 
     /// Scenario: fragments run out in the middle of an answer. Danger: the body ends as if complete.
     /// Expectation: an error ends it, whichever way it falls short.
-    #[test]
-    fn a_short_or_long_answer_ends_with_an_error() {
+    #[tokio::test]
+    async fn a_short_or_long_answer_ends_with_an_error() {
         let part = || Ok(Bytes::from_static(b"12345"));
-        assert_eq!(drain(vec![part(), part()], 10), Ok(10));
-        assert!(drain(vec![part()], 10).is_err());
-        assert!(drain(vec![part(), part(), part()], 10).is_err());
-        assert!(drain(vec![part(), Err(BodyError::Unavailable("two short".into()))], 10).is_err());
+        assert_eq!(drain(vec![part(), part()], 10).await, Ok(10));
+        assert!(drain(vec![part()], 10).await.is_err());
+        assert!(drain(vec![part(), part(), part()], 10).await.is_err());
+        assert!(drain(vec![part(), Err(BodyError::Unavailable("two short".into()))], 10).await.is_err());
     }
 
     /// Scenario: s3s refuses a body in each of its ways, also from inside another stream. Danger: the client

@@ -44,7 +44,7 @@ pub async fn delete(
     request: S3Request<DeleteBucketInput>,
 ) -> S3Result<S3Response<DeleteBucketOutput>> {
     frontend.store.delete_bucket(&request.input.bucket).await.map_err(error::of)?;
-    Ok(S3Response::with_status(DeleteBucketOutput::default(), http::StatusCode::NO_CONTENT))
+    Ok(S3Response::new(DeleteBucketOutput::default()))
 }
 
 pub async fn location(

@@ -180,7 +180,7 @@ pub struct Declared {
 impl Declared {
     /// Reads the headers of a `PutObject` or `UploadPart` request.
     pub fn read(headers: &HeaderMap, trailers: Option<TrailingHeaders>) -> S3Result<Self> {
-        let md5 = text(headers, "content-md5").map(decode_md5).transpose()?;
+        let Self { md5, .. } = Self::read_md5(headers)?;
         let mut checksum = None;
         for (header_name, value) in headers {
             if let Some(declared) = read_value(header_name, value)?
@@ -212,6 +212,12 @@ impl Declared {
             }
         }
         Ok(Self { md5, checksum, trailers })
+    }
+
+    /// Reads `Content-MD5` alone.
+    pub fn read_md5(headers: &HeaderMap) -> S3Result<Self> {
+        let md5 = text(headers, "content-md5").map(decode_md5).transpose()?;
+        Ok(Self { md5, ..Self::default() })
     }
 
     /// Binds a part to its upload's algorithm: a client that names none gets it computed, one that names

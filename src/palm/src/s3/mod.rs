@@ -3,8 +3,8 @@
 //!
 //! A good order to read: [`server`] takes connections and puts limits on them; [`auth`] says who may come
 //! in; `Frontend` below hands each operation to its family (`bucket`, `object`, `copy`, `multipart`, `list`);
-//! `body`, `checksum`, `condition`, `range` and `attributes` are what the families share; `error` is the one
-//! table from failures to S3's codes.
+//! `body`, `checksum`, `condition`, `range` and `attributes` are what the families share; `guard` watches
+//! bodies on their way to s3s; `error` is the one table from failures to S3's codes.
 //!
 //! What is not here answers 501: s3s says so for every operation that `Frontend` does not override, and
 //! [`auth`] for headers that ask for something PALM lacks.
@@ -23,6 +23,7 @@ mod checksum;
 mod condition;
 mod copy;
 mod error;
+mod guard;
 mod list;
 mod multipart;
 mod object;

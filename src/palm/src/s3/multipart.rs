@@ -183,7 +183,7 @@ pub async fn abort(
     }
     let id = upload_id(&input.upload_id)?;
     frontend.store.abort_upload(&input.bucket, &input.key, id).await.map_err(error::of)?;
-    Ok(S3Response::with_status(AbortMultipartUploadOutput::default(), http::StatusCode::NO_CONTENT))
+    Ok(S3Response::new(AbortMultipartUploadOutput::default()))
 }
 
 /// The parts after a marker, at most `limit`, and whether more follow.

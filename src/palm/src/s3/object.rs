@@ -169,11 +169,7 @@ pub async fn head(frontend: &Frontend, request: S3Request<HeadObjectInput>) -> S
     output.content_language = input.response_content_language.or(output.content_language);
     output.content_disposition = input.response_content_disposition.or(output.content_disposition);
     output.cache_control = input.response_cache_control.or(output.cache_control);
-    let partial = selection.content_range.is_some();
-    let mut response = S3Response::new(output);
-    // s3s sets 206 on GetObject's answers only.
-    response.status = partial.then_some(http::StatusCode::PARTIAL_CONTENT);
-    Ok(response)
+    Ok(S3Response::new(output))
 }
 
 pub async fn delete(
@@ -188,7 +184,7 @@ pub async fn delete(
     let conditions = condition::of_write(input.if_match, None)?;
     // Deleting what is not there succeeds too.
     frontend.store.delete(&input.bucket, &input.key, conditions).await.map_err(error::of)?;
-    Ok(S3Response::with_status(DeleteObjectOutput::default(), http::StatusCode::NO_CONTENT))
+    Ok(S3Response::new(DeleteObjectOutput::default()))
 }
 
 pub async fn delete_many(

@@ -2,17 +2,15 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, SERVER};
-use http::{HeaderValue, Method, Request, Response};
-use http_body::{Body as HttpBody, Frame, SizeHint};
+use http::header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderName, SERVER};
+use http::{HeaderValue, Request, Response, StatusCode};
+use http_body::Body as HttpBody;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
@@ -25,13 +23,13 @@ use s3s::{Body, S3Error, S3ErrorCode, StdError};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
-use tokio::time::Sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::auth::{Gate, Keys};
-use super::{Frontend, body};
-use crate::object::Store;
+use super::guard::{self, Judged, Patient, Promise};
+use super::{Frontend, body, error};
+use crate::object::{BodyError, Store};
 
 /// Connections served at once; more wait in the listener's backlog.
 const CONNECTIONS_MAX: usize = 4_096;
@@ -119,8 +117,7 @@ pub fn service(store: Store, options: S3Options) -> Result<Service, ServiceError
         builder.set_host(host.with_cname_fallback(false));
     }
     let host_id = HeaderValue::try_from(&host_id).map_err(|source| ServiceError::BadHostId { host_id, source })?;
-    let ids = Arc::new(AtomicU64::new(SmallRng::from_os_rng().next_u64()));
-    Ok(Service { s3: builder.build(), host_id, ids })
+    Ok(Service::new(builder.build(), host_id))
 }
 
 /// s3s's limits, lowered to what PALM means to hold in memory for one request.
@@ -223,6 +220,10 @@ where
 }
 
 impl Service {
+    fn new(s3: S3Service, host_id: HeaderValue) -> Self {
+        Self { s3, host_id, ids: Arc::new(AtomicU64::new(SmallRng::from_os_rng().next_u64())) }
+    }
+
     /// Answers one request. Every answer carries the request's id, which every log line of the request has
     /// too.
     async fn handle<B>(&self, request: Request<B>) -> Response<Body>
@@ -256,13 +257,33 @@ impl Service {
         B: HttpBody<Data = Bytes> + Send + Sync + Unpin + 'static,
         B::Error: Into<StdError>,
     {
-        if let Err(told) = check_form(&request) {
-            return error_response(told);
+        let promise = match guard::check_form(&request).and_then(|()| Promise::of(&request)) {
+            Ok(promise) => promise,
+            Err(told) => return error_response(told),
+        };
+        let verdict = Arc::new(OnceLock::new());
+        let request = request.map(|body| {
+            if body.is_end_stream() {
+                return Body::empty();
+            }
+            let body = Patient::new(body, BODY_STALL_TIMEOUT);
+            match promise {
+                Some(promise) => Body::http_body_unsync(Judged::new(body, promise, Arc::clone(&verdict))),
+                None => Body::http_body(body),
+            }
+        });
+        let answer = self.s3.call(request).await;
+        if let Some(&rejection) = verdict.get() {
+            return error_response(error::of(BodyError::Refused(rejection).into()));
         }
-        let request =
-            request.map(|body| if body.is_end_stream() { Body::empty() } else { Body::http_body(Guarded::new(body)) });
-        match self.s3.call(request).await {
-            Ok(response) => response,
+        match answer {
+            Ok(mut response) => {
+                // s3s says 206 to GET and forgets it for HEAD.
+                if response.status() == StatusCode::OK && response.headers().contains_key(CONTENT_RANGE) {
+                    *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+                }
+                response
+            }
             Err(cause) => {
                 tracing::error!(%cause, "no answer could be written");
                 error_response(S3Error::new(S3ErrorCode::InternalError))
@@ -271,7 +292,7 @@ impl Service {
     }
 }
 
-fn log(status: http::StatusCode, code: Option<&str>, elapsed: Duration) {
+fn log(status: StatusCode, code: Option<&str>, elapsed: Duration) {
     let (status, elapsed_ms) = (status.as_u16(), elapsed.as_millis());
     if status >= 500 && status != 501 {
         tracing::warn!(status, code, elapsed_ms, "request failed");
@@ -283,25 +304,9 @@ fn log(status: http::StatusCode, code: Option<&str>, elapsed: Duration) {
 fn error_response(told: S3Error) -> Response<Body> {
     told.to_http_response().unwrap_or_else(|_| {
         let mut response = Response::new(Body::empty());
-        *response.status_mut() = http::StatusCode::INTERNAL_SERVER_ERROR;
+        *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
         response
     })
-}
-
-/// Content types of forms start so.
-const FORM: &[u8] = b"multipart/";
-
-/// A form without a length would be collected in memory before anybody is asked who sent it.
-fn check_form<B>(request: &Request<B>) -> Result<(), S3Error> {
-    let is_form = request.method() == Method::POST
-        && request
-            .headers()
-            .get(CONTENT_TYPE)
-            .is_some_and(|kind| kind.as_bytes().get(..FORM.len()).is_some_and(|kind| kind.eq_ignore_ascii_case(FORM)));
-    if is_form && !request.headers().contains_key(CONTENT_LENGTH) {
-        return Err(S3Error::new(S3ErrorCode::MissingContentLength));
-    }
-    Ok(())
 }
 
 /// Adds to an error's XML what s3s leaves out, and returns the error's code for the log.
@@ -344,52 +349,5 @@ fn escape(text: &str) -> String {
     escaped
 }
 
-/// A request's body that fails once its client has sent nothing for [`BODY_STALL_TIMEOUT`] while being waited
-/// for. Time in which nobody asks for more does not count: that is our own back pressure.
-struct Guarded<B> {
-    inner: B,
-    /// Since when the client has been waited for.
-    waiting: Option<tokio::time::Instant>,
-    /// Set once and moved only when it fires, not with every frame.
-    alarm: Pin<Box<Sleep>>,
-}
-
-impl<B> Guarded<B> {
-    fn new(inner: B) -> Self {
-        Self { inner, waiting: None, alarm: Box::pin(tokio::time::sleep(BODY_STALL_TIMEOUT)) }
-    }
-}
-
-impl<B> HttpBody for Guarded<B>
-where
-    B: HttpBody<Data = Bytes> + Unpin,
-    B::Error: Into<StdError>,
-{
-    type Data = Bytes;
-    type Error = StdError;
-
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, StdError>>> {
-        if let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(context) {
-            self.waiting = None;
-            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
-        }
-        let since = *self.waiting.get_or_insert_with(tokio::time::Instant::now);
-        while self.alarm.as_mut().poll(context).is_ready() {
-            let deadline = since + BODY_STALL_TIMEOUT;
-            if tokio::time::Instant::now() >= deadline {
-                let cause = io::Error::new(io::ErrorKind::TimedOut, "client stopped sending");
-                return Poll::Ready(Some(Err(cause.into())));
-            }
-            self.alarm.as_mut().reset(deadline);
-        }
-        Poll::Pending
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
-    }
-}
+#[cfg(test)]
+mod tests;
