@@ -20,15 +20,16 @@
 //! end, so shards need no checksum of their own on the way.
 
 use bytes::{Bytes, BytesMut};
-use reed_solomon_simd::{ReedSolomonDecoder, ReedSolomonEncoder};
 
 use crate::place::{MAX_FRAGMENTS, Policy, PolicyError};
 
+mod erasure;
 mod seal;
 mod shape;
 #[cfg(test)]
 mod tests;
 
+use erasure::{Erasure, Slots};
 pub use seal::{SegmentSecret, StripeKey};
 pub use shape::Shape;
 use shape::{sealed_len, shard_len};
@@ -53,9 +54,7 @@ pub enum CodeError {
     },
     /// This shard is not one of this stripe: wrong length, or an index that cannot be or came twice. Get
     /// another.
-    #[error(
-        "shard {index} of {len} bytes does not fit: expected one each of {n}, {expected} bytes long"
-    )]
+    #[error("shard {index} of {len} bytes does not fit: expected one each of {n}, {expected} bytes long")]
     BadShard {
         /// Its index.
         index: u8,
@@ -85,24 +84,17 @@ pub enum CodeError {
 }
 
 /// Seals, opens and rebuilds stripes under one policy. Keeps the working memory of the erasure code (about
-/// two stripes each way, made when first needed), so keep it for as long as stripes follow each other.
+/// a stripe, made when first needed), so keep it for as long as stripes follow each other.
 pub struct Coder {
     policy: Policy,
-    encoder: Option<ReedSolomonEncoder>,
-    decoder: Option<ReedSolomonDecoder>,
+    erasure: Erasure,
 }
-
-/// The shards at hand by index.
-type Slots<'a> = [Option<&'a Bytes>; MAX_FRAGMENTS];
 
 impl Coder {
     /// A coder for this policy.
     pub fn new(policy: Policy) -> Result<Self, CodeError> {
-        Ok(Self {
-            policy: policy.check()?,
-            encoder: None,
-            decoder: None,
-        })
+        let policy = policy.check()?;
+        Ok(Self { policy, erasure: Erasure::new(policy) })
     }
 
     /// The policy it codes under.
@@ -130,7 +122,7 @@ impl Coder {
         let sealed = plaintext.freeze();
         let mut shards = Vec::with_capacity(self.policy.n.into());
         shards.extend((0..self.k()).map(|index| sealed.slice(index * shard..(index + 1) * shard)));
-        let parity = self.parity(&shards)?;
+        let parity = self.erasure.parity(&shards)?;
         shards.extend(parity);
         Ok(shards)
     }
@@ -151,7 +143,7 @@ impl Coder {
         shards: &[(u8, Bytes)],
     ) -> Result<Bytes, CodeError> {
         let slots = self.slots(len, shards)?;
-        let data = self.data(len, &slots)?;
+        let data = self.erasure.data(&slots)?;
         let mut sealed = BytesMut::with_capacity(sealed_len(self.policy.k, len));
         for shard in &data {
             sealed.extend_from_slice(shard);
@@ -165,31 +157,18 @@ impl Coder {
     ///
     /// Nothing is checked: from a corrupt shard follow corrupt ones, so compare the ids of the fragments
     /// that come of it.
-    pub fn rebuild(
-        &mut self,
-        len: usize,
-        shards: &[(u8, Bytes)],
-        wanted: &[u8],
-    ) -> Result<Vec<Bytes>, CodeError> {
+    pub fn rebuild(&mut self, len: usize, shards: &[(u8, Bytes)], wanted: &[u8]) -> Result<Vec<Bytes>, CodeError> {
         let expected = self.shard_len(len)?;
         if let Some(&index) = wanted.iter().find(|&&index| index >= self.policy.n) {
-            return Err(CodeError::BadShard {
-                index,
-                len: expected,
-                n: self.policy.n,
-                expected,
-            });
+            return Err(CodeError::BadShard { index, len: expected, n: self.policy.n, expected });
         }
         let slots = self.slots(len, shards)?;
-        let mut all = self.data(len, &slots)?;
+        let mut all = self.erasure.data(&slots)?;
         if wanted.iter().any(|&index| index >= self.policy.k) {
-            let parity = self.parity(&all)?;
+            let parity = self.erasure.parity(&all)?;
             all.extend(parity);
         }
-        Ok(wanted
-            .iter()
-            .map(|&index| all[usize::from(index)].clone())
-            .collect())
+        Ok(wanted.iter().map(|&index| all[usize::from(index)].clone()).collect())
     }
 
     fn k(&self) -> usize {
@@ -213,102 +192,10 @@ impl Coder {
             match slots[..n.into()].get_mut(usize::from(*index)) {
                 Some(slot @ None) if shard.len() == expected => *slot = Some(shard),
                 _ => {
-                    return Err(CodeError::BadShard {
-                        index: *index,
-                        len: shard.len(),
-                        n,
-                        expected,
-                    });
+                    return Err(CodeError::BadShard { index: *index, len: shard.len(), n, expected });
                 }
             }
         }
         Ok(slots)
-    }
-
-    /// The k data shards: those at hand as they are, the missing ones decoded into one buffer.
-    fn data(&mut self, len: usize, slots: &Slots<'_>) -> Result<Vec<Bytes>, CodeError> {
-        let (k, n) = (self.k(), usize::from(self.policy.n));
-        let have = slots.iter().flatten().count();
-        if have < k {
-            return Err(CodeError::NotEnough { have, need: k });
-        }
-        let present: Vec<Bytes> = slots[..k]
-            .iter()
-            .flatten()
-            .map(|&shard| shard.clone())
-            .collect();
-        if present.len() == k {
-            return Ok(present);
-        }
-        if k == 1 {
-            return Ok(slots
-                .iter()
-                .flatten()
-                .take(1)
-                .map(|&shard| shard.clone())
-                .collect());
-        }
-
-        let shard = self.shard_len(len)?;
-        let decoder = match &mut self.decoder {
-            Some(decoder) => {
-                decoder.reset(k, n - k, shard)?;
-                decoder
-            }
-            none => none.insert(ReedSolomonDecoder::new(k, n - k, shard)?),
-        };
-        let missing = k - present.len();
-        for (index, shard) in slots[..k].iter().enumerate() {
-            if let Some(shard) = shard {
-                decoder.add_original_shard(index, shard)?;
-            }
-        }
-        let parity = slots[k..n]
-            .iter()
-            .enumerate()
-            .filter_map(|(index, shard)| Some((index, (*shard)?)));
-        for (index, shard) in parity.take(missing) {
-            decoder.add_recovery_shard(index, shard)?;
-        }
-        let decoded = decoder.decode()?;
-        let mut restored = BytesMut::with_capacity(missing * shard);
-        for (_, bytes) in decoded.restored_original_iter() {
-            restored.extend_from_slice(bytes);
-        }
-        let mut restored = restored.freeze();
-        Ok(slots[..k]
-            .iter()
-            .map(|slot| slot.map_or_else(|| restored.split_to(shard), Bytes::clone))
-            .collect())
-    }
-
-    /// The n - k parity shards of k data shards, slices of one buffer.
-    fn parity(&mut self, data: &[Bytes]) -> Result<Vec<Bytes>, CodeError> {
-        let (k, count) = (self.k(), usize::from(self.policy.n - self.policy.k));
-        let Some(first) = data.first() else {
-            return Ok(Vec::new());
-        };
-        // One data shard: the others are copies of it, and share its buffer.
-        if k == 1 || count == 0 {
-            return Ok(vec![first.clone(); count]);
-        }
-        let shard = first.len();
-        let encoder = match &mut self.encoder {
-            Some(encoder) => {
-                encoder.reset(k, count, shard)?;
-                encoder
-            }
-            none => none.insert(ReedSolomonEncoder::new(k, count, shard)?),
-        };
-        for shard in data {
-            encoder.add_original_shard(shard)?;
-        }
-        let encoded = encoder.encode()?;
-        let mut parity = BytesMut::with_capacity(count * shard);
-        for bytes in encoded.recovery_iter() {
-            parity.extend_from_slice(bytes);
-        }
-        let mut parity = parity.freeze();
-        Ok((0..count).map(|_| parity.split_to(shard)).collect())
     }
 }

@@ -64,38 +64,25 @@ impl Policy {
     /// Itself when it is within bounds: for policies that came as two numbers from a record or a file.
     pub fn check(self) -> Result<Self, PolicyError> {
         let Self { k, n } = self;
-        if 1 <= k && k <= n && usize::from(n) <= MAX_FRAGMENTS {
-            Ok(self)
-        } else {
-            Err(PolicyError::Bounds { k, n })
-        }
+        if 1 <= k && k <= n && usize::from(n) <= MAX_FRAGMENTS { Ok(self) } else { Err(PolicyError::Bounds { k, n }) }
     }
 
     /// What a pool of `members` uses when nothing else is set: data as tough as metadata, which survives
     /// the loss of a minority of at most seven voters. `members` of 0 counts as 1.
     pub fn auto(members: usize) -> Self {
-        let n = u8::try_from(members)
-            .unwrap_or(u8::MAX)
-            .clamp(1, MAX_AUTO_FRAGMENTS);
+        let n = u8::try_from(members).unwrap_or(u8::MAX).clamp(1, MAX_AUTO_FRAGMENTS);
         let tolerated = match n {
             1 => 0,
             2..=4 => 1,
             5..=6 => 2,
             _ => 3,
         };
-        Self {
-            k: n - tolerated,
-            n,
-        }
+        Self { k: n - tolerated, n }
     }
 
     /// Most fragments one home may keep so that any one home may vanish at once.
     fn durability_cap(self) -> usize {
-        usize::from(if self.n > self.k {
-            self.n - self.k
-        } else {
-            self.n
-        })
+        usize::from(if self.n > self.k { self.n - self.k } else { self.n })
     }
 
     /// Most fragments one home may keep so that it may vanish and cannot rebuild the segment alone:
@@ -122,9 +109,7 @@ impl FromStr for Policy {
     type Err = PolicyError;
 
     fn from_str(text: &str) -> Result<Self, PolicyError> {
-        let numbers = text
-            .split_once("-of-")
-            .and_then(|(k, n)| Some((k.parse().ok()?, n.parse().ok()?)));
+        let numbers = text.split_once("-of-").and_then(|(k, n)| Some((k.parse().ok()?, n.parse().ok()?)));
         let (k, n) = numbers.ok_or_else(|| PolicyError::Syntax(text.chars().take(80).collect()))?;
         Self::new(k, n)
     }
@@ -198,10 +183,8 @@ pub fn plan(
     need_bytes: u64,
 ) -> Result<Plan, PlaceError> {
     let policy = wanted.check()?;
-    let ordered: Vec<&Candidate> = order(segment, candidates)
-        .into_iter()
-        .filter(|candidate| candidate.room(need_bytes) > 0)
-        .collect();
+    let ordered: Vec<&Candidate> =
+        order(segment, candidates).into_iter().filter(|candidate| candidate.room(need_bytes) > 0).collect();
     if let Some(plan) = spread(policy, &ordered, need_bytes) {
         return Ok(plan);
     }
@@ -210,11 +193,7 @@ pub fn plan(
     }
     let need = if automatic { 1 } else { policy.homes_needed() };
     Err(if candidates.len() < need {
-        PlaceError::TooFewHomes {
-            policy,
-            need,
-            have: candidates.len(),
-        }
+        PlaceError::TooFewHomes { policy, need, have: candidates.len() }
     } else {
         PlaceError::Full { policy, need_bytes }
     })
@@ -226,25 +205,14 @@ fn spread(policy: Policy, ordered: &[&Candidate], need_bytes: u64) -> Option<Pla
     let private = deal(policy, policy.privacy_cap(), ordered, need_bytes);
     let exposed = private.is_none();
     let homes = private.or_else(|| deal(policy, policy.durability_cap(), ordered, need_bytes))?;
-    Some(Plan {
-        policy,
-        homes,
-        exposed,
-    })
+    Some(Plan { policy, homes, exposed })
 }
 
-fn deal(
-    policy: Policy,
-    cap: usize,
-    ordered: &[&Candidate],
-    need_bytes: u64,
-) -> Option<Vec<PeerId>> {
+fn deal(policy: Policy, cap: usize, ordered: &[&Candidate], need_bytes: u64) -> Option<Vec<PeerId>> {
     let n = usize::from(policy.n);
     let mut homes = Vec::with_capacity(n);
     for round in 0..cap {
-        let open = ordered
-            .iter()
-            .filter(|candidate| candidate.room(need_bytes) > round);
+        let open = ordered.iter().filter(|candidate| candidate.room(need_bytes) > round);
         homes.extend(open.take(n - homes.len()).map(|candidate| candidate.peer));
         if homes.len() == n {
             return Some(homes);
@@ -274,11 +242,7 @@ pub fn alternate(
     candidates: &[Candidate],
     need_bytes: u64,
 ) -> Option<PeerId> {
-    let cap = if plan.exposed {
-        plan.policy.durability_cap()
-    } else {
-        plan.policy.privacy_cap()
-    };
+    let cap = if plan.exposed { plan.policy.durability_cap() } else { plan.policy.privacy_cap() };
     let held = counts(&plan.homes);
     order(segment, candidates)
         .into_iter()

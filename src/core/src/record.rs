@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 use crate::id::{BodyId, FragmentId, KeyId, PeerId, SegmentId};
 
 pub mod key;
+#[cfg(test)]
+mod tests;
 
 /// Bytes that are not the record they should be. They come from disks and peers, so this is an answer,
 /// never a panic.

@@ -12,6 +12,9 @@ use crate::id::{BodyId, FragmentId, PeerId, PoolId, SegmentId};
 use crate::record::{DecodeError, decode_exact};
 use crate::register::{Accepted, Config, Record};
 
+#[cfg(test)]
+mod tests;
+
 /// No frame is longer. Sized for the largest record (an object of 10,000 parts is 0.8 MiB) and a batch.
 pub const MAX_FRAME_BYTES: usize = 8 << 20;
 /// No batch holds more calls.
@@ -60,11 +63,19 @@ pub struct ScanPage {
     pub next: Option<Bytes>,
 }
 
+/// What a frame between members holds. A type of its own, so that batches cannot hold batches: decoding a
+/// deep nest would recurse as far as a peer likes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Frame<T> {
+    /// One message.
+    One(T),
+    /// Several requests, or the answers to them in the same order; at most [`MAX_BATCH_CALLS`].
+    Batch(Vec<T>),
+}
+
 /// What a member asks of another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
-    /// Several calls in one frame; answered by [`Response::Batch`] in the same order. Never nested.
-    Batch(Vec<Request>),
     /// Are you there, and in which epoch?
     Ping,
 
@@ -118,11 +129,6 @@ pub enum Request {
     GetConfig,
     /// Adopt this configuration; the sender has seen it chosen (R8).
     AdoptConfig(Config),
-    /// R8 (5): your durable collection floor in this epoch.
-    GetFloor {
-        /// Epoch of the asker's configuration.
-        epoch: u64,
-    },
     /// Anti-entropy: compare fingerprints of ranges.
     Compare {
         /// First key of the range (inclusive).
@@ -195,8 +201,6 @@ pub struct FragmentOrigin {
 /// The answer to a [`Request`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Response {
-    /// The answers to a batch, in order.
-    Batch(Vec<Response>),
     /// Done; nothing to add.
     Done,
     /// Answer to [`Request::Ping`].
@@ -233,8 +237,6 @@ pub enum Response {
     WrongEpoch(Config),
     /// A configuration.
     Config(Config),
-    /// A collection floor.
-    Floor(Ballot),
     /// The range is the same here.
     SameRange,
     /// The range differs: fingerprints of its parts, each with its first key.

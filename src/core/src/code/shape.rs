@@ -9,10 +9,7 @@ use crate::place::Policy;
 /// Length of each shard of a stripe of `len` plaintext bytes: what holds it and its overhead in k parts,
 /// rounded up to even because the erasure code works on 16-bit symbols.
 pub(super) fn shard_len(k: u8, len: usize) -> usize {
-    (len + OVERHEAD_BYTES)
-        .div_ceil(k.into())
-        .next_multiple_of(2)
-        .max(MIN_SHARD_BYTES)
+    (len + OVERHEAD_BYTES).div_ceil(k.into()).next_multiple_of(2).max(MIN_SHARD_BYTES)
 }
 
 /// Length of a sealed stripe: k shards, filled to the last byte.
@@ -90,11 +87,7 @@ impl Shape {
     pub fn shard_offset(&self, stripe: u32) -> u64 {
         let last = self.stripes() - 1;
         let full = u64::from(stripe.min(last)) * shard_len(self.policy.k, STRIPE_BYTES) as u64;
-        if stripe > last {
-            full + self.shard_len(last) as u64
-        } else {
-            full
-        }
+        if stripe > last { full + self.shard_len(last) as u64 } else { full }
     }
 
     /// Where the shards of these stripes lie in every fragment: what to ask a home for.

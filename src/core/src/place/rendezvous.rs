@@ -32,22 +32,15 @@ impl Scored<'_> {
     fn compare(&self, other: &Self) -> Ordering {
         let mine = u128::from(self.candidate.free.max(1)) * u128::from(other.cost);
         let others = u128::from(other.candidate.free.max(1)) * u128::from(self.cost);
-        others
-            .cmp(&mine)
-            .then_with(|| self.candidate.peer.cmp(&other.candidate.peer))
+        others.cmp(&mine).then_with(|| self.candidate.peer.cmp(&other.candidate.peer))
     }
 }
 
 /// The candidates (each peer once) in the order in which they are asked to keep fragments of `segment`:
 /// first the best of each domain, best domain first, then the second of each, and so on.
 pub fn order(segment: SegmentId, candidates: &[Candidate]) -> Vec<&Candidate> {
-    let mut scored: Vec<Scored<'_>> = candidates
-        .iter()
-        .map(|candidate| Scored {
-            candidate,
-            cost: cost(draw(segment, candidate.peer)),
-        })
-        .collect();
+    let mut scored: Vec<Scored<'_>> =
+        candidates.iter().map(|candidate| Scored { candidate, cost: cost(draw(segment, candidate.peer)) }).collect();
     scored.sort_unstable_by(Scored::compare);
 
     let mut seen: BTreeMap<&str, usize> = BTreeMap::new();

@@ -1,12 +1,50 @@
-//! The ledger over the network.
+//! The ledger over the network: a replicated, ordered map of registers, linearizable per key, without a leader.
+//!
+//! - [`voter`]: this peer as acceptor: durable before visible, the clock ceiling, the epoch fence.
+//! - [`propose`]: this peer as proposer: updates and their retries.
+//! - [`read`]: one-round strong reads, shared reads of hot keys, and pages.
+//! - [`change`]: changing the voters (R8).
+//! - [`catchup`]: learners follow, returning voters are brought level.
+//!
+//! The rules themselves are pure and stand in [`palm_core::register`] and [`palm_core::listing`].
 
-use std::future::Future;
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use palm_core::hlc::Ballot;
+use palm_backends::{IndexStore, Next, Space, StoreError};
+use palm_core::hlc::{Ballot, Clock};
 use palm_core::id::PeerId;
-use palm_core::wire::{Request, Response, ScanQuery};
+use palm_core::record::Stored;
+use palm_core::register::{Accepted, Config, Record};
+use palm_core::wire::{Failure, Request, Response};
+use parking_lot::Mutex;
+use tokio::sync::{broadcast, watch};
+
+use crate::net::{Net, NetError};
+
+mod catchup;
+mod change;
+mod inquiry;
+mod pages;
+mod propose;
+mod queue;
+mod read;
+mod voter;
+
+use queue::{KeyQueues, SharedReads};
+use voter::Voter;
+
+/// A voter that has not answered by then counts as silent for this attempt.
+const CALL_TIMEOUT: Duration = Duration::from_millis(1_500);
+/// An update that has not settled by then is given up: as failed if no accept was sent, else as unknown.
+const UPDATE_DEADLINE: Duration = Duration::from_secs(6);
+/// A read or page that has found no quorum by then is given up. With it, a GET without a quorum is answered
+/// 503 well within five seconds.
+const READ_DEADLINE: Duration = Duration::from_millis(2_500);
+/// Watchers that lag behind by more keys than this are told so and look at everything again.
+const CHANGES_CAPACITY: usize = 1_024;
 
 /// Why the ledger gave no answer.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -19,12 +57,27 @@ pub enum LedgerError {
         /// How many there are.
         voters: usize,
     },
+    /// Others kept changing the register until the deadline. Nothing was written.
+    #[error("outrun by other writers of the same key")]
+    Contended,
     /// An accept was sent and its outcome is not known (R4).
     #[error("outcome unknown: {0}")]
     Unknown(String),
-    /// This peer's index failed.
+    /// This peer's index failed or holds bytes it never wrote.
     #[error("index: {0}")]
     Storage(String),
+}
+
+impl From<StoreError> for LedgerError {
+    fn from(error: StoreError) -> Self {
+        Self::Storage(error.to_string())
+    }
+}
+
+impl From<palm_core::record::DecodeError> for LedgerError {
+    fn from(error: palm_core::record::DecodeError) -> Self {
+        Self::Storage(error.to_string())
+    }
 }
 
 /// The current, live state of a register.
@@ -34,6 +87,14 @@ pub struct Current {
     pub version: Ballot,
     /// Its value.
     pub value: Bytes,
+}
+
+impl Current {
+    /// The live state of a record; `None` for a tombstone.
+    fn of(record: Record) -> Option<Self> {
+        let version = record.version;
+        record.value.map(|value| Self { version, value })
+    }
 }
 
 /// What an update decides on the state it is shown. Carries the answer for the caller.
@@ -76,99 +137,189 @@ pub enum Item {
 
 /// The replicated, ordered map of registers. Cheap to clone.
 #[derive(Clone)]
-pub struct Ledger(Arc<()>);
+pub struct Ledger(Arc<Inner>);
+
+struct Inner {
+    net: Net,
+    voter: Arc<Voter>,
+    clock: Mutex<Clock>,
+    /// Updates of one key by this peer go one at a time; later ones queue.
+    queues: KeyQueues,
+    shared: SharedReads,
+    /// Everyone admitted to the pool: who is told of chosen records besides the voters.
+    members: watch::Sender<BTreeSet<PeerId>>,
+}
 
 impl Ledger {
-    /// Scaffold.
-    #[expect(clippy::unused_async)]
+    /// Opens this peer's part of the ledger. `initial` is the configuration a creator or joiner starts from; it is
+    /// ignored where a newer one is stored already.
     pub async fn open(
         me: PeerId,
-        index: Arc<dyn palm_backends::IndexStore>,
-        net: crate::net::Net,
-        initial: Option<palm_core::register::Config>,
+        index: Arc<dyn IndexStore>,
+        net: Net,
+        initial: Option<Config>,
     ) -> Result<Self, LedgerError> {
-        let _ = (me, index, net, initial);
-        unimplemented!()
+        let voter = Voter::open(me, index, initial).await?;
+        // R3: a new life, a new nonce, and a clock above everything the last life may have promised.
+        let clock = Clock::new(&me, rand::random(), voter.floor());
+        Ok(Self(Arc::new(Inner {
+            net,
+            voter: Arc::new(voter),
+            clock: Mutex::new(clock),
+            queues: KeyQueues::default(),
+            shared: SharedReads::default(),
+            members: watch::Sender::new(BTreeSet::from([me])),
+        })))
     }
-    /// Scaffold.
-    pub fn config(&self) -> Arc<palm_core::register::Config> {
-        unimplemented!()
-    }
-    /// Scaffold.
-    pub fn config_changes(&self) -> tokio::sync::watch::Receiver<Arc<palm_core::register::Config>> {
-        unimplemented!()
-    }
-    /// Scaffold.
-    pub fn watch(&self) -> tokio::sync::broadcast::Receiver<Bytes> {
-        unimplemented!()
-    }
-    /// Scaffold.
-    pub fn local_scan(&self, prefix: &[u8]) -> Result<Vec<(Bytes, Current)>, LedgerError> {
-        let _ = prefix;
-        unimplemented!()
-    }
-    /// Scaffold.
-    pub fn set_members(&self, members: std::collections::BTreeSet<PeerId>) {
-        let _ = members;
-    }
-    /// Scaffold.
-    pub async fn change_voters(&self, target: std::collections::BTreeSet<PeerId>) -> Result<(), LedgerError> {
-        let _ = target;
-        std::future::ready(()).await;
-        unimplemented!()
-    }
-    /// A linearizable read; `None` for absent and deleted alike.
-    pub async fn read(&self, key: &Bytes) -> Result<Option<Current>, LedgerError> {
-        let _ = key;
-        unimplemented!()
-    }
-    /// A linearizable read that may share its round with concurrent reads of the same key (each still
-    /// starts after its caller asked): for hot registers such as a bucket's.
-    pub async fn read_shared(&self, key: &Bytes) -> Result<Option<Current>, LedgerError> {
-        let _ = key;
-        unimplemented!()
-    }
-    /// What this peer knows, without asking: may be stale.
+
+    /// What this peer knows of a key, without asking: may be stale.
     pub fn peek(&self, key: &Bytes) -> Option<Current> {
-        let _ = key;
-        unimplemented!()
+        match self.0.voter.copy(key) {
+            Ok(copy) => copy.and_then(|accepted| Current::of(accepted.record)),
+            Err(error) => {
+                tracing::error!(%error, "local copy unreadable");
+                None
+            }
+        }
     }
-    /// A linearizable read-modify-write. `decide` may run several times, each time on the current state.
-    pub async fn update<T, F>(&self, key: Bytes, decide: F) -> Result<Updated<T>, LedgerError>
-    where
-        T: Send,
-        F: FnMut(Option<&Current>) -> Decision<T> + Send,
-    {
-        let _ = (key, decide);
-        unimplemented!()
+
+    /// This peer's copy of all live registers under a prefix: may be stale.
+    pub fn local_scan(&self, prefix: &[u8]) -> Result<Vec<(Bytes, Current)>, LedgerError> {
+        let mut found = Vec::new();
+        let mut broken = None;
+        self.0.voter.index().scan(self.0.voter.space(), prefix, &mut |key, value| {
+            if !key.starts_with(prefix) {
+                return Next::Stop;
+            }
+            match Accepted::decode(value) {
+                Ok(accepted) => {
+                    if let Some(current) = Current::of(accepted.record) {
+                        found.push((Bytes::copy_from_slice(key), current));
+                    }
+                    Next::Continue
+                }
+                Err(error) => {
+                    broken = Some(error);
+                    Next::Stop
+                }
+            }
+        })?;
+        broken.map_or(Ok(found), |error| Err(error.into()))
     }
-    /// The same, with its first phase running while `ready` (storing fragments, say) completes. When `ready`
-    /// fails nothing is written.
-    pub async fn update_when<T, F, E>(
-        &self,
-        key: Bytes,
-        ready: impl Future<Output = Result<F, E>> + Send,
-    ) -> Result<Result<Updated<T>, LedgerError>, E>
-    where
-        T: Send,
-        E: Send,
-        F: FnMut(Option<&Current>) -> Decision<T> + Send,
-    {
-        let _ = (key, ready.await?);
-        unimplemented!()
-    }
-    /// A linearizable page.
-    pub async fn scan(&self, query: ScanQuery) -> Result<Page, LedgerError> {
-        let _ = query;
-        unimplemented!()
-    }
-    /// Milliseconds since the Unix epoch by the hybrid clock.
+
+    /// Milliseconds since the Unix epoch by the hybrid clock: never behind what this peer has seen.
     pub fn now_ms(&self) -> u64 {
-        unimplemented!()
+        wall_ms().max(self.0.clock.lock().last().millis())
     }
+
+    /// The configuration this peer has adopted.
+    pub fn config(&self) -> Arc<Config> {
+        self.0.voter.config()
+    }
+
+    /// Follows the configuration.
+    pub fn config_changes(&self) -> watch::Receiver<Arc<Config>> {
+        self.0.voter.config_changes()
+    }
+
+    /// Keys that changed in this peer's copy.
+    pub fn watch(&self) -> broadcast::Receiver<Bytes> {
+        self.0.voter.watch()
+    }
+
+    /// Tells the ledger who is in the pool, so that learners are told of chosen records.
+    pub fn set_members(&self, members: BTreeSet<PeerId>) {
+        self.0.members.send_if_modified(|known| {
+            let changed = *known != members;
+            *known = members;
+            changed
+        });
+    }
+
     /// Answers another member's ledger request.
     pub async fn handle(&self, from: PeerId, request: Request) -> Response {
-        let _ = (from, request);
-        unimplemented!()
+        let voter = &self.0.voter;
+        match request {
+            Request::Ping => Response::Pong { epoch: voter.config().epoch },
+            Request::Prepare { epoch, key, ballot } => {
+                self.observe(ballot);
+                voter.prepare(epoch, key, ballot).await
+            }
+            Request::Accept { epoch, key, ballot, record } => {
+                self.observe(ballot);
+                voter.accept(epoch, key, ballot, record).await
+            }
+            Request::Read { epoch, key, have } => voter.read(epoch, &key, have),
+            Request::Scan { epoch, query, expect } => voter.scan(epoch, query, expect).await,
+            Request::Learn { key, accepted } => {
+                self.observe(accepted.ballot);
+                voter.learn(key, accepted).await
+            }
+            Request::GetConfig => Response::Config((*voter.config()).clone()),
+            Request::AdoptConfig(config) => voter.adopt_answer(config).await,
+            Request::Compare { from, to, fingerprint } => voter.compare(from, to, fingerprint).await,
+            Request::Fetch { keys } => voter.fetch(&keys),
+            other => {
+                tracing::warn!(peer = %from.short(), request = ?std::mem::discriminant(&other), "not a ledger request");
+                Response::Failed { reason: Failure::Malformed, detail: "not a ledger request".to_owned() }
+            }
+        }
     }
+
+    fn me(&self) -> PeerId {
+        self.0.voter.me()
+    }
+
+    fn tick(&self) -> Ballot {
+        self.0.clock.lock().tick(wall_ms())
+    }
+
+    fn observe(&self, ballot: Ballot) {
+        self.0.clock.lock().observe(ballot.stamp);
+    }
+
+    /// Asks a voter, which may be this peer itself.
+    async fn ask(&self, peer: PeerId, request: Request) -> Result<Response, NetError> {
+        if peer == self.me() {
+            return Ok(Box::pin(self.handle(peer, request)).await);
+        }
+        self.0.net.call(peer, request, CALL_TIMEOUT).await
+    }
+
+    /// A refusal for the epoch: a newer configuration is adopted, an older peer is told ours. Both are
+    /// chosen ones (R8): nobody adopts, and so nobody sends, any other.
+    async fn settle_epoch(&self, peer: PeerId, theirs: Config) {
+        let ours = self.config();
+        if theirs.epoch > ours.epoch {
+            if let Err(error) = self.0.voter.adopt(theirs).await {
+                tracing::error!(%error, "cannot adopt the voter configuration");
+            }
+        } else if theirs.epoch < ours.epoch && peer != self.me() {
+            let told = self.0.net.call(peer, Request::AdoptConfig((*ours).clone()), CALL_TIMEOUT).await;
+            tracing::debug!(peer = %peer.short(), ?told, "told the voter configuration");
+        }
+    }
+
+    fn no_quorum(&self, missing: usize) -> LedgerError {
+        LedgerError::NoQuorum { missing: missing.max(1), voters: self.config().voters.len() }
+    }
+}
+
+/// The wall clock: the shell's one look at it; the ledger's decisions get it passed in.
+fn wall_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
+
+/// A pause before trying again: doubles with every attempt, half of it random so that contenders part ways.
+async fn back_off(attempt: u32) {
+    const FIRST_MS: u64 = 2;
+    const LONGEST_MS: u64 = 200;
+    let bound = (FIRST_MS << attempt.min(8)).min(LONGEST_MS);
+    let pause = bound / 2 + rand::random_range(0..=bound);
+    tokio::time::sleep(Duration::from_millis(pause)).await;
+}
+
+/// Where this peer keeps its copy.
+const fn space_of(voter: bool) -> Space {
+    if voter { Space::Accepted } else { Space::Followed }
 }

@@ -1,0 +1,117 @@
+"""Copies. AWS: API_CopyObject, userguide/copy-object."""
+
+import datetime
+
+import pytest
+
+import samples
+from samples import MIB
+
+
+def read(s3, bucket, key):
+    return s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+
+
+def source(bucket, key="source"):
+    return {"Bucket": bucket, "Key": key}
+
+
+@pytest.mark.parametrize("size", [0, 1, 100_000, 3 * MIB + 1, 70 * MIB])
+def test_a_copy_is_the_same(s3, bucket, make_bucket, size):
+    """Copies within a bucket and into another, of every size class. Expected: bytes, ETag and metadata of the source."""
+    data = samples.blob(size, "copy")
+    etag = s3.put_object(Bucket=bucket, Key="source", Body=data, ContentType="text/x-a", Metadata={"m": "1"})["ETag"]
+    other = make_bucket()
+    for where in (bucket, other):
+        copied = s3.copy_object(Bucket=where, Key="copy", CopySource=source(bucket))
+        assert copied["CopyObjectResult"]["ETag"] == etag
+        answer = s3.get_object(Bucket=where, Key="copy")
+        assert answer["Body"].read() == data
+        assert (answer["ETag"], answer["ContentType"], answer["Metadata"]) == (etag, "text/x-a", {"m": "1"})
+
+
+def test_a_copy_lives_by_itself(s3, bucket):
+    """Copies share stored segments. Danger: deleting or overwriting the source takes the copy's bytes along.
+    Expected: the copy outlives both, and copies of copies too."""
+    data = samples.blob(2 * MIB, "shared")
+    s3.put_object(Bucket=bucket, Key="source", Body=data)
+    s3.copy_object(Bucket=bucket, Key="one", CopySource=source(bucket))
+    s3.copy_object(Bucket=bucket, Key="two", CopySource=source(bucket, "one"))
+    s3.put_object(Bucket=bucket, Key="source", Body=b"new")
+    assert read(s3, bucket, "one") == data
+    s3.delete_object(Bucket=bucket, Key="source")
+    s3.delete_object(Bucket=bucket, Key="one")
+    assert read(s3, bucket, "two") == data
+
+
+def test_metadata_is_copied_or_replaced(s3, bucket):
+    """x-amz-metadata-directive: COPY ignores what the request says, REPLACE takes nothing from the source."""
+    s3.put_object(Bucket=bucket, Key="source", Body=b"x", ContentType="text/x-a", CacheControl="no-store", Metadata={"m": "1"})
+    new = {"ContentType": "text/x-b", "Metadata": {"n": "2"}}
+    s3.copy_object(Bucket=bucket, Key="kept", CopySource=source(bucket), MetadataDirective="COPY", **new)
+    s3.copy_object(Bucket=bucket, Key="replaced", CopySource=source(bucket), MetadataDirective="REPLACE", **new)
+    kept, replaced = (s3.head_object(Bucket=bucket, Key=key) for key in ("kept", "replaced"))
+    assert (kept["ContentType"], kept["CacheControl"], kept["Metadata"]) == ("text/x-a", "no-store", {"m": "1"})
+    assert (replaced["ContentType"], replaced.get("CacheControl"), replaced["Metadata"]) == ("text/x-b", None, {"n": "2"})
+
+
+def test_onto_itself(s3, bucket, refused):
+    """A copy onto itself is how metadata is changed; with nothing changed it is InvalidRequest (API_CopyObject)."""
+    s3.put_object(Bucket=bucket, Key="source", Body=b"same", Metadata={"m": "1"})
+    with refused("InvalidRequest", 400):
+        s3.copy_object(Bucket=bucket, Key="source", CopySource=source(bucket))
+    s3.copy_object(Bucket=bucket, Key="source", CopySource=source(bucket), MetadataDirective="REPLACE", Metadata={"m": "2"})
+    assert s3.head_object(Bucket=bucket, Key="source")["Metadata"] == {"m": "2"}
+    assert read(s3, bucket, "source") == b"same"
+
+
+@pytest.mark.parametrize("key", ["a b+c", "%41", "ключ/🗝", "a?versionId=x", "..", "q'\"&<>"])
+def test_any_source_key(s3, bucket, key):
+    """The source travels URL-encoded in a header. Danger: decoded not at all, or twice, or cut at a question mark."""
+    s3.put_object(Bucket=bucket, Key=key, Body=key.encode())
+    s3.copy_object(Bucket=bucket, Key="copy", CopySource=source(bucket, key))
+    assert read(s3, bucket, "copy") == key.encode()
+
+
+def test_a_source_that_is_not_there(s3, bucket, refused):
+    with refused("NoSuchKey", 404):
+        s3.copy_object(Bucket=bucket, Key="copy", CopySource=source(bucket, "missing"))
+    with refused("NoSuchBucket", 404):
+        s3.copy_object(Bucket=bucket, Key="copy", CopySource=source("no-such-bucket-here"))
+    with refused("NoSuchKey", 404):
+        s3.head_object(Bucket=bucket, Key="copy")
+
+
+def test_conditions_on_the_source(s3, bucket, refused):
+    """x-amz-copy-source-if-*. Expected: 412 when one fails (also for if-none-match: a copy knows no 304), and nothing copied."""
+    etag = s3.put_object(Bucket=bucket, Key="source", Body=b"x")["ETag"]
+    hour = datetime.timedelta(hours=1)
+    modified = s3.head_object(Bucket=bucket, Key="source")["LastModified"]
+    good = [{"IfMatch": etag}, {"IfNoneMatch": '"other"'}, {"IfModifiedSince": modified - hour}, {"IfUnmodifiedSince": modified + hour}]
+    bad = [{"IfMatch": '"other"'}, {"IfNoneMatch": etag}, {"IfUnmodifiedSince": modified - hour}]
+
+    def copy(key, conditions):
+        named = {f"CopySource{name}": value for name, value in conditions.items()}
+        return s3.copy_object(Bucket=bucket, Key=key, CopySource=source(bucket), **named)
+
+    for conditions in good:
+        copy("good", conditions)
+    for conditions in bad:
+        with refused("PreconditionFailed", 412):
+            copy("bad", conditions)
+    with refused("NoSuchKey", 404):
+        s3.head_object(Bucket=bucket, Key="bad")
+
+
+def test_copying_a_multipart_object(s3, bucket):
+    """The copy of a multipart object is one object again; content counts, the ETag may be new (userguide/copy-object)."""
+    upload = s3.create_multipart_upload(Bucket=bucket, Key="source")["UploadId"]
+    where = {"Bucket": bucket, "Key": "source", "UploadId": upload}
+    parts = [samples.blob(5 * MIB, 1), samples.blob(5 * MIB + 9, 2)]
+    done = [
+        {"PartNumber": number, "ETag": s3.upload_part(**where, PartNumber=number, Body=data)["ETag"]} for number, data in enumerate(parts, 1)
+    ]
+    s3.complete_multipart_upload(**where, MultipartUpload={"Parts": done})
+    s3.copy_object(Bucket=bucket, Key="copy", CopySource=source(bucket))
+    s3.delete_object(Bucket=bucket, Key="source")
+    assert read(s3, bucket, "copy") == b"".join(parts)

@@ -1,0 +1,359 @@
+"""Pools of real `palm` processes on loopback: started, killed and questioned as an operator would.
+
+A `Pool` holds `Peer`s. Every peer has its own data directory, ports and log file below the pool's root, speaks mDNS on `lo` only, and is
+driven through the command line alone: what this module does, a person in a shell can do. Nothing here looks inside a peer.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import pathlib
+import queue
+import random
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import boto3
+from botocore.config import Config
+
+HOST = "127.0.0.1"
+# Below Linux's ephemeral range (32768 and up): a killed peer's port must not become some client's outgoing port before it is back.
+PORTS = range(20000, 32000)
+READY_TIMEOUT_S = 60
+SETTLE_TIMEOUT_S = 60
+COMMAND_TIMEOUT_S = 60
+STOP_TIMEOUT_S = 30
+LOG_TAIL_LINES = 40
+
+_running: set[subprocess.Popen] = set()
+
+
+@atexit.register
+def _end_leftovers() -> None:
+    """Ends what a broken test run left behind: only processes that this module started."""
+    for process in list(_running):
+        process.kill()
+        process.wait()
+
+
+def palm_binary() -> pathlib.Path:
+    """The binary under test: $PALM_BIN, else what `make build` leaves."""
+    if named := os.environ.get("PALM_BIN"):
+        return pathlib.Path(named)
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    target = os.environ.get("CARGO_TARGET_DIR") or f"{cache}/palm-target"
+    return pathlib.Path(target) / "debug" / "palm"
+
+
+_ports_given: set[int] = set()
+
+
+def free_port() -> int:
+    """A port that is free for TCP and for UDP now, and that this process has not given out before."""
+    for port in random.SystemRandom().sample(PORTS, 200):
+        if port in _ports_given:
+            continue
+        try:
+            for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+                with socket.socket(socket.AF_INET, kind) as probe:
+                    probe.bind((HOST, port))
+        except OSError:
+            continue
+        _ports_given.add(port)
+        return port
+    raise RuntimeError("no free port found")
+
+
+def eventually(condition: Callable[[], object], timeout_s: float, what: str, every_s: float = 0.1) -> object:
+    """Asks `condition` again and again until it holds; its last answer, or an AssertionError that names `what` and the last answer."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        answer = condition()
+        if answer:
+            return answer
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {timeout_s} s: {what} (last answer: {answer!r})")
+        time.sleep(every_s)
+
+
+class CommandFailed(Exception):
+    """A `palm` command ended with a code other than 0."""
+
+    def __init__(self, args: list[str], code: int, stdout: str, stderr: str):
+        super().__init__(f"palm {' '.join(args)} ended with {code}\nstdout: {stdout}\nstderr: {stderr}")
+        self.code, self.stdout, self.stderr = code, stdout, stderr
+
+
+def palm(*args: str, timeout_s: float = COMMAND_TIMEOUT_S) -> dict:
+    """Runs one command to its end with --json; what it printed."""
+    command = [str(arg) for arg in args]
+    done = subprocess.run(
+        [palm_binary(), *command, "--json"],
+        env=peer_environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout_s, check=False,
+    )
+    if done.returncode != 0:
+        raise CommandFailed(command, done.returncode, done.stdout, done.stderr)
+    return json.loads(done.stdout) if done.stdout.strip() else {}
+
+
+def peer_environment() -> dict[str, str]:
+    """This process's environment without its PALM_ settings, and with mDNS kept on loopback."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PALM_") or name == "PALM_LOG"}
+    return kept | {"PALM_DISCOVERY__INTERFACES": "lo", "RUST_BACKTRACE": "1"}
+
+
+def s3_client(endpoint: str, access_key: str, secret_key: str, read_timeout_s: float = 120, **config):
+    """A boto3 client that says what happened: no retries, path style, finite timeouts."""
+    settings = {
+        "retries": {"total_max_attempts": 1, "mode": "standard"},
+        "s3": {"addressing_style": "path"},
+        "signature_version": "s3v4",
+        "connect_timeout": 5,
+        "read_timeout": read_timeout_s,
+        "max_pool_connections": 64,
+    } | config
+    return boto3.session.Session().client(
+        "s3", endpoint_url=endpoint, aws_access_key_id=access_key, aws_secret_access_key=secret_key,
+        region_name="us-east-1", config=Config(**settings),
+    )
+
+
+class Peer:
+    """One `palm` process and its place on disk. It survives its process: killed or stopped, it can be started again."""
+
+    def __init__(self, pool: Pool, name: str):
+        self.pool = pool
+        self.name = name
+        self.dir = pool.root / name
+        self.data = self.dir / "data"
+        self.log = self.dir / "log"
+        self.dir.mkdir(parents=True)
+        self.quic_port, self.s3_port, self.admin_port = free_port(), free_port(), free_port()
+        self.ready: dict = {}
+        self.process: subprocess.Popen | None = None
+        self._events: queue.Queue[dict | None] = queue.Queue()
+
+    def __repr__(self) -> str:
+        return f"<{self.name} {'up' if self.up else 'down'}>"
+
+    # -- its life
+
+    def spawn(self, *args: str) -> None:
+        """Starts the process; `wait_event("ready")` tells when it serves."""
+        assert not self.up, f"{self.name} is already up"
+        listen = ["--data", self.data, "--s3", f"{HOST}:{self.s3_port}", "--admin", f"{HOST}:{self.admin_port}", "--json"]
+        self._events = queue.Queue()
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [palm_binary(), *(str(arg) for arg in [*args, *listen])],
+                env=peer_environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True,
+            )
+        _running.add(self.process)
+        threading.Thread(target=self._read_events, args=(self.process, self._events), daemon=True).start()
+
+    @staticmethod
+    def _read_events(process: subprocess.Popen, events: queue.Queue) -> None:
+        """Hands stdout on line by line, always to its end so that the peer never blocks on a full pipe."""
+        for line in process.stdout:
+            try:
+                events.put(json.loads(line))
+            except ValueError:
+                events.put({"event": "not-json", "line": line})
+        events.put(None)
+
+    def wait_event(self, name: str, timeout_s: float = READY_TIMEOUT_S) -> dict:
+        """The next event of that name from stdout. An exit, another kind of line or silence is an AssertionError with the log's end."""
+        deadline = time.monotonic() + timeout_s
+        seen = []
+        while True:
+            try:
+                event = self._events.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                raise AssertionError(f"{self.name}: no {name!r} within {timeout_s} s, saw {seen}\n{self.log_tail()}") from None
+            if event is None:
+                code = self.process.wait()
+                raise AssertionError(f"{self.name} ended with {code} before {name!r}, saw {seen}\n{self.log_tail()}")
+            assert event.get("event") != "not-json", f"{self.name}: stdout under --json holds {event['line']!r}"
+            seen.append(event)
+            if event.get("event") == name:
+                return event
+
+    def wait_ready(self, timeout_s: float = READY_TIMEOUT_S) -> Peer:
+        self.ready = self.wait_event("ready", timeout_s)
+        return self
+
+    def create_pool(self, name: str, *args: str) -> Peer:
+        self.spawn("create-pool", "--name", name, "--port", self.quic_port, *args)
+        return self.wait_ready()
+
+    def spawn_join(self, pool_id: str, coordinator: str, token: str | None) -> None:
+        with_token = ["--token", token] if token else []
+        self.spawn("join-pool", "--pool-id", pool_id, "--coordinator", coordinator, "--port", self.quic_port, *with_token)
+
+    def start(self) -> Peer:
+        """Starts a member again: same data directory, same addresses."""
+        self.spawn("serve", "--quic", f"{HOST}:{self.quic_port}")
+        return self.wait_ready()
+
+    def kill(self) -> None:
+        """SIGKILL: no goodbye, no flush."""
+        self.process.kill()
+        self._reap()
+
+    def stop(self) -> None:
+        """SIGTERM, and holds the peer to its word: requests drained, exit code 0."""
+        self.process.send_signal(signal.SIGTERM)
+        code = self._reap()
+        assert code == 0, f"{self.name} ended with {code} after SIGTERM\n{self.log_tail()}"
+
+    def _reap(self) -> int:
+        process, self.process = self.process, None
+        try:
+            return process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise AssertionError(f"{self.name} was still there {STOP_TIMEOUT_S} s after SIGTERM\n{self.log_tail()}") from None
+        finally:
+            _running.discard(process)
+
+    @property
+    def up(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def assert_up(self) -> None:
+        """A peer that the test did not stop must not have ended by itself."""
+        if self.process is not None and (code := self.process.poll()) is not None:
+            raise AssertionError(f"{self.name} ended by itself with {code}\n{self.log_tail()}")
+
+    # -- what it can be asked
+
+    def ask(self, command: str, *args: str, timeout_s: float = COMMAND_TIMEOUT_S) -> dict:
+        """A `palm` command at this peer."""
+        return palm(*command.split(), *args, "--data", self.data, timeout_s=timeout_s)
+
+    def invite(self) -> str:
+        return self.ask("invite")["join_token"]
+
+    def members(self) -> list[dict]:
+        return self.ask("list-members")["members"]
+
+    @property
+    def id(self) -> str:
+        return self.ready["peer_id"]
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://{HOST}:{self.s3_port}"
+
+    @property
+    def quic_address(self) -> str:
+        return f"{HOST}:{self.quic_port}"
+
+    def client(self, **config):
+        return s3_client(self.endpoint, self.pool.access_key, self.pool.secret_key, **config)
+
+    def peak_memory_bytes(self) -> int:
+        """The most resident memory that the process ever had (VmHWM)."""
+        for line in pathlib.Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+        raise AssertionError("no VmHWM in /proc")
+
+    def files(self) -> Iterator[pathlib.Path]:
+        """Every file that this peer has on its disk."""
+        return (path for path in self.data.rglob("*") if path.is_file() and not path.is_symlink())
+
+    def log_tail(self, lines: int = LOG_TAIL_LINES) -> str:
+        text = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
+        return "\n".join([f"--- {self.log}, last lines", *text[-lines:]])
+
+
+def voters_expected(members: int) -> int:
+    """1, 1, 3, 3, 5, 5, 7, 7 …: odd and at most seven (DESIGN.md, the ledger)."""
+    return min(7, members - 1 + members % 2)
+
+
+class Pool:
+    """Several peers of one pool. A context manager: on leaving, every process it started is gone."""
+
+    def __init__(self, root: pathlib.Path, name: str = "test"):
+        self.root = pathlib.Path(root)
+        self.name = name
+        self.peers: list[Peer] = []
+        self.access_key = self.secret_key = self.id = ""
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, *_exception) -> None:
+        for peer in self.peers:
+            if peer.process is not None:
+                peer.kill()
+
+    @classmethod
+    def form(cls, root: pathlib.Path, size: int, policy: str | None = None, name: str = "test") -> Pool:
+        """A pool of `size` peers, joined by token, settled."""
+        pool = cls(root, name)
+        try:
+            pool.create(*(["--policy", policy] if policy else []))
+            for _ in range(size - 1):
+                pool.join()
+            pool.wait_settled()
+        except BaseException:
+            pool.__exit__()
+            raise
+        return pool
+
+    def new_peer(self) -> Peer:
+        peer = Peer(self, f"peer-{len(self.peers) + 1}")
+        self.peers.append(peer)
+        return peer
+
+    def create(self, *args: str) -> Peer:
+        founder = self.new_peer().create_pool(self.name, *args)
+        self.id = founder.ready["pool_id"]
+        self.access_key, self.secret_key = founder.ready["access_key"], founder.ready["secret_key"]
+        return founder
+
+    def join(self, via: Peer | None = None) -> Peer:
+        """One more peer, by a fresh token from `via`."""
+        via = via or self.peers[0]
+        peer = self.new_peer()
+        peer.spawn_join(self.id, via.quic_address, via.invite())
+        return peer.wait_ready()
+
+    @property
+    def up(self) -> list[Peer]:
+        return [peer for peer in self.peers if peer.up]
+
+    def wait_live(self, count: int, timeout_s: float = SETTLE_TIMEOUT_S) -> None:
+        """Until every running peer sees exactly `count` members live."""
+        for peer in self.up:
+            eventually(
+                lambda peer=peer: sum(member["state"] == "live" for member in peer.members()) == count,
+                timeout_s, f"{peer.name} sees {count} live members", every_s=0.25,
+            )
+
+    def wait_settled(self, timeout_s: float = SETTLE_TIMEOUT_S) -> None:
+        """Until every peer sees all members live and the full number of voters."""
+        count = len(self.up)
+        self.wait_live(count, timeout_s)
+        for peer in self.up:
+            eventually(
+                lambda peer=peer: sum(member["voter"] for member in peer.members()) == voters_expected(count),
+                timeout_s, f"{peer.name} sees {voters_expected(count)} voters", every_s=0.25,
+            )
+
+    def assert_up(self) -> None:
+        for peer in self.peers:
+            peer.assert_up()
+
+    def logs(self) -> str:
+        return "\n".join(peer.log_tail() for peer in self.peers)

@@ -1,0 +1,334 @@
+//! This peer as proposer: `update(key, f)` over as many ballots as it takes.
+
+use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::future::Future;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use palm_core::hlc::Ballot;
+use palm_core::id::RequestId;
+use palm_core::register::{Accepted, Attempt, Change, Promised, Record, Verdict};
+use palm_core::wire::{Request, Response};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::inquiry::Inquiry;
+use super::{Current, Decision, Ledger, LedgerError, UPDATE_DEADLINE, Updated, back_off};
+
+/// Why an attempt ended without a result; another may follow.
+#[derive(Debug)]
+enum Setback {
+    /// Another proposer was faster, or the epoch changed.
+    Outrun,
+    /// Too few voters answered.
+    NoQuorum {
+        /// How many more are needed.
+        missing: usize,
+    },
+}
+
+/// Phase 1 done: the attempt, and what a quorum of promises said.
+type Prepared = Result<(Attempt, Promised), Setback>;
+
+impl Ledger {
+    /// A linearizable read-modify-write. `decide` may run several times, each time on the current state.
+    ///
+    /// After [`LedgerError::Unknown`] it may have been written, now or later; after the others it was not.
+    pub async fn update<T, F>(&self, key: Bytes, decide: F) -> Result<Updated<T>, LedgerError>
+    where
+        T: Send,
+        F: FnMut(Option<&Current>) -> Decision<T> + Send,
+    {
+        let ready = std::future::ready(Ok::<F, Infallible>(decide));
+        match self.update_when(key, ready).await {
+            Ok(updated) => updated,
+            Err(never) => match never {},
+        }
+    }
+
+    /// The same, with its first phase running while `ready` (storing fragments, say) completes. When `ready`
+    /// fails nothing is written; an unused promise harms nobody.
+    pub async fn update_when<T, F, E>(
+        &self,
+        key: Bytes,
+        ready: impl Future<Output = Result<F, E>> + Send,
+    ) -> Result<Result<Updated<T>, LedgerError>, E>
+    where
+        T: Send,
+        E: Send,
+        F: FnMut(Option<&Current>) -> Decision<T> + Send,
+    {
+        let first = async {
+            let turn = self.0.queues.enter(&key).await;
+            let prepared = self.prepare(&key).await;
+            (turn, prepared)
+        };
+        let ((turn, prepared), ready) = futures::join!(first, ready);
+        let updated = self.drive(&key, prepared, ready?).await;
+        drop(turn);
+        Ok(updated)
+    }
+
+    /// `update(key, identity)`: brings a quorum to one accepted ballot and answers the record chosen.
+    pub(super) async fn settle(&self, key: &Bytes) -> Result<Option<Record>, LedgerError> {
+        let _turn = self.0.queues.enter(key).await;
+        let deadline = Instant::now() + UPDATE_DEADLINE;
+        let mut attempts = 0;
+        loop {
+            let setback = match self.prepare(key).await {
+                Ok((_, promised)) if promised.unanimous => return Ok(promised.current.map(|accepted| accepted.record)),
+                Ok((attempt, Promised { current: Some(current), .. })) => {
+                    match self.accept(attempt, key, current.record.clone()).await {
+                        Ok(()) => return Ok(Some(current.record)),
+                        Err(setback) => setback,
+                    }
+                }
+                // A quorum that holds nothing is unanimous.
+                Ok((_, Promised { current: None, .. })) => return Ok(None),
+                Err(setback) => setback,
+            };
+            attempts += 1;
+            self.pause(setback, attempts, deadline).await?;
+        }
+    }
+
+    /// A linearizable read that also fences: what it answers has been accepted anew by a quorum (a tombstone where
+    /// there was nothing), so no write whose accept was sent before can surface later (R4). [`read`](Self::read) does
+    /// not promise that: a quorum may agree while another voter holds an accept that was never chosen, and a later
+    /// quorum may choose it. For who destroys what such a write refers to.
+    pub async fn read_fenced(&self, key: &Bytes) -> Result<Option<Current>, LedgerError> {
+        let _turn = self.0.queues.enter(key).await;
+        let deadline = Instant::now() + UPDATE_DEADLINE;
+        let mut attempts = 0;
+        loop {
+            let setback = match self.prepare(key).await {
+                Ok((attempt, promised)) => {
+                    let record = promised.current.map_or_else(
+                        || Record::write(None, RequestId(rand::random()), attempt.ballot(), None),
+                        |accepted| accepted.record,
+                    );
+                    match self.accept(attempt, key, record.clone()).await {
+                        Ok(()) => return Ok(Current::of(record)),
+                        Err(setback) => setback,
+                    }
+                }
+                Err(setback) => setback,
+            };
+            attempts += 1;
+            self.pause(setback, attempts, deadline).await?;
+        }
+    }
+
+    /// Runs a change from its first promises to its end.
+    async fn drive<T, F>(&self, key: &Bytes, first: Prepared, mut decide: F) -> Result<Updated<T>, LedgerError>
+    where
+        T: Send,
+        F: FnMut(Option<&Current>) -> Decision<T> + Send,
+    {
+        let deadline = Instant::now() + UPDATE_DEADLINE;
+        let mut change = Change::new(RequestId(rand::random()));
+        // What was answered with each write sent: whichever took effect decides what the caller hears.
+        let mut sent: Vec<(Ballot, T)> = Vec::new();
+        let mut prepared = first;
+        let mut attempts = 0;
+        loop {
+            let outcome = match prepared {
+                Ok((attempt, promised)) => self.attempt(key, attempt, promised, &mut change, &mut sent, &mut decide).await,
+                Err(setback) => Err(setback),
+            };
+            match outcome {
+                Ok(result) => return result,
+                Err(setback) => {
+                    attempts += 1;
+                    self.pause(setback, attempts, deadline).await.map_err(|error| {
+                        if change.may_have_taken_effect() { LedgerError::Unknown(error.to_string()) } else { error }
+                    })?;
+                }
+            }
+            prepared = self.prepare(key).await;
+        }
+    }
+
+    /// One attempt of a change, after its promises.
+    async fn attempt<T, F>(
+        &self,
+        key: &Bytes,
+        attempt: Attempt,
+        promised: Promised,
+        change: &mut Change,
+        sent: &mut Vec<(Ballot, T)>,
+        decide: &mut F,
+    ) -> Result<Result<Updated<T>, LedgerError>, Setback>
+    where
+        F: FnMut(Option<&Current>) -> Decision<T>,
+    {
+        match change.judge(&promised) {
+            Verdict::Unknown => return Ok(Err(LedgerError::Unknown("its record was superseded".to_owned()))),
+            Verdict::Done(version) => {
+                let Promised { current: Some(current), unanimous, .. } = promised else {
+                    unreachable!("a change is found in a record")
+                };
+                if !unanimous {
+                    self.accept(attempt, key, current.record).await?;
+                }
+                let own = sent.iter().position(|(ballot, _)| *ballot == version);
+                return Ok(own.map_or_else(
+                    || Err(LedgerError::Unknown("a version this request never sent".to_owned())),
+                    |at| Ok(Updated { version, answer: sent.swap_remove(at).1 }),
+                ));
+            }
+            Verdict::Decide => {}
+        }
+        let current = promised.current.as_ref().map(|accepted| accepted.record.clone()).and_then(Current::of);
+        let (value, answer) = match decide(current.as_ref()) {
+            Decision::Put(value, answer) => (Some(value), answer),
+            Decision::Delete(answer) => (None, answer),
+            Decision::Keep(answer) => return self.keep(key, attempt, promised, change, answer).await,
+        };
+        let version = attempt.ballot();
+        let record = Record::write(promised.current.map(|accepted| accepted.record).as_ref(), change.request(), version, value);
+        change.sending_accept(version);
+        sent.push((version, answer));
+        self.accept(attempt, key, record).await?;
+        // The write just accepted is the last one sent.
+        let (version, answer) = sent.swap_remove(sent.len() - 1);
+        Ok(Ok(Updated { version, answer }))
+    }
+
+    /// R5: a decision not to write stands only on a record known to be chosen.
+    async fn keep<T>(
+        &self,
+        key: &Bytes,
+        attempt: Attempt,
+        promised: Promised,
+        change: &Change,
+        answer: T,
+    ) -> Result<Result<Updated<T>, LedgerError>, Setback> {
+        let at_once = change.may_refuse_at_once(&promised);
+        match promised.current {
+            current if at_once => {
+                let version = current.map_or(Ballot::ZERO, |accepted| accepted.record.version);
+                Ok(Ok(Updated { version, answer }))
+            }
+            Some(Accepted { record, .. }) => {
+                let version = record.version;
+                self.accept(attempt, key, record).await?;
+                Ok(Ok(Updated { version, answer }))
+            }
+            // An accept of this change may still arrive somewhere, and there is nothing to re-accept over it.
+            None => Ok(Err(LedgerError::Unknown("an earlier attempt may yet take effect".to_owned()))),
+        }
+    }
+
+    /// Phase 1 with a new ballot.
+    async fn prepare(&self, key: &Bytes) -> Prepared {
+        let config = self.config();
+        let (epoch, ballot) = (config.epoch, self.tick());
+        let mut attempt = Attempt::new((*config).clone(), ballot);
+        let mut inquiry = Inquiry::new(self, &config, BTreeSet::new(), || Request::Prepare { epoch, key: key.clone(), ballot });
+        while let Some((voter, answer)) = inquiry.next().await {
+            let hopeless = match answer {
+                Ok(Response::Promised { accepted, floor }) => match attempt.on_promise(voter, accepted, floor) {
+                    Some(promised) => return Ok((attempt, promised)),
+                    None => false,
+                },
+                Ok(Response::Nack { highest }) => {
+                    self.observe(highest);
+                    return Err(Setback::Outrun);
+                }
+                Ok(Response::WrongEpoch(theirs)) => {
+                    self.settle_epoch(voter, theirs).await;
+                    return Err(Setback::Outrun);
+                }
+                other => {
+                    tracing::debug!(voter = %voter.short(), answer = ?other.err(), "no promise");
+                    inquiry.ask_one_more();
+                    attempt.on_silence(voter)
+                }
+            };
+            if hopeless {
+                break;
+            }
+        }
+        Err(Setback::NoQuorum { missing: attempt.missing_promises() })
+    }
+
+    /// Phase 2, to all voters. Returns once a quorum has accepted; the rest of the voters and the learners
+    /// are told in the background, also when the caller goes away: it is they who keep the record safe.
+    async fn accept(&self, mut attempt: Attempt, key: &Bytes, record: Record) -> Result<(), Setback> {
+        let (decided, decision) = oneshot::channel();
+        let (ledger, key) = (self.clone(), key.clone());
+        tokio::spawn(async move {
+            let mut decided = Some(decided);
+            let (epoch, ballot) = (attempt.config().epoch, attempt.ballot());
+            let mut asked: FuturesUnordered<_> = attempt
+                .config()
+                .electorate()
+                .into_iter()
+                .map(|voter| {
+                    let request = Request::Accept { epoch, key: key.clone(), ballot, record: record.clone() };
+                    let ledger = &ledger;
+                    async move { (voter, ledger.ask(voter, request).await) }
+                })
+                .collect();
+            let mut outrun = false;
+            while let Some((voter, answer)) = asked.next().await {
+                let end = match answer {
+                    Ok(Response::Accepted) => attempt.on_accept(voter).then_some(Ok(())),
+                    Ok(Response::Nack { highest }) => {
+                        ledger.observe(highest);
+                        outrun = true;
+                        attempt.on_refusal(voter, highest).then_some(Err(Setback::Outrun))
+                    }
+                    Ok(Response::WrongEpoch(theirs)) => {
+                        ledger.settle_epoch(voter, theirs).await;
+                        outrun = true;
+                        attempt.on_silence(voter).then_some(Err(Setback::Outrun))
+                    }
+                    other => {
+                        tracing::debug!(voter = %voter.short(), answer = ?other.err(), "no accept");
+                        attempt.on_silence(voter).then_some(Err(if outrun {
+                            Setback::Outrun
+                        } else {
+                            Setback::NoQuorum { missing: 1 }
+                        }))
+                    }
+                };
+                let Some(end) = end else { continue };
+                if let Some(waiting) = decided.take() {
+                    if end.is_ok() {
+                        ledger.tell_learners(&key, ballot, &record);
+                    }
+                    // The caller may be gone; the accepts go on regardless.
+                    let _ = waiting.send(end);
+                }
+            }
+        });
+        decision.await.unwrap_or(Err(Setback::NoQuorum { missing: 1 }))
+    }
+
+    /// Best effort: what is missed is found by catch-up.
+    fn tell_learners(&self, key: &Bytes, ballot: Ballot, record: &Record) {
+        let config = self.config();
+        let members = self.0.members.borrow();
+        for learner in members.iter().filter(|peer| !config.is_voter(peer)) {
+            let accepted = Accepted { ballot, record: record.clone() };
+            let (ledger, learner, key) = (self.clone(), *learner, key.clone());
+            tokio::spawn(async move { ledger.ask(learner, Request::Learn { key, accepted }).await });
+        }
+    }
+
+    /// Waits before the next attempt, or gives up at the deadline.
+    async fn pause(&self, setback: Setback, attempts: u32, deadline: Instant) -> Result<(), LedgerError> {
+        if Instant::now() >= deadline {
+            return Err(match setback {
+                Setback::Outrun => LedgerError::Contended,
+                Setback::NoQuorum { missing } => self.no_quorum(missing),
+            });
+        }
+        back_off(attempts).await;
+        Ok(())
+    }
+}

@@ -1,0 +1,361 @@
+//! This peer as acceptor, and its copy of the registers.
+//!
+//! What makes the shell around [`Slot`] right:
+//! - R2: an accept is committed with a sync before anything shows it. The index shows a batch only once it is
+//!   durable, so digests and pages read it directly.
+//! - Prepare and accept of one key exclude each other (a stripe of locks by key hash), also across the sync: a
+//!   promise given while an accept is on its way to disk would not know of it.
+//! - An accept runs in a task of its own: the asker going away must not let go of the key halfway.
+//! - R3: promises are kept in memory; a durable clock ceiling, extended ahead in steps, stands for them after
+//!   a restart.
+//! - R8: accepts hold the epoch gate for reading until they are durable; adopting a configuration takes it for
+//!   writing. So once a voter has adopted, everything it accepted before is visible to the new epoch.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use palm_backends::{Durability, IndexStore, Space, StoreError, Write};
+use palm_core::hlc::{Ballot, Stamp};
+use palm_core::id::PeerId;
+use palm_core::reconcile::Fingerprint;
+use palm_core::record::Stored;
+use palm_core::register::{Accepted, Config, Record, Slot};
+use palm_core::wire::{Failure, Response};
+use parking_lot::Mutex;
+use tokio::sync::{RwLock, broadcast, watch};
+
+use super::{CHANGES_CAPACITY, LedgerError, space_of};
+
+/// Locks by key hash. Many more than updates in flight, so that unrelated keys seldom wait for each other.
+const STRIPES: usize = 4_096;
+/// Promises kept per stripe; beyond, the oldest are forgotten and their highest ballot refused from then on.
+const STRIPE_PROMISES: usize = 64;
+/// How far ahead of the ballots the durable clock ceiling is set (R3).
+const CEILING_STEP_MS: u64 = 2_000;
+
+const CEILING_KEY: &[u8] = b"ledger.ceiling";
+const CONFIG_KEY: &[u8] = b"ledger.config";
+
+/// One lock's share of the promises.
+#[derive(Default)]
+struct Stripe {
+    promised: HashMap<Bytes, Ballot>,
+    /// The highest promise forgotten: stands for all keys of the stripe that have none.
+    forgotten: Ballot,
+}
+
+impl Stripe {
+    fn promised(&self, key: &Bytes) -> Ballot {
+        self.promised.get(key).copied().unwrap_or(self.forgotten)
+    }
+
+    fn promise(&mut self, key: Bytes, ballot: Ballot) {
+        self.promised.insert(key, ballot);
+        if self.promised.len() > STRIPE_PROMISES {
+            let mut ballots: Vec<Ballot> = self.promised.values().copied().collect();
+            ballots.sort_unstable();
+            let median = ballots[ballots.len() / 2];
+            self.promised.retain(|_, ballot| *ballot > median);
+            self.forgotten = self.forgotten.max(median);
+        }
+    }
+}
+
+pub(super) struct Voter {
+    me: PeerId,
+    index: Arc<dyn IndexStore>,
+    stripes: Box<[tokio::sync::Mutex<Stripe>]>,
+    hasher: RandomState,
+    /// The clock ceiling at the last restart (R3).
+    floor: Stamp,
+    /// The durable clock ceiling now.
+    ceiling: AtomicU64,
+    extending: tokio::sync::Mutex<()>,
+    gate: RwLock<Arc<Config>>,
+    config: watch::Sender<Arc<Config>>,
+    /// Fingerprint of all of this peer's copy, kept up to date; `None` until first computed.
+    sum: Mutex<Option<Fingerprint>>,
+    changes: broadcast::Sender<Bytes>,
+}
+
+impl Voter {
+    pub(super) async fn open(
+        me: PeerId,
+        index: Arc<dyn IndexStore>,
+        initial: Option<Config>,
+    ) -> Result<Self, LedgerError> {
+        let ceiling = index.get(Space::Meta, CEILING_KEY)?.map_or(Ok(0), |bytes| read_u64(&bytes))?;
+        let stored = index.get(Space::Meta, CONFIG_KEY)?.map(|bytes| Config::decode(&bytes)).transpose()?;
+        let config = match (stored, initial) {
+            (Some(stored), Some(initial)) if initial.epoch > stored.epoch => initial,
+            (Some(stored), _) => stored,
+            (None, Some(initial)) => initial,
+            (None, None) => return Err(LedgerError::Storage("no voter configuration".to_owned())),
+        };
+        let put = Write::Put(Space::Meta, Bytes::from_static(CONFIG_KEY), config.encode());
+        index.commit(vec![put], Durability::Synced).await?;
+        let config = Arc::new(config);
+        Ok(Self {
+            me,
+            index,
+            stripes: (0..STRIPES).map(|_| tokio::sync::Mutex::default()).collect(),
+            hasher: RandomState::new(),
+            floor: Stamp(ceiling),
+            ceiling: AtomicU64::new(ceiling),
+            extending: tokio::sync::Mutex::new(()),
+            gate: RwLock::new(Arc::clone(&config)),
+            config: watch::Sender::new(config),
+            sum: Mutex::new(None),
+            changes: broadcast::Sender::new(CHANGES_CAPACITY),
+        })
+    }
+
+    pub(super) fn me(&self) -> PeerId {
+        self.me
+    }
+
+    pub(super) fn index(&self) -> &Arc<dyn IndexStore> {
+        &self.index
+    }
+
+    pub(super) fn floor(&self) -> Stamp {
+        self.floor
+    }
+
+    pub(super) fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.config.borrow())
+    }
+
+    pub(super) fn config_changes(&self) -> watch::Receiver<Arc<Config>> {
+        self.config.subscribe()
+    }
+
+    pub(super) fn watch(&self) -> broadcast::Receiver<Bytes> {
+        self.changes.subscribe()
+    }
+
+    pub(super) fn is_voter(&self) -> bool {
+        self.config.borrow().is_voter(&self.me)
+    }
+
+    /// Where this peer's copy of the registers is.
+    pub(super) fn space(&self) -> Space {
+        space_of(self.is_voter())
+    }
+
+    /// This peer's copy of a register. A voter that has just joined still finds what it followed before.
+    pub(super) fn copy(&self, key: &[u8]) -> Result<Option<Accepted>, LedgerError> {
+        let own = self.get(self.space(), key)?;
+        if own.is_some() || !self.is_voter() { Ok(own) } else { self.get(Space::Followed, key) }
+    }
+
+    fn get(&self, space: Space, key: &[u8]) -> Result<Option<Accepted>, LedgerError> {
+        Ok(self.index.get(space, key)?.map(|bytes| Accepted::decode(&bytes)).transpose()?)
+    }
+
+    fn stripe(&self, key: &Bytes) -> &tokio::sync::Mutex<Stripe> {
+        &self.stripes[self.hasher.hash_one(key) as usize % STRIPES]
+    }
+
+    fn slot(&self, stripe: &Stripe, key: &Bytes) -> Result<Slot, LedgerError> {
+        Ok(Slot {
+            promised: stripe.promised(key),
+            accepted: self.get(Space::Accepted, key)?,
+            floor: self.floor,
+            // Tombstones are not collected yet (R7), so no voter has ever raised its floor.
+            collected: Ballot::ZERO,
+        })
+    }
+
+    /// R3: makes sure that the durable ceiling is at or above the stamp.
+    async fn ensure_ceiling(&self, stamp: Stamp) -> Result<(), StoreError> {
+        if stamp.0 <= self.ceiling.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let _one = self.extending.lock().await;
+        if stamp.0 <= self.ceiling.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let ceiling = Stamp::from_millis(stamp.millis() + CEILING_STEP_MS);
+        let value = Bytes::copy_from_slice(&ceiling.0.to_le_bytes());
+        let put = Write::Put(Space::Meta, Bytes::from_static(CEILING_KEY), value);
+        self.index.commit(vec![put], Durability::Synced).await?;
+        self.ceiling.store(ceiling.0, Ordering::Release);
+        Ok(())
+    }
+
+    /// Whether a message of this epoch may be answered here; otherwise the answer to give.
+    pub(super) fn check_epoch(&self, config: &Config, epoch: u64) -> Result<(), Response> {
+        if epoch != config.epoch {
+            return Err(Response::WrongEpoch(config.clone()));
+        }
+        if config.is_voter(&self.me) {
+            return Ok(());
+        }
+        Err(Response::Failed { reason: Failure::NotReady, detail: "not a voter".to_owned() })
+    }
+
+    pub(super) async fn prepare(&self, epoch: u64, key: Bytes, ballot: Ballot) -> Response {
+        let gate = self.gate.read().await;
+        if let Err(refusal) = self.check_epoch(&gate, epoch) {
+            return refusal;
+        }
+        let answer = async {
+            self.ensure_ceiling(ballot.stamp).await?;
+            let mut stripe = self.stripe(&key).lock().await;
+            let mut slot = self.slot(&stripe, &key)?;
+            Ok(match slot.prepare(ballot) {
+                Ok(accepted) => {
+                    let accepted = accepted.cloned();
+                    stripe.promise(key, ballot);
+                    Response::Promised { accepted, floor: slot.collected }
+                }
+                Err(refused) => Response::Nack { highest: refused.highest },
+            })
+        };
+        answer.await.unwrap_or_else(|error: LedgerError| storage_failed(&error))
+    }
+
+    pub(super) async fn accept(self: &Arc<Self>, epoch: u64, key: Bytes, ballot: Ballot, record: Record) -> Response {
+        let this = Arc::clone(self);
+        let task = tokio::spawn(async move { this.accept_to_the_end(epoch, key, ballot, record).await });
+        task.await.unwrap_or_else(|error| storage_failed(&LedgerError::Storage(error.to_string())))
+    }
+
+    async fn accept_to_the_end(&self, epoch: u64, key: Bytes, ballot: Ballot, record: Record) -> Response {
+        let gate = self.gate.read().await;
+        if let Err(refusal) = self.check_epoch(&gate, epoch) {
+            return refusal;
+        }
+        let answer = async {
+            self.ensure_ceiling(ballot.stamp).await?;
+            let mut stripe = self.stripe(&key).lock().await;
+            let mut slot = self.slot(&stripe, &key)?;
+            let before = slot.accepted.as_ref().map(|accepted| accepted.ballot);
+            let value = match slot.accept(ballot, record) {
+                Ok(accepted) => accepted.encode(),
+                Err(refused) => return Ok(Response::Nack { highest: refused.highest }),
+            };
+            self.index.commit(vec![Write::Put(Space::Accepted, key.clone(), value)], Durability::Synced).await?;
+            // The accepted ballot now stands for the promise.
+            stripe.promised.remove(&key);
+            self.changed(key, before, ballot);
+            Ok(Response::Accepted)
+        };
+        answer.await.unwrap_or_else(|error: LedgerError| storage_failed(&error))
+    }
+
+    /// Notes that this peer's copy of a key went from one ballot to another.
+    fn changed(&self, key: Bytes, before: Option<Ballot>, after: Ballot) {
+        if let Some(sum) = self.sum.lock().as_mut() {
+            if let Some(before) = before {
+                sum.remove(&key, before);
+            }
+            sum.add(&key, after);
+        }
+        // Nobody watching is fine.
+        let _ = self.changes.send(key);
+    }
+
+    /// Whether this peer is, still, a voter of this epoch: what it has just read counts as its answer.
+    pub(super) fn votes_in(&self, epoch: u64) -> bool {
+        let config = self.config.borrow();
+        config.epoch == epoch && config.is_voter(&self.me)
+    }
+
+    /// This peer's own answer to a read: the ballot it has accepted, if any; `None` if its vote does not count.
+    pub(super) fn own_ballot(&self, epoch: u64, key: &[u8]) -> Result<Option<Option<Ballot>>, LedgerError> {
+        let ballot = self.get(Space::Accepted, key)?.map(|accepted| accepted.ballot);
+        Ok(self.votes_in(epoch).then_some(ballot))
+    }
+
+    pub(super) fn read(&self, epoch: u64, key: &Bytes, have: Option<Ballot>) -> Response {
+        if let Err(refusal) = self.check_epoch(&self.config(), epoch) {
+            return refusal;
+        }
+        match self.get(Space::Accepted, key) {
+            Ok(Some(accepted)) => Response::Digest {
+                ballot: Some(accepted.ballot),
+                record: (have != Some(accepted.ballot)).then_some(accepted.record),
+            },
+            Ok(None) => Response::Digest { ballot: None, record: None },
+            Err(error) => storage_failed(&error),
+        }
+    }
+
+    /// A chosen record, told by its proposer. Voters take none (R6): what they hold is settled by consensus.
+    pub(super) async fn learn(&self, key: Bytes, accepted: Accepted) -> Response {
+        if self.is_voter() {
+            return Response::Done;
+        }
+        match self.follow(vec![(key, accepted)]).await {
+            Ok(()) => Response::Done,
+            Err(error) => storage_failed(&error),
+        }
+    }
+
+    /// Takes newer records into a learner's copy.
+    pub(super) async fn follow(&self, registers: Vec<(Bytes, Accepted)>) -> Result<(), LedgerError> {
+        let mut batch = Vec::with_capacity(registers.len());
+        let mut changes = Vec::with_capacity(registers.len());
+        for (key, accepted) in registers {
+            let before = self.get(Space::Followed, &key)?.map(|known| known.ballot);
+            if before.is_none_or(|before| before < accepted.ballot) {
+                batch.push(Write::Put(Space::Followed, key.clone(), accepted.encode()));
+                changes.push((key, before, accepted.ballot));
+            }
+        }
+        // A learner's copy is not counted by anyone: it may be lost and is fetched again.
+        self.index.commit(batch, Durability::Buffered).await?;
+        changes.into_iter().for_each(|(key, before, after)| self.changed(key, before, after));
+        Ok(())
+    }
+
+    pub(super) async fn adopt_answer(&self, config: Config) -> Response {
+        match self.adopt(config).await {
+            Ok(()) => Response::Done,
+            Err(error) => storage_failed(&error),
+        }
+    }
+
+    /// R8: durably adopts a chosen configuration, if it is newer. A peer that becomes a voter starts with an
+    /// empty acceptor (R8 (3)).
+    pub(super) async fn adopt(&self, config: Config) -> Result<(), LedgerError> {
+        let mut gate = self.gate.write().await;
+        if config.epoch <= gate.epoch {
+            return Ok(());
+        }
+        let joining = config.is_voter(&self.me) && !gate.is_voter(&self.me);
+        let mut batch = vec![Write::Put(Space::Meta, Bytes::from_static(CONFIG_KEY), config.encode())];
+        if joining {
+            batch.push(Write::Clear(Space::Accepted));
+        }
+        self.index.commit(batch, Durability::Synced).await?;
+        if joining || config.is_voter(&self.me) != gate.is_voter(&self.me) {
+            *self.sum.lock() = None;
+        }
+        let voters: Vec<String> = config.voters.iter().map(PeerId::short).collect();
+        tracing::info!(epoch = config.epoch, joint = config.outgoing.is_some(), ?voters, "voters changed");
+        let config = Arc::new(config);
+        *gate = Arc::clone(&config);
+        self.config.send_replace(config);
+        Ok(())
+    }
+
+    pub(super) fn with_sum<T>(&self, use_it: impl FnOnce(&mut Option<Fingerprint>) -> T) -> T {
+        use_it(&mut self.sum.lock())
+    }
+}
+
+pub(super) fn storage_failed(error: &LedgerError) -> Response {
+    tracing::error!(%error, "ledger storage failed");
+    Response::Failed { reason: Failure::Storage, detail: error.to_string() }
+}
+
+fn read_u64(bytes: &[u8]) -> Result<u64, LedgerError> {
+    let bytes = bytes.try_into().map_err(|_| LedgerError::Storage("malformed clock ceiling".to_owned()))?;
+    Ok(u64::from_le_bytes(bytes))
+}

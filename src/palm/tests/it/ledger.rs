@@ -1,0 +1,288 @@
+//! The ledger of several peers over real QUIC: linearizable under contention, restarts, absences and changes of the
+//! voters.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use palm::net::{FragmentSink, FragmentSource, Handler, Identity, Net};
+use palm::pool::ledger::{Decision, Item, Ledger, LedgerError};
+use palm_backends::IndexStore;
+use palm_backends::memory::MemoryIndex;
+use palm_core::id::{FragmentId, PeerId};
+use palm_core::register::Config;
+use palm_core::wire::{FragmentOrigin, JoinRequest, JoinResponse, Request, Response, ScanQuery};
+
+/// Answers ledger requests only.
+struct LedgerOnly(Ledger);
+
+#[async_trait]
+impl Handler for LedgerOnly {
+    async fn call(&self, from: PeerId, request: Request) -> Response {
+        self.0.handle(from, request).await
+    }
+    async fn put_fragment(&self, _: PeerId, _: FragmentOrigin, _: FragmentSource) -> Response {
+        Response::NotFound
+    }
+    async fn get_fragment(&self, _: PeerId, _: FragmentId, _: u64, _: u64, _: FragmentSink) {}
+    fn gossip(&self, _: PeerId, _: Bytes) {}
+    async fn join(&self, _: PeerId, _: SocketAddr, _: JoinRequest) -> JoinResponse {
+        JoinResponse::Pending
+    }
+}
+
+struct Peer {
+    seed: [u8; 32],
+    net: Net,
+    ledger: Ledger,
+    index: Arc<dyn IndexStore>,
+}
+
+impl Peer {
+    async fn start(seed: [u8; 32], index: Arc<dyn IndexStore>, config: &Config) -> Self {
+        let identity = Identity::from_seed(&seed).unwrap();
+        let net = Net::bind(&identity, "127.0.0.1:0".parse().unwrap()).unwrap();
+        let ledger = Ledger::open(identity.peer_id(), Arc::clone(&index), net.clone(), Some(config.clone())).await.unwrap();
+        net.serve(Arc::new(LedgerOnly(ledger.clone())));
+        Self { seed, net, ledger, index }
+    }
+
+    fn id(&self) -> PeerId {
+        self.net.me()
+    }
+}
+
+/// Tells every peer of every other.
+fn introduce(peers: &[Peer]) {
+    let members: BTreeSet<PeerId> = peers.iter().map(Peer::id).collect();
+    for peer in peers {
+        for other in peers.iter().filter(|other| other.id() != peer.id()) {
+            peer.net.admit(other.id());
+            peer.net.hint(other.id(), other.net.local_addr());
+        }
+        peer.ledger.set_members(members.clone());
+    }
+}
+
+/// `count` peers, of which the first `voters` vote.
+async fn pool(count: u8, voters: usize) -> Vec<Peer> {
+    let seeds: Vec<[u8; 32]> = (0..count).map(|tag| [tag + 1; 32]).collect();
+    let ids: Vec<PeerId> = seeds.iter().map(|seed| Identity::from_seed(seed).unwrap().peer_id()).collect();
+    let config = Config { epoch: 1, voters: ids.into_iter().take(voters).collect(), outgoing: None };
+    let mut peers = Vec::new();
+    for seed in seeds {
+        peers.push(Peer::start(seed, Arc::new(MemoryIndex::default()), &config).await);
+    }
+    introduce(&peers);
+    peers
+}
+
+fn key(text: &str) -> Bytes {
+    Bytes::copy_from_slice(text.as_bytes())
+}
+
+async fn put(ledger: &Ledger, at: &Bytes, value: &str) -> Result<(), LedgerError> {
+    let value = key(value);
+    ledger.update(at.clone(), move |_| Decision::Put(value.clone(), ())).await.map(|_| ())
+}
+
+async fn names(ledger: &Ledger, prefix: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut start = Bytes::new();
+    loop {
+        let query = ScanQuery { prefix: key(prefix), start, delimiter: None, limit: 7 };
+        let page = ledger.scan(query).await.unwrap();
+        found.extend(page.items.into_iter().map(|item| match item {
+            Item::Register(key, _) | Item::Group(key) => String::from_utf8(key.to_vec()).unwrap(),
+        }));
+        match page.next {
+            Some(next) => start = next,
+            None => return found,
+        }
+    }
+}
+
+/// Story: five peers increment one counter 40 times each, all at once. Danger: two increments on the same base. Every
+/// increment must count, and be seen from every peer at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn increments_from_everywhere_all_count() {
+    let peers = pool(5, 5).await;
+    let counter = key("counter");
+    let tasks = peers.iter().map(|peer| {
+        let (ledger, counter) = (peer.ledger.clone(), counter.clone());
+        tokio::spawn(async move {
+            for _ in 0..40 {
+                let add = |current: Option<&palm::pool::ledger::Current>| {
+                    let value: u32 = current.map_or(0, |now| std::str::from_utf8(&now.value).unwrap().parse().unwrap());
+                    Decision::Put(key(&(value + 1).to_string()), ())
+                };
+                ledger.update(counter.clone(), add).await.unwrap();
+            }
+        })
+    });
+    for task in tasks.collect::<Vec<_>>() {
+        task.await.unwrap();
+    }
+    for peer in &peers {
+        assert_eq!(peer.ledger.read(&counter).await.unwrap().unwrap().value, "200");
+    }
+}
+
+/// Story: many creators race for one key through every peer. Danger: two told they won, or none (R5).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn exactly_one_creator_wins() {
+    let peers = pool(5, 5).await;
+    for round in 0..10 {
+        let at = key(&format!("prize-{round}"));
+        let tasks: Vec<_> = (0..30)
+            .map(|who: usize| {
+                let (ledger, at) = (peers[who % 5].ledger.clone(), at.clone());
+                tokio::spawn(async move {
+                    let create = |current: Option<&palm::pool::ledger::Current>| match current {
+                        None => Decision::Put(key(&who.to_string()), true),
+                        Some(_) => Decision::Keep(false),
+                    };
+                    (who, ledger.update(at, create).await.unwrap().answer)
+                })
+            })
+            .collect();
+        let mut winners = Vec::new();
+        for task in tasks {
+            let (who, won) = task.await.unwrap();
+            if won {
+                winners.push(who.to_string());
+            }
+        }
+        assert_eq!(winners.len(), 1, "winners of round {round}: {winners:?}");
+        let kept = peers[round % 5].ledger.read(&at).await.unwrap().unwrap().value;
+        assert_eq!(kept, winners[0].as_bytes());
+    }
+}
+
+/// Story: keys are written and deleted through one peer and read and listed through all others at once, a
+/// learner among them. Danger: a read or page that lags.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reads_and_pages_are_current_at_every_peer_learners_too() {
+    let peers = pool(4, 3).await;
+    let mut expected = Vec::new();
+    for round in 0..24 {
+        let name = format!("o/{round:03}");
+        put(&peers[round % 4].ledger, &key(&name), "here").await.unwrap();
+        expected.push(name);
+        if round % 3 == 2 {
+            let gone = expected.remove(expected.len() / 2);
+            peers[(round + 1) % 4].ledger.update(key(&gone), |_| Decision::Delete(())).await.unwrap();
+            for peer in &peers {
+                assert_eq!(peer.ledger.read(&key(&gone)).await.unwrap(), None);
+            }
+        }
+        for peer in &peers {
+            assert_eq!(names(&peer.ledger, "o/").await, expected, "round {round}");
+        }
+    }
+}
+
+/// Story: two of five voters die; writes and reads go on. A third dies: reads and writes are refused in time, as
+/// unavailable, and nothing is invented. It returns with its disk: everything is there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_majority_serves_and_a_minority_refuses() {
+    let mut peers = pool(5, 5).await;
+    put(&peers[0].ledger, &key("before"), "1").await.unwrap();
+    for _ in 0..2 {
+        peers.pop().unwrap().net.close().await;
+    }
+    put(&peers[0].ledger, &key("during"), "2").await.unwrap();
+    let lost = peers.pop().unwrap();
+    lost.net.close().await;
+    let asked = std::time::Instant::now();
+    let refused = peers[1].ledger.read(&key("before")).await;
+    assert!(matches!(refused, Err(LedgerError::NoQuorum { .. })), "{refused:?}");
+    assert!(asked.elapsed() < Duration::from_secs(5));
+    assert!(put(&peers[0].ledger, &key("minority"), "3").await.is_err());
+
+    let config = (*lost.ledger.config()).clone();
+    peers.push(Peer::start(lost.seed, Arc::clone(&lost.index), &config).await);
+    introduce(&peers);
+    for peer in &peers {
+        assert_eq!(peer.ledger.read(&key("before")).await.unwrap().unwrap().value, "1");
+        assert_eq!(peer.ledger.read(&key("during")).await.unwrap().unwrap().value, "2");
+    }
+}
+
+/// Story: a pool grows from one voter to five, one at a time, while clients write. Danger: an acknowledged write
+/// that a quorum of the new voters does not hold (R8). Afterwards the two oldest voters die for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn voters_join_under_writes_and_nothing_is_lost() {
+    let peers = pool(5, 1).await;
+    let ids: Vec<PeerId> = peers.iter().map(Peer::id).collect();
+    let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let writers: Vec<_> = peers[..3]
+        .iter()
+        .enumerate()
+        .map(|(who, peer)| {
+            let (ledger, stop) = (peer.ledger.clone(), Arc::clone(&stop));
+            tokio::spawn(async move {
+                let mut acknowledged = Vec::new();
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    let name = format!("w/{who}/{:05}", acknowledged.len());
+                    put(&ledger, &key(&name), "x").await.unwrap();
+                    acknowledged.push(name);
+                }
+                acknowledged
+            })
+        })
+        .collect();
+    let target: BTreeSet<PeerId> = ids.iter().copied().collect();
+    // Two drivers compete: the configuration register lets one win each step.
+    let drivers = peers[..2].iter().map(|peer| async {
+        for _ in 0..200 {
+            match peer.ledger.change_voters(&target).await {
+                Ok(true) => return,
+                Ok(false) => {}
+                Err(error) => assert!(!matches!(error, LedgerError::Storage(_)), "{error}"),
+            }
+        }
+        panic!("the voters never changed");
+    });
+    futures::future::join_all(drivers).await;
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    let mut acknowledged = Vec::new();
+    for writer in writers {
+        acknowledged.extend(writer.await.unwrap());
+    }
+    assert_eq!(peers[0].ledger.config().voters, target);
+    assert!(acknowledged.len() > 20, "only {} writes", acknowledged.len());
+
+    let mut peers = peers;
+    for peer in peers.drain(..2) {
+        peer.net.close().await;
+    }
+    acknowledged.sort();
+    assert_eq!(names(&peers[0].ledger, "w/").await, acknowledged);
+}
+
+/// Story: a voter is away while keys change, and a learner hears nothing of them. Expectation: one comparison
+/// each brings their own copies level.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn copies_are_brought_level() {
+    let mut peers = pool(4, 3).await;
+    let away = peers.remove(2);
+    away.net.close().await;
+    for round in 0..300 {
+        put(&peers[0].ledger, &key(&format!("k/{round:03}")), "new").await.unwrap();
+    }
+    let config = (*away.ledger.config()).clone();
+    peers.push(Peer::start(away.seed, Arc::clone(&away.index), &config).await);
+    introduce(&peers);
+    for peer in &peers[1..] {
+        // A connection to compare over.
+        peer.ledger.read(&key("k/000")).await.unwrap();
+        for round in 0..4 {
+            peer.ledger.level_once(round).await.unwrap();
+        }
+        assert_eq!(peer.ledger.local_scan(b"k/").unwrap().len(), 300);
+    }
+}

@@ -1,0 +1,5 @@
+//! Whole rooms together, in one process, over real QUIC on loopback and in-memory stores.
+
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+mod ledger;
