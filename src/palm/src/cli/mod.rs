@@ -12,7 +12,6 @@ mod args;
 mod ask;
 mod data_dir;
 mod discover;
-mod homes;
 mod logging;
 mod peer;
 mod print;
