@@ -36,7 +36,7 @@ const MAX_OBJECT_BYTES: u64 = 5 << 40;
 /// A completion older than this by the ledger's clock is not written any more.
 const GIVE_UP_MS: u64 = 10 * 60 * 1000;
 
-/// A part as a client names it in CompleteMultipartUpload.
+/// A part as a client names it in `CompleteMultipartUpload`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CompletedPart {
     /// 1 to 10,000.

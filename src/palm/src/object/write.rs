@@ -86,10 +86,13 @@ pub(super) struct SegmentWriter {
     state: State,
 }
 
+/// The sealer, and the shards of the stripe it has just sealed.
+type Sealed = Result<(Box<Sealer>, Vec<Bytes>), ObjectError>;
+
 /// Sealing runs one stripe ahead of sending, on the blocking pool.
 enum State {
     Idle(Box<Sealer>),
-    Sealing(JoinHandle<Result<(Box<Sealer>, Vec<Bytes>), ObjectError>>),
+    Sealing(JoinHandle<Sealed>),
     /// A step failed; so has the write.
     Failed,
 }
@@ -164,7 +167,7 @@ impl SegmentWriter {
     async fn shortage(&mut self, living: usize) -> ObjectError {
         let mut full = 0;
         for lane in self.lanes.iter_mut().filter(|lane| !lane.is_open()) {
-            if let Some(task) = lane.task.take().filter(|task| task.is_finished())
+            if let Some(task) = lane.task.take().filter(AbortOnDropHandle::is_finished)
                 && matches!(task.await, Ok(Err(HomeError::Full)))
             {
                 full += 1;
