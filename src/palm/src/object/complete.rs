@@ -106,7 +106,13 @@ impl Store {
         let register = key::upload(bucket, key, id);
         let store = self.clone();
         Self::settle(async move {
-            let mark = store.mark_completing(&register).await?;
+            let mark = match store.mark_completing(&register).await {
+                // Another completion has come to its end since.
+                Err(ObjectError::NoSuchUpload) => {
+                    return store.completed(&at, id).await?.ok_or(ObjectError::NoSuchUpload);
+                }
+                other => other?,
+            };
             let object = store.write_completed(&at, &completion.conditions, record).await;
             match &object {
                 Ok(object) => {

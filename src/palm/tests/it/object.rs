@@ -181,7 +181,8 @@ fn sample(len: usize, seed: u64) -> Bytes {
 }
 
 fn body(bytes: &Bytes) -> Incoming {
-    let pieces: Vec<Bytes> = (0..bytes.len()).step_by(60_000).map(|at| bytes.slice(at..bytes.len().min(at + 60_000))).collect();
+    let pieces: Vec<Bytes> =
+        (0..bytes.len()).step_by(60_000).map(|at| bytes.slice(at..bytes.len().min(at + 60_000))).collect();
     Incoming {
         stream: stream::iter(pieces.into_iter().map(Ok)).boxed(),
         length: Some(bytes.len() as u64),
@@ -320,8 +321,10 @@ async fn rotten_fragments_never_become_wrong_bytes() {
         for peer in &peers {
             assert!(get(peer, key, None).await.unwrap() == bytes, "{key}");
         }
-        let found: u64 =
-            peers.iter().map(|peer| peer.store.counters().corrupt_shards.load(std::sync::atomic::Ordering::Relaxed)).sum();
+        let found: u64 = peers
+            .iter()
+            .map(|peer| peer.store.counters().corrupt_shards.load(std::sync::atomic::Ordering::Relaxed))
+            .sum();
         assert!(found > 0, "nobody noticed");
         spoil(3);
         for peer in &peers {
@@ -338,9 +341,8 @@ async fn failed_uploads_leave_nothing() {
     let store = &peers[0].store;
     store.create_bucket("bucket", "me").await.unwrap();
     let bytes = sample(70 * MIB, 3);
-    let attempt = |incoming: Incoming| {
-        store.put("bucket", "key", Attributes::default(), WriteConditions::default(), incoming)
-    };
+    let attempt =
+        |incoming: Incoming| store.put("bucket", "key", Attributes::default(), WriteConditions::default(), incoming);
     let short = Incoming { length: Some(bytes.len() as u64 + 1), ..body(&bytes) };
     assert!(matches!(attempt(short).await, Err(ObjectError::Body(BodyError::Incomplete))));
     let refused = Incoming { verify: Box::new(|_| Err(Rejection::BadDigest)), ..body(&bytes) };
@@ -449,7 +451,8 @@ async fn collection_takes_garbage_and_nothing_else() {
     let (attributes, conditions) = (Attributes::default(), WriteConditions::default());
     peers[0].store.copy(&original, at, "bucket", "copy", attributes, conditions).await.unwrap();
     peers[1].store.delete("bucket", "original", WriteConditions::default()).await.unwrap();
-    let stale = peers[0].store.copy(&original, at, "bucket", "copy2", Attributes::default(), WriteConditions::default());
+    let stale =
+        peers[0].store.copy(&original, at, "bucket", "copy2", Attributes::default(), WriteConditions::default());
     assert!(matches!(stale.await, Err(ObjectError::NoSuchKey)));
 
     let id = peers[0].store.create_upload("bucket", "never", NewUpload::default()).await.unwrap();
