@@ -105,24 +105,12 @@ impl Inner {
     }
 
     /// Connects to one address.
-    pub(super) async fn handshake(
-        &self,
-        config: ClientConfig,
-        address: SocketAddr,
-    ) -> Result<Connection, DialError> {
-        Ok(self
-            .endpoint
-            .connect_with(config, address, SERVER_NAME)?
-            .await?)
+    pub(super) async fn handshake(&self, config: ClientConfig, address: SocketAddr) -> Result<Connection, DialError> {
+        Ok(self.endpoint.connect_with(config, address, SERVER_NAME)?.await?)
     }
 
     /// Takes a connection to a member into use, and serves what the other end asks over it.
-    pub(super) fn established(
-        self: &Arc<Self>,
-        peer: &Arc<Peer>,
-        connection: Connection,
-        dialled: bool,
-    ) {
+    pub(super) fn established(self: &Arc<Self>, peer: &Arc<Peer>, connection: Connection, dialled: bool) {
         let link = Link::new(connection, dialled);
         let added = peer.add_link(&link);
         if added == Added::Refused {

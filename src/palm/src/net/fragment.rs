@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use palm_core::id::PeerId;
-use palm_core::wire::{MAX_FRAME_BYTES, Response};
+use palm_core::wire::{Frame, MAX_FRAME_BYTES, Response};
 use quinn::WriteError;
 use tokio::time::timeout;
 
@@ -32,10 +32,7 @@ impl FragmentSource {
         match timeout(STALL_TIMEOUT, self.reader.chunk()).await {
             Ok(Ok(bytes)) => Ok(bytes),
             Ok(Err(error)) => Err(read_failed(self.peer, &error)),
-            Err(_) => Err(NetError::NoAnswer {
-                peer: self.peer,
-                detail: "fragment upload stalled".into(),
-            }),
+            Err(_) => Err(NetError::NoAnswer { peer: self.peer, detail: "fragment upload stalled".into() }),
         }
     }
 }
@@ -53,15 +50,12 @@ impl FragmentSink {
 
     /// Sends the response frame; must come first, once.
     pub async fn respond(&mut self, response: Response) -> Result<(), NetError> {
-        write_message(self.peer, &mut self.writer, &response).await
+        write_message(self.peer, &mut self.writer, &Frame::One(response)).await
     }
 
     /// Sends fragment bytes.
     pub async fn write(&mut self, bytes: Bytes) -> Result<(), NetError> {
-        self.writer
-            .bytes(bytes)
-            .await
-            .map_err(|error| write_failed(self.peer, &error))
+        self.writer.bytes(bytes).await.map_err(|error| write_failed(self.peer, &error))
     }
 
     /// Ends it cleanly; dropping without it resets the stream.
@@ -81,13 +75,7 @@ pub struct FragmentUpload {
 
 impl FragmentUpload {
     pub(super) fn new(peer: PeerId, link: InUse, writer: FrameWriter, reader: FrameReader) -> Self {
-        Self {
-            peer,
-            link,
-            writer,
-            reader,
-            refused: false,
-        }
+        Self { peer, link, writer, reader, refused: false }
     }
 
     /// Sends the next bytes; waits for flow control. After the home has answered early (it is full, say) the bytes go
@@ -126,21 +114,14 @@ pub struct FragmentDownload {
 
 impl FragmentDownload {
     pub(super) fn new(peer: PeerId, link: InUse, reader: FrameReader) -> Self {
-        Self {
-            peer,
-            reader,
-            _link: link,
-        }
+        Self { peer, reader, _link: link }
     }
 
     /// Exactly `len` further bytes; an error when the home ends before.
     pub async fn read(&mut self, len: usize) -> Result<Bytes, NetError> {
         match self.reader.exact(len).await {
             Ok(Some(bytes)) => Ok(bytes),
-            Ok(None) => Err(NetError::NoAnswer {
-                peer: self.peer,
-                detail: "fragment ended early".into(),
-            }),
+            Ok(None) => Err(NetError::NoAnswer { peer: self.peer, detail: "fragment ended early".into() }),
             Err(error) => Err(read_failed(self.peer, &error)),
         }
     }
@@ -152,39 +133,23 @@ pub(super) async fn write_message<T: serde::Serialize>(
     writer: &mut FrameWriter,
     message: &T,
 ) -> Result<(), NetError> {
-    let body = frames::encode(message).map_err(|len| {
-        NetError::Local(format!(
-            "message of {len} bytes, at most {MAX_FRAME_BYTES} fit a frame"
-        ))
-    })?;
-    writer
-        .frame(body)
-        .await
-        .map_err(|error| write_failed(peer, &error))
+    let body = frames::encode(message)
+        .map_err(|len| NetError::Local(format!("message of {len} bytes, at most {MAX_FRAME_BYTES} fit a frame")))?;
+    writer.frame(body).await.map_err(|error| write_failed(peer, &error))
 }
 
 /// Reads the one response a fragment stream has.
-pub(super) async fn read_message(
-    peer: PeerId,
-    link: &InUse,
-    reader: &mut FrameReader,
-) -> Result<Response, NetError> {
+pub(super) async fn read_message(peer: PeerId, link: &InUse, reader: &mut FrameReader) -> Result<Response, NetError> {
     match reader.message(MAX_FRAME_BYTES).await {
-        Ok(Response::Batch(_)) => Err(protocol(peer, link, "batch where one response belongs")),
-        Ok(response) => Ok(response),
+        Ok(Frame::One(response)) => Ok(response),
+        Ok(Frame::Batch(_)) => Err(protocol(peer, link, "batch where one response belongs")),
         Err(FrameError::Malformed(detail)) => Err(protocol(peer, link, &detail)),
         Err(FrameError::Broke(error)) => Err(read_failed(peer, &error)),
-        Err(FrameError::Ended) => Err(NetError::NoAnswer {
-            peer,
-            detail: "stream ended before the answer".into(),
-        }),
+        Err(FrameError::Ended) => Err(NetError::NoAnswer { peer, detail: "stream ended before the answer".into() }),
     }
 }
 
 fn protocol(peer: PeerId, link: &InUse, detail: &str) -> NetError {
     link.protocol_broken(peer, detail);
-    NetError::Protocol {
-        peer,
-        detail: detail.into(),
-    }
+    NetError::Protocol { peer, detail: detail.into() }
 }

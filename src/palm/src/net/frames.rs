@@ -38,10 +38,7 @@ pub(super) struct FrameReader {
 
 impl FrameReader {
     pub(super) fn new(stream: RecvStream) -> Self {
-        Self {
-            stream,
-            ready: VecDeque::new(),
-        }
+        Self { stream, ready: VecDeque::new() }
     }
 
     /// The next frame's body, at most `max_bytes`. Not cancel-safe: give up the stream with it.
@@ -55,34 +52,21 @@ impl FrameReader {
         if self.ready.is_empty() && !self.fill().await? {
             return Err(FrameError::Ended);
         }
-        let header = self
-            .exact(4)
-            .await?
-            .ok_or_else(|| FrameError::Malformed("frame header cut short".into()))?;
-        let len = header
-            .as_ref()
-            .try_into()
-            .map_or(u32::MAX, u32::from_le_bytes) as usize;
+        let header = self.exact(4).await?.ok_or_else(|| FrameError::Malformed("frame header cut short".into()))?;
+        let len = header.as_ref().try_into().map_or(u32::MAX, u32::from_le_bytes) as usize;
         if len > max_bytes.min(MAX_FRAME_BYTES) {
-            return Err(FrameError::Malformed(format!(
-                "frame of {len} bytes, at most {max_bytes} allowed"
-            )));
+            return Err(FrameError::Malformed(format!("frame of {len} bytes, at most {max_bytes} allowed")));
         }
         Ok(len)
     }
 
     /// The body of the frame whose length was read.
     pub(super) async fn frame_body(&mut self, len: usize) -> Result<Bytes, FrameError> {
-        self.exact(len)
-            .await?
-            .ok_or_else(|| FrameError::Malformed("frame cut short".into()))
+        self.exact(len).await?.ok_or_else(|| FrameError::Malformed("frame cut short".into()))
     }
 
     /// The next frame as a message.
-    pub(super) async fn message<T: for<'de> Deserialize<'de>>(
-        &mut self,
-        max_bytes: usize,
-    ) -> Result<T, FrameError> {
+    pub(super) async fn message<T: for<'de> Deserialize<'de>>(&mut self, max_bytes: usize) -> Result<T, FrameError> {
         let body = self.frame(max_bytes).await?;
         decode(&body)
     }
@@ -144,11 +128,7 @@ pub(super) fn decode<T: for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, Fra
 /// A message's frame body, unless it is too long for a frame: then its length.
 pub(super) fn encode<T: Serialize>(message: &T) -> Result<Bytes, usize> {
     let body = wire::encode(message);
-    if body.len() > MAX_FRAME_BYTES {
-        Err(body.len())
-    } else {
-        Ok(body.into())
-    }
+    if body.len() > MAX_FRAME_BYTES { Err(body.len()) } else { Ok(body.into()) }
 }
 
 /// The sending half of a stream. Dropped before [`finish`](Self::finish) it resets the stream: quinn alone would
@@ -160,18 +140,13 @@ pub(super) struct FrameWriter {
 
 impl FrameWriter {
     pub(super) fn new(stream: SendStream) -> Self {
-        Self {
-            stream,
-            finished: false,
-        }
+        Self { stream, finished: false }
     }
 
     /// Writes a frame. `body` comes from [`encode`], so its length fits.
     pub(super) async fn frame(&mut self, body: Bytes) -> Result<(), WriteError> {
         let header = (body.len() as u32).to_le_bytes();
-        self.stream
-            .write_all_chunks(&mut [Bytes::copy_from_slice(&header), body])
-            .await
+        self.stream.write_all_chunks(&mut [Bytes::copy_from_slice(&header), body]).await
     }
 
     /// Writes raw bytes.

@@ -33,8 +33,9 @@ impl Identity {
         let path = dir.join(IDENTITY_FILE);
         let seed = match File::open(&path) {
             Ok(file) => read_seed(&path, file)?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => create_seed(dir)
-                .map_err(|error| NetError::Local(format!("create {}: {error}", path.display())))?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                create_seed(dir).map_err(|error| NetError::Local(format!("create {}: {error}", path.display())))?
+            }
             Err(error) => return Err(NetError::Local(format!("open {}: {error}", path.display()))),
         };
         Self::from_seed(&seed)
@@ -46,15 +47,8 @@ impl Identity {
         let public = public_key(&key)?;
         // With a reset key that outlives the process, a restarted peer can tell others at once that their
         // old connections are dead (RFC 9000, 10.3) instead of leaving them to time out.
-        let reset_key = Zeroizing::new(blake3::derive_key(
-            "palm 2026-11 quic stateless reset",
-            seed,
-        ));
-        Ok(Self {
-            key: Arc::new(key),
-            public,
-            reset_key: Arc::new(reset_key),
-        })
+        let reset_key = Zeroizing::new(blake3::derive_key("palm 2026-11 quic stateless reset", seed));
+        Ok(Self { key: Arc::new(key), public, reset_key: Arc::new(reset_key) })
     }
 
     /// Hash of the public key.
@@ -80,31 +74,24 @@ impl Identity {
 
 impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Identity")
-            .field("peer_id", &self.peer_id())
-            .finish_non_exhaustive()
+        f.debug_struct("Identity").field("peer_id", &self.peer_id()).finish_non_exhaustive()
     }
 }
 
 /// The key pair of a seed.
 pub(super) fn key_pair(seed: &[u8; 32]) -> Result<Ed25519KeyPair, NetError> {
-    Ed25519KeyPair::from_seed_unchecked(seed)
-        .map_err(|error| NetError::Local(format!("ed25519 seed: {error}")))
+    Ed25519KeyPair::from_seed_unchecked(seed).map_err(|error| NetError::Local(format!("ed25519 seed: {error}")))
 }
 
 /// The raw public key of a pair.
 pub(super) fn public_key(key: &Ed25519KeyPair) -> Result<[u8; 32], NetError> {
-    key.public_key()
-        .as_ref()
-        .try_into()
-        .map_err(|_| NetError::Local("ed25519 public key is not 32 bytes".into()))
+    key.public_key().as_ref().try_into().map_err(|_| NetError::Local("ed25519 public key is not 32 bytes".into()))
 }
 
 /// A fresh random seed.
 pub(super) fn random_seed() -> Result<Zeroizing<[u8; 32]>, NetError> {
     let mut seed = Zeroizing::new([0; SEED_BYTES]);
-    aws_lc_rs::rand::fill(&mut seed[..])
-        .map_err(|_| NetError::Local("no randomness from the system".into()))?;
+    aws_lc_rs::rand::fill(&mut seed[..]).map_err(|_| NetError::Local("no randomness from the system".into()))?;
     Ok(seed)
 }
 
@@ -113,19 +100,13 @@ fn read_seed(path: &Path, mut file: File) -> Result<Zeroizing<[u8; 32]>, NetErro
     let metadata = file.metadata().map_err(|error| failed(error.to_string()))?;
     let mode = metadata.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {
-        return Err(failed(format!(
-            "mode {mode:o} lets others read the key, expected 600"
-        )));
+        return Err(failed(format!("mode {mode:o} lets others read the key, expected 600")));
     }
     if metadata.len() != SEED_BYTES as u64 {
-        return Err(failed(format!(
-            "{} bytes, expected {SEED_BYTES}",
-            metadata.len()
-        )));
+        return Err(failed(format!("{} bytes, expected {SEED_BYTES}", metadata.len())));
     }
     let mut seed = Zeroizing::new([0; SEED_BYTES]);
-    file.read_exact(&mut seed[..])
-        .map_err(|error| failed(error.to_string()))?;
+    file.read_exact(&mut seed[..]).map_err(|error| failed(error.to_string()))?;
     Ok(seed)
 }
 
@@ -135,12 +116,7 @@ fn create_seed(dir: &Path) -> Result<Zeroizing<[u8; 32]>, Box<dyn std::error::Er
     fs::create_dir_all(dir)?;
     let seed = random_seed()?;
     let beside = dir.join(format!("{IDENTITY_FILE}.new"));
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&beside)?;
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
     // An abandoned file from an earlier crash keeps its mode when reopened.
     file.set_permissions(fs::Permissions::from_mode(0o600))?;
     file.write_all(&seed[..])?;
@@ -162,17 +138,11 @@ mod tests {
         let again = Identity::load_or_create(dir.path()).unwrap();
         assert_eq!(first.peer_id(), again.peer_id());
         let path = dir.path().join(IDENTITY_FILE);
-        assert_eq!(
-            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
-            0o600
-        );
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert!(!format!("{first:?}").contains(&format!("{:?}", fs::read(&path).unwrap())));
 
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(
-            Identity::load_or_create(dir.path()).is_err(),
-            "a key that others can read is no key"
-        );
+        assert!(Identity::load_or_create(dir.path()).is_err(), "a key that others can read is no key");
     }
 
     /// A truncated key file must stop the start: making a new identity silently would orphan all this peer holds.
@@ -181,12 +151,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         Identity::load_or_create(dir.path()).unwrap();
         let path = dir.path().join(IDENTITY_FILE);
-        OpenOptions::new()
-            .write(true)
-            .open(&path)
-            .unwrap()
-            .set_len(31)
-            .unwrap();
+        OpenOptions::new().write(true).open(&path).unwrap().set_len(31).unwrap();
         assert!(Identity::load_or_create(dir.path()).is_err());
         assert_eq!(fs::metadata(&path).unwrap().len(), 31);
     }
@@ -194,17 +159,10 @@ mod tests {
     /// RFC 8032, 7.1, test 1: the seed gives the public key everyone else computes for it.
     #[test]
     fn the_public_key_is_ed25519() {
-        let hex = |text: &str| -> [u8; 32] {
-            data_encoding::HEXLOWER
-                .decode(text.as_bytes())
-                .unwrap()
-                .try_into()
-                .unwrap()
-        };
-        let identity = Identity::from_seed(&hex(
-            "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60",
-        ))
-        .unwrap();
+        let hex =
+            |text: &str| -> [u8; 32] { data_encoding::HEXLOWER.decode(text.as_bytes()).unwrap().try_into().unwrap() };
+        let identity =
+            Identity::from_seed(&hex("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60")).unwrap();
         let public = hex("d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a");
         assert_eq!(identity.public_key(), &public);
         assert_eq!(identity.peer_id(), PeerId::from_public_key(&public));

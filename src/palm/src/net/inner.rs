@@ -93,9 +93,7 @@ impl Inner {
             return Err(NetError::Local("endpoint is closed".into()));
         }
         if id == self.me {
-            return Err(NetError::Local(
-                "a peer does not ask itself over the network".into(),
-            ));
+            return Err(NetError::Local("a peer does not ask itself over the network".into()));
         }
         self.peer(id).ok_or(NetError::Unreachable(id))
     }
@@ -104,12 +102,7 @@ impl Inner {
         if id == self.me {
             return;
         }
-        let peer = self
-            .peers
-            .write()
-            .entry(id)
-            .or_insert_with(|| Arc::new(Peer::new(id)))
-            .clone();
+        let peer = self.peers.write().entry(id).or_insert_with(|| Arc::new(Peer::new(id))).clone();
         if peer.admit() {
             self.spawn(self.clone().keep(peer));
         }
@@ -128,12 +121,7 @@ impl Inner {
         let known = self.peer(id);
         let peer = known.or_else(|| {
             let mut peers = self.peers.write();
-            (peers.len() < MAX_PEERS).then(|| {
-                peers
-                    .entry(id)
-                    .or_insert_with(|| Arc::new(Peer::new(id)))
-                    .clone()
-            })
+            (peers.len() < MAX_PEERS).then(|| peers.entry(id).or_insert_with(|| Arc::new(Peer::new(id))).clone())
         });
         if let Some(peer) = peer {
             peer.hint(address);
@@ -142,12 +130,7 @@ impl Inner {
 
     /// Members a link to whom is up.
     pub(super) fn connected(&self) -> Vec<PeerId> {
-        self.peers
-            .read()
-            .values()
-            .filter(|peer| peer.current().is_some())
-            .map(|peer| peer.id)
-            .collect()
+        self.peers.read().values().filter(|peer| peer.current().is_some()).map(|peer| peer.id).collect()
     }
 
     pub(super) async fn close(&self) {

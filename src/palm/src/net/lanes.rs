@@ -5,9 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use palm_core::id::PeerId;
-use palm_core::wire::{
-    MAX_BATCH_CALLS, MAX_FRAME_BYTES, MAX_SMALL_FRAGMENT_BYTES, Request, Response,
-};
+use palm_core::wire::{Frame, MAX_BATCH_CALLS, MAX_FRAME_BYTES, MAX_SMALL_FRAGMENT_BYTES, Request, Response};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
@@ -49,7 +47,6 @@ impl Class {
             | Request::Read { .. }
             | Request::Learn { .. }
             | Request::GetConfig
-            | Request::GetFloor { .. }
             | Request::InFlight { .. } => Some(Self::Quick),
             Request::Accept { .. }
             | Request::AdoptConfig(_)
@@ -57,8 +54,7 @@ impl Class {
             | Request::DeleteFragments { .. }
             | Request::Release { .. } => Some(Self::Durable),
             Request::GetSmall { .. } => Some(Self::Read),
-            Request::Batch(_)
-            | Request::Scan { .. }
+            Request::Scan { .. }
             | Request::Compare { .. }
             | Request::Fetch { .. }
             | Request::PutFragment(_)
@@ -71,12 +67,8 @@ impl Class {
 fn weight(request: &Request) -> usize {
     CALL_BYTES
         + match request {
-            Request::Accept { key, record, .. } => {
-                key.len() + record.value.as_ref().map_or(0, bytes::Bytes::len)
-            }
-            Request::Learn { key, accepted } => {
-                key.len() + accepted.record.value.as_ref().map_or(0, bytes::Bytes::len)
-            }
+            Request::Accept { key, record, .. } => key.len() + record.value.as_ref().map_or(0, bytes::Bytes::len),
+            Request::Learn { key, accepted } => key.len() + accepted.record.value.as_ref().map_or(0, bytes::Bytes::len),
             Request::Prepare { key, .. } | Request::Read { key, .. } => key.len(),
             Request::PutSmall { bytes, .. } => bytes.len(),
             Request::GetSmall { .. } => MAX_SMALL_FRAGMENT_BYTES,
@@ -131,8 +123,7 @@ impl Lane {
         let mut batch = Vec::new();
         let mut bytes = 0;
         while let Some(next) = queue.waiting.front() {
-            let fits = batch.is_empty()
-                || (batch.len() < MAX_BATCH_CALLS && bytes + next.weight <= MAX_BATCH_BYTES);
+            let fits = batch.is_empty() || (batch.len() < MAX_BATCH_CALLS && bytes + next.weight <= MAX_BATCH_BYTES);
             if !fits {
                 break;
             }
@@ -167,35 +158,23 @@ impl Inner {
         let weight = weight(&request);
         let start = {
             let mut queue = peer.lanes.lane(class).0.lock();
-            if queue.waiting.len() >= MAX_WAITING_CALLS || queue.bytes + weight > MAX_WAITING_BYTES
-            {
-                return Err(NetError::Local(format!(
-                    "too many requests wait for peer {id}"
-                )));
+            if queue.waiting.len() >= MAX_WAITING_CALLS || queue.bytes + weight > MAX_WAITING_BYTES {
+                return Err(NetError::Local(format!("too many requests wait for peer {id}")));
             }
             queue.bytes += weight;
-            queue.waiting.push_back(Waiting {
-                request,
-                weight,
-                deadline,
-                asker,
-            });
+            queue.waiting.push_back(Waiting { request, weight, deadline, asker });
             let start = queue.in_flight < MAX_IN_FLIGHT;
             queue.in_flight += usize::from(start);
             start
         };
         if start {
             let net = self.clone();
-            self.runtime
-                .spawn(async move { net.drive_lane(&peer, class).await });
+            self.runtime.spawn(async move { net.drive_lane(&peer, class).await });
         }
         match timeout_at(deadline, answer).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(NetError::Local("endpoint is closed".into())),
-            Err(_) => Err(NetError::NoAnswer {
-                peer: id,
-                detail: "deadline passed".into(),
-            }),
+            Err(_) => Err(NetError::NoAnswer { peer: id, detail: "deadline passed".into() }),
         }
     }
 
@@ -207,15 +186,11 @@ impl Inner {
             let Some(until) = batch.iter().map(|waiting| waiting.deadline).max() else {
                 return;
             };
-            let (requests, askers): (Vec<_>, Vec<_>) = batch
-                .into_iter()
-                .map(|waiting| (waiting.request, waiting.asker))
-                .unzip();
+            let (requests, askers): (Vec<_>, Vec<_>) =
+                batch.into_iter().map(|waiting| (waiting.request, waiting.asker)).unzip();
             match self.link(peer).await {
                 // When all who ask have given up the batch is abandoned, lest a peer that hangs holds up the lane.
-                Ok(link) => drop(
-                    timeout_at(until, exchange(peer.id, &link.occupy(), requests, askers)).await,
-                ),
+                Ok(link) => drop(timeout_at(until, exchange(peer.id, &link.occupy(), requests, askers)).await),
                 Err(error) => fail(askers, &error),
             }
         }
@@ -233,16 +208,11 @@ impl Inner {
         let call = async {
             let link = self.link(&peer).await?;
             exchange(id, &link.occupy(), vec![request], vec![asker]).await;
-            answer
-                .try_recv()
-                .unwrap_or_else(|_| Err(NetError::Local("request was not sent".into())))
+            answer.try_recv().unwrap_or_else(|_| Err(NetError::Local("request was not sent".into())))
         };
-        timeout_at(deadline, call).await.unwrap_or_else(|_| {
-            Err(NetError::NoAnswer {
-                peer: id,
-                detail: "deadline passed".into(),
-            })
-        })
+        timeout_at(deadline, call)
+            .await
+            .unwrap_or_else(|_| Err(NetError::NoAnswer { peer: id, detail: "deadline passed".into() }))
     }
 }
 
@@ -262,53 +232,33 @@ async fn exchange_on(
 ) -> Result<(), NetError> {
     let batched = requests.len() > 1;
     let message = match requests.pop() {
-        Some(request) if requests.is_empty() => request,
+        Some(request) if requests.is_empty() => Frame::One(request),
         Some(last) => {
             requests.push(last);
-            Request::Batch(requests)
+            Frame::Batch(requests)
         }
         None => return Ok(()),
     };
-    let body = frames::encode(&message).map_err(|len| {
-        NetError::Local(format!(
-            "request of {len} bytes, at most {MAX_FRAME_BYTES} fit a frame"
-        ))
-    })?;
+    let body = frames::encode(&message)
+        .map_err(|len| NetError::Local(format!("request of {len} bytes, at most {MAX_FRAME_BYTES} fit a frame")))?;
     drop(message);
     // A connection that has ended before the request was sent has not carried it out.
-    let (send, receive) = link
-        .connection
-        .open_bi()
-        .await
-        .map_err(|_| NetError::Unreachable(peer))?;
+    let (send, receive) = link.connection.open_bi().await.map_err(|_| NetError::Unreachable(peer))?;
     let mut writer = FrameWriter::new(send);
-    writer
-        .frame(body)
-        .await
-        .map_err(|error| write_failed(peer, &error))?;
+    writer.frame(body).await.map_err(|error| write_failed(peer, &error))?;
     writer.finish();
 
     let mut reader = FrameReader::new(receive);
     while askers.len() > 0 {
         // A batch whose answers do not fit one frame comes in several.
         let answers = match reader.message(MAX_FRAME_BYTES).await {
-            Ok(Response::Batch(part))
-                if batched && !part.is_empty() && part.len() <= askers.len() =>
-            {
-                part
-            }
-            Ok(Response::Batch(_)) => return Err(broken(peer, link, "batch of the wrong size")),
-            Ok(_) if batched => {
-                return Err(broken(peer, link, "batch answered by a single response"));
-            }
-            Ok(answer) => vec![answer],
+            Ok(Frame::Batch(part)) if batched && !part.is_empty() && part.len() <= askers.len() => part,
+            Ok(Frame::One(answer)) if !batched => vec![answer],
+            Ok(_) => return Err(broken(peer, link, "answers do not match the questions")),
             Err(FrameError::Malformed(detail)) => return Err(broken(peer, link, &detail)),
             Err(FrameError::Broke(error)) => return Err(read_failed(peer, &error)),
             Err(FrameError::Ended) => {
-                return Err(NetError::NoAnswer {
-                    peer,
-                    detail: "stream ended before the answer".into(),
-                });
+                return Err(NetError::NoAnswer { peer, detail: "stream ended before the answer".into() });
             }
         };
         for (answer, asker) in answers.into_iter().zip(&mut *askers) {
@@ -321,10 +271,7 @@ async fn exchange_on(
 
 fn broken(peer: PeerId, link: &InUse, detail: &str) -> NetError {
     link.protocol_broken(peer, detail);
-    NetError::Protocol {
-        peer,
-        detail: detail.into(),
-    }
+    NetError::Protocol { peer, detail: detail.into() }
 }
 
 fn fail(askers: impl IntoIterator<Item = Asker>, error: &NetError) {

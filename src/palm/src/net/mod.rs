@@ -15,9 +15,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use palm_core::id::{FragmentId, PeerId};
-use palm_core::wire::{
-    FragmentOrigin, JoinRequest, JoinResponse, MAX_FRAME_BYTES, Request, Response,
-};
+use palm_core::wire::{FragmentOrigin, Frame, JoinRequest, JoinResponse, MAX_FRAME_BYTES, Request, Response};
 use tokio::time::{Instant, timeout_at};
 
 mod dial;
@@ -86,21 +84,9 @@ pub trait Handler: Send + Sync + 'static {
     /// Every request but the two fragment streams; batches come unpacked, each call concurrently.
     async fn call(&self, from: PeerId, request: Request) -> Response;
     /// A fragment being stored. Answer [`Response::Stored`] once durable.
-    async fn put_fragment(
-        &self,
-        from: PeerId,
-        origin: FragmentOrigin,
-        body: FragmentSource,
-    ) -> Response;
+    async fn put_fragment(&self, from: PeerId, origin: FragmentOrigin, body: FragmentSource) -> Response;
     /// A range of a fragment being read: send [`Response::Fragment`] and then the bytes through `out`.
-    async fn get_fragment(
-        &self,
-        from: PeerId,
-        id: FragmentId,
-        offset: u64,
-        len: u64,
-        out: FragmentSink,
-    );
+    async fn get_fragment(&self, from: PeerId, id: FragmentId, offset: u64, len: u64, out: FragmentSink);
     /// A gossip message; may be dropped.
     fn gossip(&self, from: PeerId, message: Bytes);
     /// Someone who is not (or not yet) a member, seen at `address`.
@@ -169,9 +155,7 @@ impl Net {
 
     /// Whether a connection to it is up now.
     pub fn is_connected(&self, peer: PeerId) -> bool {
-        self.0
-            .peer(peer)
-            .is_some_and(|peer| peer.current().is_some())
+        self.0.peer(peer).is_some_and(|peer| peer.current().is_some())
     }
 
     /// Everyone a connection to whom is up now.
@@ -204,18 +188,10 @@ impl Net {
 
     /// Asks and waits at most `timeout`. Small requests to one peer that wait at the same time share a frame.
     /// [`NetError::Unreachable`] and [`NetError::Local`] mean that it was not carried out.
-    pub async fn call(
-        &self,
-        peer: PeerId,
-        request: Request,
-        timeout: Duration,
-    ) -> Result<Response, NetError> {
+    pub async fn call(&self, peer: PeerId, request: Request, timeout: Duration) -> Result<Response, NetError> {
         let deadline = Instant::now() + timeout;
         let peer = self.0.member(peer)?;
-        if matches!(
-            request,
-            Request::Batch(_) | Request::PutFragment(_) | Request::GetFragment { .. }
-        ) {
+        if matches!(request, Request::PutFragment(_) | Request::GetFragment { .. }) {
             return Err(NetError::Local("not a request to call".into()));
         }
         match Class::of(&request) {
@@ -225,11 +201,7 @@ impl Net {
     }
 
     /// Begins to store a fragment at a home.
-    pub async fn put_fragment(
-        &self,
-        peer: PeerId,
-        origin: FragmentOrigin,
-    ) -> Result<FragmentUpload, NetError> {
+    pub async fn put_fragment(&self, peer: PeerId, origin: FragmentOrigin) -> Result<FragmentUpload, NetError> {
         let peer = self.0.member(peer)?;
         let (link, writer, reader) = self.ask(&peer, &Request::PutFragment(origin)).await?;
         Ok(FragmentUpload::new(peer.id, link, writer, reader))
@@ -245,9 +217,7 @@ impl Net {
         len: u64,
     ) -> Result<Result<FragmentDownload, Response>, NetError> {
         let peer = self.0.member(peer)?;
-        let (link, mut writer, mut reader) = self
-            .ask(&peer, &Request::GetFragment { id, offset, len })
-            .await?;
+        let (link, mut writer, mut reader) = self.ask(&peer, &Request::GetFragment { id, offset, len }).await?;
         writer.finish();
         match fragment::read_message(peer.id, &link, &mut reader).await? {
             Response::Fragment { .. } => Ok(Ok(FragmentDownload::new(peer.id, link, reader))),
@@ -256,19 +226,11 @@ impl Net {
     }
 
     /// Opens a stream for a fragment and writes the request frame.
-    async fn ask(
-        &self,
-        peer: &Arc<Peer>,
-        request: &Request,
-    ) -> Result<(InUse, FrameWriter, FrameReader), NetError> {
+    async fn ask(&self, peer: &Arc<Peer>, request: &Request) -> Result<(InUse, FrameWriter, FrameReader), NetError> {
         let link = self.0.link(peer).await?.occupy();
-        let (send, receive) = link
-            .connection
-            .open_bi()
-            .await
-            .map_err(|_| NetError::Unreachable(peer.id))?;
+        let (send, receive) = link.connection.open_bi().await.map_err(|_| NetError::Unreachable(peer.id))?;
         let mut writer = FrameWriter::new(send);
-        fragment::write_message(peer.id, &mut writer, request).await?;
+        fragment::write_message(peer.id, &mut writer, &Frame::One(request)).await?;
         Ok((link, writer, FrameReader::new(receive)))
     }
 
@@ -278,8 +240,7 @@ impl Net {
         let Some(peer) = self.0.peer(peer) else {
             return;
         };
-        let (Some(link), Ok(place)) = (peer.current(), peer.gossip.clone().try_acquire_owned())
-        else {
+        let (Some(link), Ok(place)) = (peer.current(), peer.gossip.clone().try_acquire_owned()) else {
             return;
         };
         if message.len() > MAX_GOSSIP_BYTES {
@@ -308,17 +269,10 @@ impl Net {
         let local = |detail: String| NetError::Local(format!("{address}: {detail}"));
         let config = transport::client_config(&self.0.tls, Purpose::Join, None)?;
         let ask = async {
-            let connection = self
-                .0
-                .handshake(config, address)
-                .await
-                .map_err(|error| local(error.to_string()))?;
+            let connection = self.0.handshake(config, address).await.map_err(|error| local(error.to_string()))?;
             let peer = peer_of(&connection).ok_or_else(|| local("no identity".into()))?;
             let lost = |detail: String| NetError::NoAnswer { peer, detail };
-            let (send, receive) = connection
-                .open_bi()
-                .await
-                .map_err(|error| lost(error.to_string()))?;
+            let (send, receive) = connection.open_bi().await.map_err(|error| lost(error.to_string()))?;
             let mut writer = FrameWriter::new(send);
             fragment::write_message(peer, &mut writer, &request).await?;
             writer.finish();
@@ -330,9 +284,7 @@ impl Net {
             connection.close(close::GOODBYE, b"thank you");
             Ok((peer, response))
         };
-        timeout_at(deadline, ask)
-            .await
-            .unwrap_or_else(|_| Err(local("no answer in time".into())))
+        timeout_at(deadline, ask).await.unwrap_or_else(|_| Err(local("no answer in time".into())))
     }
 
     /// Closes every connection and the endpoint.

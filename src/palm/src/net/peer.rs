@@ -58,13 +58,7 @@ pub(super) struct Link {
 impl Link {
     pub(super) fn new(connection: Connection, dialled: bool) -> Arc<Self> {
         let frame_budget = Arc::new(Semaphore::new(FRAME_BUDGET_BYTES));
-        Arc::new(Self {
-            connection,
-            dialled,
-            frame_budget,
-            users: AtomicUsize::new(0),
-            idle: Notify::new(),
-        })
+        Arc::new(Self { connection, dialled, frame_budget, users: AtomicUsize::new(0), idle: Notify::new() })
     }
 
     /// Keeps the link from being retired while a stream on it is in use.
@@ -172,12 +166,8 @@ impl Peer {
         let mut state = self.state.lock();
         state.admitted = false;
         state.current = None;
-        for link in [state.dialled.take(), state.accepted.take()]
-            .into_iter()
-            .flatten()
-        {
-            link.connection
-                .close(close::NOT_A_MEMBER, b"no longer a member of this pool");
+        for link in [state.dialled.take(), state.accepted.take()].into_iter().flatten() {
+            link.connection.close(close::NOT_A_MEMBER, b"no longer a member of this pool");
         }
         drop(state);
         self.bell.notify_one();
@@ -239,11 +229,7 @@ impl Peer {
     /// Ends an attempt for all who wait for it.
     pub(super) fn attempt_failed(&self, attempt: &Arc<Attempt>) {
         let mut state = self.state.lock();
-        if state
-            .attempt
-            .as_ref()
-            .is_some_and(|current| Arc::ptr_eq(current, attempt))
-        {
+        if state.attempt.as_ref().is_some_and(|current| Arc::ptr_eq(current, attempt)) {
             state.attempt = None;
             state.failures = state.failures.saturating_add(1);
         }
@@ -262,9 +248,7 @@ impl Peer {
     /// do not dial it in step.
     pub(super) fn backoff(&self, me: PeerId) -> Duration {
         let failures = self.state.lock().failures;
-        let delay = BACKOFF_FIRST
-            .saturating_mul(1 << failures.min(5))
-            .min(BACKOFF_MAX);
+        let delay = BACKOFF_FIRST.saturating_mul(1 << failures.min(5)).min(BACKOFF_MAX);
         let mut jitter = SmallRng::seed_from_u64(me.tag() ^ self.id.tag() ^ u64::from(failures));
         delay.mul_f64(jitter.random_range(0.5..1.0))
     }
@@ -275,19 +259,12 @@ impl Peer {
     pub(super) fn add_link(&self, link: &Arc<Link>) -> Added {
         let mut state = self.state.lock();
         if !state.admitted {
-            link.connection
-                .close(close::NOT_A_MEMBER, b"not a member of this pool");
+            link.connection.close(close::NOT_A_MEMBER, b"not a member of this pool");
             return Added::Refused;
         }
-        let slot = if link.dialled {
-            &mut state.dialled
-        } else {
-            &mut state.accepted
-        };
+        let slot = if link.dialled { &mut state.dialled } else { &mut state.accepted };
         if let Some(former) = slot.replace(link.clone()) {
-            former
-                .connection
-                .close(close::SUPERSEDED, b"superseded by a newer connection");
+            former.connection.close(close::SUPERSEDED, b"superseded by a newer connection");
         }
         state.current = Some(link.clone());
         state.failures = 0;
@@ -304,9 +281,7 @@ impl Peer {
     /// Forgets a link that has ended.
     pub(super) fn remove_link(&self, link: &Arc<Link>) {
         let mut state = self.state.lock();
-        let is_it = |other: &Option<Arc<Link>>| {
-            other.as_ref().is_some_and(|other| Arc::ptr_eq(other, link))
-        };
+        let is_it = |other: &Option<Arc<Link>>| other.as_ref().is_some_and(|other| Arc::ptr_eq(other, link));
         if is_it(&state.dialled) {
             state.dialled = None;
         }
@@ -325,23 +300,16 @@ impl Peer {
     pub(super) async fn settle(&self, me: PeerId) {
         let redundant = {
             let mut state = self.state.lock();
-            let (Some(dialled), Some(accepted)) = (state.dialled.clone(), state.accepted.clone())
-            else {
+            let (Some(dialled), Some(accepted)) = (state.dialled.clone(), state.accepted.clone()) else {
                 return;
             };
-            let (keep, other) = if me < self.id {
-                (dialled, accepted)
-            } else {
-                (accepted, dialled)
-            };
+            let (keep, other) = if me < self.id { (dialled, accepted) } else { (accepted, dialled) };
             state.current = Some(keep);
             other
         };
         if redundant.dialled {
             redundant.unoccupied().await;
-            redundant
-                .connection
-                .close(close::SUPERSEDED, b"one connection is enough");
+            redundant.connection.close(close::SUPERSEDED, b"one connection is enough");
         }
     }
 }
@@ -363,10 +331,7 @@ pub(super) fn link_lost(peer: PeerId, error: &ConnectionError) -> NetError {
         ConnectionError::ApplicationClosed(closed) if closed.error_code == close::NOT_A_MEMBER => {
             NetError::Unreachable(peer)
         }
-        _ => NetError::NoAnswer {
-            peer,
-            detail: error.to_string(),
-        },
+        _ => NetError::NoAnswer { peer, detail: error.to_string() },
     }
 }
 
@@ -374,10 +339,7 @@ pub(super) fn link_lost(peer: PeerId, error: &ConnectionError) -> NetError {
 pub(super) fn read_failed(peer: PeerId, error: &ReadError) -> NetError {
     match error {
         ReadError::ConnectionLost(error) => link_lost(peer, error),
-        _ => NetError::NoAnswer {
-            peer,
-            detail: error.to_string(),
-        },
+        _ => NetError::NoAnswer { peer, detail: error.to_string() },
     }
 }
 
@@ -385,10 +347,7 @@ pub(super) fn read_failed(peer: PeerId, error: &ReadError) -> NetError {
 pub(super) fn write_failed(peer: PeerId, error: &WriteError) -> NetError {
     match error {
         WriteError::ConnectionLost(error) => link_lost(peer, error),
-        _ => NetError::NoAnswer {
-            peer,
-            detail: error.to_string(),
-        },
+        _ => NetError::NoAnswer { peer, detail: error.to_string() },
     }
 }
 

@@ -29,11 +29,7 @@ impl PoolKey {
     pub fn from_seed(seed: &[u8; 32]) -> Result<Self, NetError> {
         let key = key_pair(seed)?;
         let public = public_key(&key)?;
-        Ok(Self {
-            key,
-            public,
-            seed: Zeroizing::new(*seed),
-        })
+        Ok(Self { key, public, seed: Zeroizing::new(*seed) })
     }
 
     /// The seed, for storing and for a new member.
@@ -60,9 +56,7 @@ impl PoolKey {
 
 impl fmt::Debug for PoolKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PoolKey")
-            .field("pool_id", &self.pool_id())
-            .finish_non_exhaustive()
+        f.debug_struct("PoolKey").field("pool_id", &self.pool_id()).finish_non_exhaustive()
     }
 }
 
@@ -70,9 +64,7 @@ impl fmt::Debug for PoolKey {
 /// must be its.
 pub fn verify_proof(pool: PoolId, public_key: &[u8; 32], peer: PeerId, proof: &[u8]) -> bool {
     PoolId::from_public_key(public_key) == pool
-        && UnparsedPublicKey::new(&ED25519, public_key)
-            .verify(&proof_message(peer), proof)
-            .is_ok()
+        && UnparsedPublicKey::new(&ED25519, public_key).verify(&proof_message(peer), proof).is_ok()
 }
 
 fn proof_message(peer: PeerId) -> Vec<u8> {
@@ -90,37 +82,12 @@ mod tests {
         let pool = PoolKey::from_seed(&[1; 32]).unwrap();
         let peer = PeerId::from_public_key(&[2; 32]);
         let proof = pool.prove(peer);
-        assert!(verify_proof(
-            pool.pool_id(),
-            pool.public_key(),
-            peer,
-            &proof
-        ));
+        assert!(verify_proof(pool.pool_id(), pool.public_key(), peer, &proof));
 
-        assert!(!verify_proof(
-            pool.pool_id(),
-            pool.public_key(),
-            PeerId::from_public_key(&[3; 32]),
-            &proof
-        ));
+        assert!(!verify_proof(pool.pool_id(), pool.public_key(), PeerId::from_public_key(&[3; 32]), &proof));
         let other = PoolKey::from_seed(&[4; 32]).unwrap();
-        assert!(!verify_proof(
-            pool.pool_id(),
-            other.public_key(),
-            peer,
-            &other.prove(peer)
-        ));
-        assert!(!verify_proof(
-            pool.pool_id(),
-            pool.public_key(),
-            peer,
-            &other.prove(peer)
-        ));
-        assert!(!verify_proof(
-            pool.pool_id(),
-            pool.public_key(),
-            peer,
-            &proof[..63]
-        ));
+        assert!(!verify_proof(pool.pool_id(), other.public_key(), peer, &other.prove(peer)));
+        assert!(!verify_proof(pool.pool_id(), pool.public_key(), peer, &other.prove(peer)));
+        assert!(!verify_proof(pool.pool_id(), pool.public_key(), peer, &proof[..63]));
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::join_all;
 use palm_core::id::PeerId;
-use palm_core::wire::{Failure, JoinRequest, MAX_BATCH_CALLS, MAX_FRAME_BYTES, Request, Response};
+use palm_core::wire::{Failure, Frame, JoinRequest, MAX_BATCH_CALLS, MAX_FRAME_BYTES, Request, Response};
 use quinn::{Connection, Incoming, RecvStream};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
@@ -86,18 +86,12 @@ async fn greet(net: Arc<Inner>, incoming: Incoming, permit: OwnedSemaphorePermit
         },
         Purpose::Join => match net.strangers.clone().try_acquire_owned() {
             Ok(_place) => {
-                if timeout(VISIT_TIMEOUT, receive_stranger(&net, from, &connection))
-                    .await
-                    .is_err()
-                {
+                if timeout(VISIT_TIMEOUT, receive_stranger(&net, from, &connection)).await.is_err() {
                     debug!(peer = %from, %address, "visit took too long");
                 }
                 connection.close(close::GOODBYE, b"goodbye");
             }
-            Err(_) => connection.close(
-                close::BUSY,
-                format!("{MAX_STRANGERS} others are joining").as_bytes(),
-            ),
+            Err(_) => connection.close(close::BUSY, format!("{MAX_STRANGERS} others are joining").as_bytes()),
         },
     }
 }
@@ -109,19 +103,14 @@ async fn receive_stranger(net: &Inner, from: PeerId, connection: &Connection) {
         let Ok((send, receive)) = connection.accept_bi().await else {
             return;
         };
-        let request = match FrameReader::new(receive)
-            .message::<JoinRequest>(MAX_JOIN_REQUEST_BYTES)
-            .await
-        {
+        let request = match FrameReader::new(receive).message::<JoinRequest>(MAX_JOIN_REQUEST_BYTES).await {
             Ok(request) => request,
             Err(error) => {
                 info!(peer = %from, %error, "refused: malformed join request");
                 return connection.close(close::PROTOCOL, error.to_string().as_bytes());
             }
         };
-        let response = handler
-            .join(from, connection.remote_address(), request)
-            .await;
+        let response = handler.join(from, connection.remote_address(), request).await;
         let Ok(body) = frames::encode(&response) else {
             return;
         };
@@ -187,35 +176,25 @@ impl Asked<'_> {
             Err(_) => return debug!(peer = %self.peer, "request took too long to arrive"),
         };
         match request {
-            Request::GetFragment { id, offset, len } => {
+            Frame::One(Request::GetFragment { id, offset, len }) => {
                 let sink = FragmentSink::new(self.peer, writer);
-                self.handler
-                    .get_fragment(self.peer, id, offset, len, sink)
-                    .await;
+                self.handler.get_fragment(self.peer, id, offset, len, sink).await;
             }
-            Request::PutFragment(origin) => {
+            Frame::One(Request::PutFragment(origin)) => {
                 let source = FragmentSource::new(self.peer, reader);
                 let response = self.handler.put_fragment(self.peer, origin, source).await;
                 send(writer, vec![answer_body(&response)]).await;
             }
-            Request::Batch(calls) => {
-                if calls.is_empty() || calls.len() > MAX_BATCH_CALLS || !calls.iter().all(is_plain)
-                {
-                    return self
-                        .link
-                        .protocol_broken(self.peer, "batch of the wrong size or kind");
+            Frame::Batch(calls) => {
+                if calls.is_empty() || calls.len() > MAX_BATCH_CALLS || !calls.iter().all(is_plain) {
+                    return self.link.protocol_broken(self.peer, "batch of the wrong size or kind");
                 }
-                let answers = join_all(
-                    calls
-                        .into_iter()
-                        .map(|call| self.handler.call(self.peer, call)),
-                )
-                .await;
+                let answers = join_all(calls.into_iter().map(|call| self.handler.call(self.peer, call))).await;
                 let mut bodies = Vec::with_capacity(1);
-                batch_bodies(answers, &mut bodies);
+                batch_bodies(&answers, &mut bodies);
                 send(writer, bodies).await;
             }
-            request => {
+            Frame::One(request) => {
                 let response = self.handler.call(self.peer, request).await;
                 send(writer, vec![answer_body(&response)]).await;
             }
@@ -226,17 +205,11 @@ impl Asked<'_> {
     async fn request(
         &self,
         reader: &mut FrameReader,
-    ) -> Result<(Request, Option<OwnedSemaphorePermit>), FrameError> {
+    ) -> Result<(Frame<Request>, Option<OwnedSemaphorePermit>), FrameError> {
         let len = reader.frame_len(MAX_FRAME_BYTES).await?;
         let room = match u32::try_from(len) {
             // The budget is never closed, so acquiring it cannot fail.
-            Ok(bytes) if len > SMALL_FRAME_BYTES => self
-                .link
-                .frame_budget
-                .clone()
-                .acquire_many_owned(bytes)
-                .await
-                .ok(),
+            Ok(bytes) if len > SMALL_FRAME_BYTES => self.link.frame_budget.clone().acquire_many_owned(bytes).await.ok(),
             _ => None,
         };
         let body = reader.frame_body(len).await?;
@@ -246,10 +219,7 @@ impl Asked<'_> {
 
 /// Whether a request may be part of a batch.
 fn is_plain(request: &Request) -> bool {
-    !matches!(
-        request,
-        Request::Batch(_) | Request::PutFragment(_) | Request::GetFragment { .. }
-    )
+    !matches!(request, Request::PutFragment(_) | Request::GetFragment { .. })
 }
 
 async fn send(mut writer: FrameWriter, bodies: Vec<Bytes>) {
@@ -266,27 +236,19 @@ async fn send(mut writer: FrameWriter, bodies: Vec<Bytes>) {
 
 /// A response's frame; one that does not fit is answered by saying so.
 fn answer_body(response: &Response) -> Bytes {
-    match frames::encode(response) {
-        Ok(body) => body,
-        Err(len) => frames::encode(&too_large(len)).unwrap_or_default(),
-    }
+    frames::encode(&Frame::One(response)).or_else(|len| frames::encode(&Frame::One(too_large(len)))).unwrap_or_default()
 }
 
 /// The frames of a batch's answers: one, unless they are too large together.
-fn batch_bodies(answers: Vec<Response>, bodies: &mut Vec<Bytes>) {
-    let message = Response::Batch(answers);
-    match (frames::encode(&message), message) {
+fn batch_bodies(answers: &[Response], bodies: &mut Vec<Bytes>) {
+    match (frames::encode(&Frame::Batch(answers.iter().collect())), answers) {
         (Ok(body), _) => bodies.push(body),
-        (Err(len), Response::Batch(mut answers)) => {
-            if answers.len() > 1 {
-                let rest = answers.split_off(answers.len() / 2);
-                batch_bodies(answers, bodies);
-                batch_bodies(rest, bodies);
-            } else {
-                bodies.push(answer_body(&Response::Batch(vec![too_large(len)])));
-            }
+        (Err(len), [_]) => bodies.extend(frames::encode(&Frame::Batch(vec![too_large(len)]))),
+        (Err(_), _) => {
+            let (first, second) = answers.split_at(answers.len() / 2);
+            batch_bodies(first, bodies);
+            batch_bodies(second, bodies);
         }
-        (Err(_), _) => {}
     }
 }
 

@@ -8,16 +8,14 @@ use palm_core::id::PeerId;
 use quinn::crypto::rustls::{HandshakeData, QuicClientConfig, QuicServerConfig};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{AlwaysResolvesClientRawPublicKeys, Resumption};
-use rustls::crypto::{
-    CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls13_signature_with_raw_key,
-};
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls13_signature_with_raw_key};
 use rustls::pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime, alg_id};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{AlwaysResolvesServerRawPublicKeys, NoServerSessionStorage};
 use rustls::sign::{CertifiedKey, Signer, SigningKey, public_key_to_spki};
 use rustls::{
-    CertificateError, CipherSuite, DigitallySignedStruct, DistinguishedName, Error, NamedGroup,
-    PeerMisbehaved, SignatureAlgorithm, SignatureScheme,
+    CertificateError, CipherSuite, DigitallySignedStruct, DistinguishedName, Error, NamedGroup, PeerMisbehaved,
+    SignatureAlgorithm, SignatureScheme,
 };
 
 use super::{Identity, NetError};
@@ -56,10 +54,7 @@ impl Tls {
         let key = PeerKey(identity.clone());
         let spki = CertificateDer::from(key.spki().as_ref().to_vec());
         let certified = Arc::new(CertifiedKey::new(vec![spki], Arc::new(key)));
-        Self {
-            provider: Arc::new(provider()),
-            certified,
-        }
+        Self { provider: Arc::new(provider()), certified }
     }
 
     /// For accepting: any peer that proves its key, for either purpose. Admission is decided after the handshake.
@@ -69,53 +64,35 @@ impl Tls {
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(tls_error)?
             .with_client_cert_verifier(Arc::new(verifier))
-            .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(
-                self.certified.clone(),
-            )));
+            .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(self.certified.clone())));
         config.alpn_protocols = vec![Purpose::Member.alpn(), Purpose::Join.alpn()];
         // A resumed session skips the verifiers, and 0-RTT data can be replayed: neither is offered.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         config.max_early_data_size = 0;
-        Ok(Arc::new(
-            QuicServerConfig::try_from(config).map_err(tls_error)?,
-        ))
+        Ok(Arc::new(QuicServerConfig::try_from(config).map_err(tls_error)?))
     }
 
     /// For dialling: `expect` is the only key accepted; `None` takes whoever answers and learns who it is.
-    pub(super) fn client(
-        &self,
-        purpose: Purpose,
-        expect: Option<PeerId>,
-    ) -> Result<Arc<QuicClientConfig>, NetError> {
-        let verifier = PinnedPeer {
-            expect,
-            checker: Checker::new(&self.provider),
-        };
+    pub(super) fn client(&self, purpose: Purpose, expect: Option<PeerId>) -> Result<Arc<QuicClientConfig>, NetError> {
+        let verifier = PinnedPeer { expect, checker: Checker::new(&self.provider) };
         let mut config = rustls::ClientConfig::builder_with_provider(self.provider.clone())
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(tls_error)?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier))
-            .with_client_cert_resolver(Arc::new(AlwaysResolvesClientRawPublicKeys::new(
-                self.certified.clone(),
-            )));
+            .with_client_cert_resolver(Arc::new(AlwaysResolvesClientRawPublicKeys::new(self.certified.clone())));
         config.alpn_protocols = vec![purpose.alpn()];
         config.resumption = Resumption::disabled();
         config.enable_early_data = false;
         config.enable_sni = false;
-        Ok(Arc::new(
-            QuicClientConfig::try_from(config).map_err(tls_error)?,
-        ))
+        Ok(Arc::new(QuicClientConfig::try_from(config).map_err(tls_error)?))
     }
 }
 
 /// Who is at the other end of a connection whose handshake is complete.
 pub(super) fn peer_of(connection: &quinn::Connection) -> Option<PeerId> {
-    let keys = connection
-        .peer_identity()?
-        .downcast::<Vec<CertificateDer<'static>>>()
-        .ok()?;
+    let keys = connection.peer_identity()?.downcast::<Vec<CertificateDer<'static>>>().ok()?;
     match keys.as_slice() {
         [key] => peer_of_spki(key).ok(),
         _ => None,
@@ -124,10 +101,7 @@ pub(super) fn peer_of(connection: &quinn::Connection) -> Option<PeerId> {
 
 /// What a connection whose handshake is complete was made for.
 pub(super) fn purpose_of(connection: &quinn::Connection) -> Option<Purpose> {
-    let data = connection
-        .handshake_data()?
-        .downcast::<HandshakeData>()
-        .ok()?;
+    let data = connection.handshake_data()?.downcast::<HandshakeData>().ok()?;
     match data.protocol.as_deref()? {
         ALPN_MEMBER => Some(Purpose::Member),
         ALPN_JOIN => Some(Purpose::Join),
@@ -143,22 +117,14 @@ fn tls_error(error: impl fmt::Display) -> NetError {
 /// in hardware.
 fn provider() -> CryptoProvider {
     let mut provider = aws_lc_rs::default_provider();
-    provider
-        .cipher_suites
-        .retain(|suite| suite.tls13().is_some());
-    provider
-        .cipher_suites
-        .sort_by_key(|suite| suite.suite() != CipherSuite::TLS13_AES_128_GCM_SHA256);
-    provider
-        .kx_groups
-        .retain(|group| group.name() == NamedGroup::X25519);
+    provider.cipher_suites.retain(|suite| suite.tls13().is_some());
+    provider.cipher_suites.sort_by_key(|suite| suite.suite() != CipherSuite::TLS13_AES_128_GCM_SHA256);
+    provider.kx_groups.retain(|group| group.name() == NamedGroup::X25519);
     provider
 }
 
 /// The DER of an Ed25519 `SubjectPublicKeyInfo` (RFC 8410) before the 32 bytes of the key.
-const SPKI_PREFIX: [u8; 12] = [
-    0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00,
-];
+const SPKI_PREFIX: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
 
 fn peer_of_spki(spki: &[u8]) -> Result<PeerId, Error> {
     spki.strip_prefix(&SPKI_PREFIX)
@@ -190,12 +156,7 @@ impl Checker {
         key: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature_with_raw_key(
-            message,
-            &SubjectPublicKeyInfoDer::from(key.as_ref()),
-            signed,
-            &self.0,
-        )
+        verify_tls13_signature_with_raw_key(message, &SubjectPublicKeyInfoDer::from(key.as_ref()), signed, &self.0)
     }
 }
 
@@ -221,9 +182,9 @@ impl ServerCertVerifier for PinnedPeer {
     ) -> Result<ServerCertVerified, Error> {
         let found = Checker::identify(end_entity, intermediates)?;
         match self.expect {
-            Some(expect) if expect != found => Err(Error::InvalidCertificate(
-                CertificateError::ApplicationVerificationFailure,
-            )),
+            Some(expect) if expect != found => {
+                Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure))
+            }
             _ => Ok(ServerCertVerified::assertion()),
         }
     }
@@ -315,9 +276,7 @@ impl PeerKey {
 
 impl SigningKey for PeerKey {
     fn choose_scheme(&self, offered: &[SignatureScheme]) -> Option<Box<dyn Signer>> {
-        offered
-            .contains(&SignatureScheme::ED25519)
-            .then(|| Box::new(self.clone()) as Box<dyn Signer>)
+        offered.contains(&SignatureScheme::ED25519).then(|| Box::new(self.clone()) as Box<dyn Signer>)
     }
 
     fn public_key(&self) -> Option<SubjectPublicKeyInfoDer<'_>> {

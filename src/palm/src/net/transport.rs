@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use aws_lc_rs::hmac;
 use palm_core::id::PeerId;
+use quinn::congestion::CubicConfig;
 use quinn::{
-    ClientConfig, ConnectionId, ConnectionIdGenerator, Endpoint, EndpointConfig, IdleTimeout,
-    MtuDiscoveryConfig, ServerConfig, TransportConfig, VarInt,
+    ClientConfig, ConnectionId, ConnectionIdGenerator, Endpoint, EndpointConfig, IdleTimeout, MtuDiscoveryConfig,
+    ServerConfig, TransportConfig, VarInt,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -38,6 +39,9 @@ const MEMBER_STREAMS: u32 = 512;
 const MEMBER_GOSSIP_STREAMS: u32 = 32;
 /// Join requests on one connection.
 const STRANGER_STREAMS: u32 = 2;
+/// Bytes sent before the first acknowledgement. On a LAN there is no reason to begin slowly; and it must be several times
+/// the largest packet, or a probe for the path's size leaves room for nothing else.
+const INITIAL_WINDOW_BYTES: u64 = 256 << 10;
 /// The largest packet tried. Ethernet's 1500 is found on most networks, 9000 on those with jumbo frames; loopback takes all.
 const MAX_PACKET_BYTES: u16 = 8952;
 /// Bytes of each socket buffer asked of the kernel, which may grant less.
@@ -55,15 +59,10 @@ pub(super) fn endpoint(identity: &Identity, listen: SocketAddr) -> Result<Endpoi
     grow_buffers(&socket).map_err(failed)?;
     // The reset key comes from the identity and quinn's own id generator would disown the ids of a former life:
     // so a peer that crashed and restarted resets old connections at their first packet.
-    let mut config = EndpointConfig::new(Arc::new(hmac::Key::new(
-        hmac::HMAC_SHA256,
-        identity.reset_key(),
-    )));
+    let mut config = EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, identity.reset_key())));
     let seed = random_seed()?;
     config.cid_generator(move || Box::new(RandomIds(StdRng::from_seed(*seed))));
-    config
-        .max_udp_payload_size(MAX_PACKET_BYTES)
-        .map_err(|error| NetError::Local(error.to_string()))?;
+    config.max_udp_payload_size(MAX_PACKET_BYTES).map_err(|error| NetError::Local(error.to_string()))?;
     Endpoint::new(config, None, socket, Arc::new(quinn::TokioRuntime)).map_err(failed)
 }
 
@@ -84,11 +83,7 @@ pub(super) fn server_config(tls: &Tls) -> Result<ServerConfig, NetError> {
 }
 
 /// For dialling.
-pub(super) fn client_config(
-    tls: &Tls,
-    purpose: Purpose,
-    expect: Option<PeerId>,
-) -> Result<ClientConfig, NetError> {
+pub(super) fn client_config(tls: &Tls, purpose: Purpose, expect: Option<PeerId>) -> Result<ClientConfig, NetError> {
     let mut config = ClientConfig::new(tls.client(purpose, expect)?);
     let mut transport = transport();
     transport.keep_alive_interval(Some(KEEP_ALIVE));
@@ -96,9 +91,7 @@ pub(super) fn client_config(
         Purpose::Member => transport
             .max_concurrent_bidi_streams(MEMBER_STREAMS.into())
             .max_concurrent_uni_streams(MEMBER_GOSSIP_STREAMS.into()),
-        Purpose::Join => transport
-            .max_concurrent_bidi_streams(0u32.into())
-            .max_concurrent_uni_streams(0u32.into()),
+        Purpose::Join => transport.max_concurrent_bidi_streams(0u32.into()).max_concurrent_uni_streams(0u32.into()),
     };
     config.transport_config(Arc::new(transport));
     Ok(config)
@@ -114,11 +107,12 @@ pub(super) fn raise_limits(connection: &quinn::Connection) {
 fn transport() -> TransportConfig {
     let mut mtu = MtuDiscoveryConfig::default();
     mtu.upper_bound(MAX_PACKET_BYTES);
+    let mut congestion = CubicConfig::default();
+    congestion.initial_window(INITIAL_WINDOW_BYTES);
     let mut transport = TransportConfig::default();
     transport
-        .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(
-            IDLE_TIMEOUT.as_millis() as u32,
-        ))))
+        .congestion_controller_factory(Arc::new(congestion))
+        .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_TIMEOUT.as_millis() as u32))))
         .initial_rtt(INITIAL_RTT)
         .stream_receive_window(STREAM_WINDOW_BYTES.into())
         .receive_window(MEMBER_WINDOW_BYTES.into())

@@ -9,18 +9,8 @@ use super::*;
 #[tokio::test(flavor = "multi_thread")]
 async fn members_answer_each_other() {
     let (a, b) = pair();
-    assert_eq!(
-        a.ping(b.net.me()).await.unwrap(),
-        Response::Pong {
-            epoch: a.net.me().tag()
-        }
-    );
-    assert_eq!(
-        b.ping(a.net.me()).await.unwrap(),
-        Response::Pong {
-            epoch: b.net.me().tag()
-        }
-    );
+    assert_eq!(a.ping(b.net.me()).await.unwrap(), Response::Pong { epoch: a.net.me().tag() });
+    assert_eq!(b.ping(a.net.me()).await.unwrap(), Response::Pong { epoch: b.net.me().tag() });
     assert!(a.net.round_trip(b.net.me()).unwrap() < SECOND);
     assert!(a.net.link_stats(b.net.me()).unwrap().sent_bytes > 0);
 }
@@ -36,35 +26,20 @@ async fn a_thousand_concurrent_calls_each_get_their_own_answer() {
         tokio::spawn(async move {
             match n % 3 {
                 0 => {
-                    let answer = net
-                        .call(to, Request::GetFloor { epoch: n.into() }, PATIENCE)
-                        .await
-                        .unwrap();
+                    let answer = net.call(to, echo(n.into()), PATIENCE).await.unwrap();
                     assert_eq!(answer, Response::Pong { epoch: n.into() });
                 }
                 1 => {
                     let id = FragmentId::of(&n.to_le_bytes());
-                    let answer = net
-                        .call(to, Request::GetSmall { id }, PATIENCE)
-                        .await
-                        .unwrap();
-                    assert_eq!(
-                        answer,
-                        Response::Small(Bytes::copy_from_slice(id.as_bytes()))
-                    );
+                    let answer = net.call(to, Request::GetSmall { id }, PATIENCE).await.unwrap();
+                    assert_eq!(answer, Response::Small(Bytes::copy_from_slice(id.as_bytes())));
                 }
                 _ => {
                     let bytes = Bytes::from(n.to_le_bytes().repeat(n as usize % 500));
                     let id = FragmentId::of(&bytes);
                     let len = bytes.len() as u64;
-                    let put = Request::PutSmall {
-                        origin: origin(0),
-                        bytes,
-                    };
-                    assert_eq!(
-                        net.call(to, put, PATIENCE).await.unwrap(),
-                        Response::Stored { id, len }
-                    );
+                    let put = Request::PutSmall { origin: origin(0), bytes };
+                    assert_eq!(net.call(to, put, PATIENCE).await.unwrap(), Response::Stored { id, len });
                 }
             }
         })
@@ -82,11 +57,7 @@ async fn answers_too_large_for_one_frame_come_in_several() {
     let (a, b) = pair();
     a.ping(b.net.me()).await.unwrap();
     let ask = |bytes: usize| {
-        let request = Request::Read {
-            epoch: bytes as u64,
-            key: Bytes::new(),
-            have: None,
-        };
+        let request = Request::Read { epoch: bytes as u64, key: Bytes::new(), have: None };
         a.net.call(b.net.me(), request, PATIENCE)
     };
     // The first few fill the places under way, the rest share batches.
@@ -109,20 +80,10 @@ async fn callers_that_give_up_do_not_hold_up_the_lane() {
     a.ping(to).await.unwrap();
     *b.seen.slow.lock() = Some(PATIENCE * 3);
     let short = Duration::from_millis(200);
-    let hanging =
-        join_all((0..100).map(|n| a.net.call(to, Request::GetFloor { epoch: n }, short))).await;
-    assert!(
-        hanging
-            .iter()
-            .all(|answer| matches!(answer, Err(NetError::NoAnswer { .. }))),
-        "{hanging:?}"
-    );
+    let hanging = join_all((0..100).map(|n| a.net.call(to, echo(n), short))).await;
+    assert!(hanging.iter().all(|answer| matches!(answer, Err(NetError::NoAnswer { .. }))), "{hanging:?}");
     *b.seen.slow.lock() = None;
-    let answer = a
-        .net
-        .call(to, Request::GetFloor { epoch: 7 }, PATIENCE)
-        .await
-        .unwrap();
+    let answer = a.net.call(to, echo(7), PATIENCE).await.unwrap();
     assert_eq!(answer, Response::Pong { epoch: 7 });
 }
 
@@ -130,21 +91,10 @@ async fn callers_that_give_up_do_not_hold_up_the_lane() {
 #[tokio::test(flavor = "multi_thread")]
 async fn gossip_is_delivered_or_lost() {
     let (a, b) = pair();
-    a.net.gossip(
-        PeerId::from_bytes([9; 32]),
-        Bytes::from_static(b"to nobody"),
-    );
+    a.net.gossip(PeerId::from_bytes([9; 32]), Bytes::from_static(b"to nobody"));
     a.ping(b.net.me()).await.unwrap();
     a.net.gossip(b.net.me(), Bytes::from_static(b"rumour"));
-    a.net.gossip(
-        b.net.me(),
-        vec![0; super::super::MAX_GOSSIP_BYTES + 1].into(),
-    );
-    tokio::time::timeout(PATIENCE, b.seen.happened.notified())
-        .await
-        .unwrap();
-    assert_eq!(
-        *b.seen.gossip.lock(),
-        vec![(a.net.me(), Bytes::from_static(b"rumour"))]
-    );
+    a.net.gossip(b.net.me(), vec![0; super::super::MAX_GOSSIP_BYTES + 1].into());
+    tokio::time::timeout(PATIENCE, b.seen.happened.notified()).await.unwrap();
+    assert_eq!(*b.seen.gossip.lock(), vec![(a.net.me(), Bytes::from_static(b"rumour"))]);
 }

@@ -14,10 +14,7 @@ async fn another_peer_at_the_address_is_refused() {
     a.net.admit(member);
     a.net.hint(member, impostor.net.local_addr());
     let answer = a.ping(member).await;
-    assert!(
-        matches!(answer, Err(NetError::Unreachable(peer)) if peer == member),
-        "{answer:?}"
-    );
+    assert!(matches!(answer, Err(NetError::Unreachable(peer)) if peer == member), "{answer:?}");
     assert_eq!(impostor.seen.calls.load(Ordering::SeqCst), 0);
 
     // The right peer elsewhere is found beside the wrong hint.
@@ -41,28 +38,14 @@ async fn a_dead_peer_fails_fast() {
 
     let begun = Instant::now();
     assert!(matches!(a.ping(dead).await, Err(NetError::Unreachable(_))));
-    assert!(
-        begun.elapsed() < Duration::from_millis(1500),
-        "{:?}",
-        begun.elapsed()
-    );
+    assert!(begun.elapsed() < Duration::from_millis(1500), "{:?}", begun.elapsed());
     for _ in 0..20 {
         let begun = Instant::now();
         assert!(matches!(a.ping(dead).await, Err(NetError::Unreachable(_))));
-        assert!(
-            begun.elapsed() < Duration::from_millis(200),
-            "{:?}",
-            begun.elapsed()
-        );
+        assert!(begun.elapsed() < Duration::from_millis(200), "{:?}", begun.elapsed());
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    assert!(
-        matches!(
-            a.ping(identity(9).peer_id()).await,
-            Err(NetError::Unreachable(_))
-        ),
-        "never heard of"
-    );
+    assert!(matches!(a.ping(identity(9).peer_id()).await, Err(NetError::Unreachable(_))), "never heard of");
 }
 
 /// A peer restarts at another address. With a hint, calls must work again without waiting for anything to time out.
@@ -92,10 +75,7 @@ async fn a_peer_that_comes_back_reports_itself() {
     b.net.close().await;
     let again = TestPeer::start(2);
     again.knows(&a);
-    eventually("the new link is up", || {
-        a.net.remote_addr(id) == Some(again.net.local_addr())
-    })
-    .await;
+    eventually("the new link is up", || a.net.remote_addr(id) == Some(again.net.local_addr())).await;
     a.ping(id).await.unwrap();
 }
 
@@ -105,24 +85,15 @@ async fn an_expelled_peer_is_cut_off() {
     let (a, b) = pair();
     b.ping(a.net.me()).await.unwrap();
     a.net.expel(b.net.me());
-    eventually("the expelled sees its link end", || {
-        !b.net.is_connected(a.net.me())
-    })
-    .await;
+    eventually("the expelled sees its link end", || !b.net.is_connected(a.net.me())).await;
     let answered = a.seen.calls.load(Ordering::SeqCst);
     // It may still dial, since it does not know; it is turned away every time.
     for _ in 0..10 {
-        assert!(matches!(
-            b.ping(a.net.me()).await,
-            Err(NetError::Unreachable(_))
-        ));
+        assert!(matches!(b.ping(a.net.me()).await, Err(NetError::Unreachable(_))));
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert_eq!(a.seen.calls.load(Ordering::SeqCst), answered);
-    assert!(matches!(
-        a.ping(b.net.me()).await,
-        Err(NetError::Unreachable(_))
-    ));
+    assert!(matches!(a.ping(b.net.me()).await, Err(NetError::Unreachable(_))));
 }
 
 /// Both ends dial at the same moment, again and again. Whatever comes of it, no call may fail, and in the end one
@@ -135,10 +106,7 @@ async fn dialling_each_other_at_once_loses_nothing() {
         x.unwrap();
         y.unwrap();
     }
-    eventually("one connection is left", || {
-        a.net.0.endpoint.open_connections() == 1
-    })
-    .await;
+    eventually("one connection is left", || a.net.0.endpoint.open_connections() == 1).await;
     tokio::time::sleep(Duration::from_millis(100)).await;
     a.ping(b.net.me()).await.unwrap();
     assert_eq!(b.net.0.endpoint.open_connections(), 1);
@@ -148,9 +116,6 @@ async fn dialling_each_other_at_once_loses_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn links_come_up_by_themselves() {
     let (a, b) = pair();
-    eventually("both are linked", || {
-        a.net.is_connected(b.net.me()) && b.net.is_connected(a.net.me())
-    })
-    .await;
+    eventually("both are linked", || a.net.is_connected(b.net.me()) && b.net.is_connected(a.net.me())).await;
     assert_eq!(a.net.connected_peers(), vec![b.net.me()]);
 }

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use palm_core::hlc::Ballot;
 use palm_core::id::{BodyId, FragmentId, PeerId, PoolId, SegmentId};
-use palm_core::wire::{Failure, FragmentOrigin, JoinRequest, JoinResponse, Request, Response};
+use palm_core::wire::{Failure, FragmentOrigin, Frame, JoinRequest, JoinResponse, Request, Response};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -31,6 +32,7 @@ struct Watched {
     calls: AtomicUsize,
     slow: Mutex<Option<Duration>>,
     fragments: Mutex<HashMap<FragmentId, Bytes>>,
+    uploads_begun: AtomicUsize,
     upload_ends: Mutex<Vec<Result<usize, String>>>,
     gossip: Mutex<Vec<(PeerId, Bytes)>>,
     happened: Notify,
@@ -46,35 +48,29 @@ impl Handler for Watched {
         }
         match request {
             Request::Ping => Response::Pong { epoch: from.tag() },
-            Request::GetFloor { epoch } => Response::Pong { epoch },
+            Request::Prepare { epoch, .. } => Response::Pong { epoch },
             Request::GetSmall { id } => Response::Small(Bytes::copy_from_slice(id.as_bytes())),
             Request::InFlight { .. } => Response::InFlight(true),
-            Request::PutSmall { bytes, .. } => Response::Stored {
-                id: FragmentId::of(&bytes),
-                len: bytes.len() as u64,
-            },
+            Request::PutSmall { bytes, .. } => Response::Stored { id: FragmentId::of(&bytes), len: bytes.len() as u64 },
             // Large answers on demand: as many bytes as the epoch says.
             Request::Read { epoch, .. } => Response::Small(vec![7; epoch as usize].into()),
             _ => Response::Done,
         }
     }
 
-    async fn put_fragment(
-        &self,
-        _: PeerId,
-        origin: FragmentOrigin,
-        mut body: FragmentSource,
-    ) -> Response {
+    async fn put_fragment(&self, _: PeerId, origin: FragmentOrigin, mut body: FragmentSource) -> Response {
         if origin.index == u8::MAX {
-            return Response::Failed {
-                reason: Failure::Full,
-                detail: "full".into(),
-            };
+            return Response::Failed { reason: Failure::Full, detail: "full".into() };
         }
         let mut bytes = Vec::new();
         let end = loop {
             match body.next().await {
-                Ok(Some(chunk)) => bytes.extend_from_slice(&chunk),
+                Ok(Some(chunk)) => {
+                    if bytes.is_empty() {
+                        self.uploads_begun.fetch_add(1, Ordering::SeqCst);
+                    }
+                    bytes.extend_from_slice(&chunk);
+                }
                 Ok(None) => break Ok(bytes.len()),
                 Err(error) => break Err(error.to_string()),
             }
@@ -85,41 +81,22 @@ impl Handler for Watched {
             Ok(len) => {
                 let id = FragmentId::of(&bytes);
                 self.fragments.lock().insert(id, bytes.into());
-                Response::Stored {
-                    id,
-                    len: len as u64,
-                }
+                Response::Stored { id, len: len as u64 }
             }
-            Err(detail) => Response::Failed {
-                reason: Failure::Storage,
-                detail,
-            },
+            Err(detail) => Response::Failed { reason: Failure::Storage, detail },
         }
     }
 
-    async fn get_fragment(
-        &self,
-        _: PeerId,
-        id: FragmentId,
-        offset: u64,
-        len: u64,
-        mut out: FragmentSink,
-    ) {
+    async fn get_fragment(&self, _: PeerId, id: FragmentId, offset: u64, len: u64, mut out: FragmentSink) {
         let Some(bytes) = self.fragments.lock().get(&id).cloned() else {
             let _ = out.respond(Response::NotFound).await;
             return out.finish();
         };
         let range = offset as usize..(offset + len) as usize;
-        out.respond(Response::Fragment {
-            total: bytes.len() as u64,
-        })
-        .await
-        .unwrap();
+        out.respond(Response::Fragment { total: bytes.len() as u64 }).await.unwrap();
         let wanted = bytes.slice(range);
         for at in (0..wanted.len()).step_by(1 << 20) {
-            let _ = out
-                .write(wanted.slice(at..wanted.len().min(at + (1 << 20))))
-                .await;
+            let _ = out.write(wanted.slice(at..wanted.len().min(at + (1 << 20)))).await;
         }
         out.finish();
     }
@@ -194,14 +171,16 @@ fn origin(index: u8) -> FragmentOrigin {
     }
 }
 
+/// A small request that is answered by its number.
+fn echo(n: u64) -> Request {
+    Request::Prepare { epoch: n, key: Bytes::from_static(b"some key"), ballot: Ballot::ZERO }
+}
+
 /// Waits for a condition that some event is about to make true.
 async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     while !holds() {
-        assert!(
-            tokio::time::Instant::now() < deadline,
-            "never happened: {what}"
-        );
+        assert!(tokio::time::Instant::now() < deadline, "never happened: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

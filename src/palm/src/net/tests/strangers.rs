@@ -12,11 +12,7 @@ async fn raw(seed: u8, purpose: Purpose, to: SocketAddr) -> quinn::Connection {
     let identity = identity(seed);
     let endpoint = transport::endpoint(&identity, ANY_PORT.parse().unwrap()).unwrap();
     let config = transport::client_config(&Tls::new(&identity), purpose, None).unwrap();
-    endpoint
-        .connect_with(config, to, "palm")
-        .unwrap()
-        .await
-        .unwrap()
+    endpoint.connect_with(config, to, "palm").unwrap().await.unwrap()
 }
 
 fn closed_with(error: &ConnectionError) -> quinn::VarInt {
@@ -32,24 +28,19 @@ async fn a_stranger_is_turned_away_unread() {
     let a = TestPeer::start(1);
     let connection = raw(66, Purpose::Member, a.net.local_addr()).await;
     if let Ok((mut send, _receive)) = connection.open_bi().await {
-        let body = palm_core::wire::encode(&Request::Ping);
+        let body = palm_core::wire::encode(&Frame::One(Request::Ping));
         let _ = send.write_all(&(body.len() as u32).to_le_bytes()).await;
         let _ = send.write_all(&body).await;
         let _ = send.finish();
     }
-    let error = tokio::time::timeout(PATIENCE, connection.closed())
-        .await
-        .unwrap();
+    let error = tokio::time::timeout(PATIENCE, connection.closed()).await.unwrap();
     assert_eq!(closed_with(&error), close::NOT_A_MEMBER);
     assert_eq!(a.seen.calls.load(Ordering::SeqCst), 0);
 
     // The same through the front door: the caller learns that its request was not carried out.
     let stranger = TestPeer::start(67);
     stranger.knows(&a);
-    assert!(matches!(
-        stranger.ping(a.net.me()).await,
-        Err(NetError::Unreachable(_))
-    ));
+    assert!(matches!(stranger.ping(a.net.me()).await, Err(NetError::Unreachable(_))));
     assert_eq!(a.seen.calls.load(Ordering::SeqCst), 0);
 }
 
@@ -58,21 +49,12 @@ async fn a_stranger_is_turned_away_unread() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_joiner_learns_who_answers() {
     let (a, joiner) = (TestPeer::start(1), TestPeer::start(2));
-    let (who, response) = joiner
-        .net
-        .join_call(a.net.local_addr(), JoinRequest::Describe, PATIENCE)
-        .await
-        .unwrap();
+    let (who, response) = joiner.net.join_call(a.net.local_addr(), JoinRequest::Describe, PATIENCE).await.unwrap();
     assert_eq!(who, a.net.me());
-    assert!(
-        matches!(response, JoinResponse::Pool { name, .. } if name == joiner.net.me().to_string())
-    );
+    assert!(matches!(response, JoinResponse::Pool { name, .. } if name == joiner.net.me().to_string()));
 
     let silent = std::net::UdpSocket::bind(ANY_PORT).unwrap();
-    let nobody = joiner
-        .net
-        .join_call(silent.local_addr().unwrap(), JoinRequest::Describe, SECOND)
-        .await;
+    let nobody = joiner.net.join_call(silent.local_addr().unwrap(), JoinRequest::Describe, SECOND).await;
     assert!(matches!(nobody, Err(NetError::Local(_))), "{nobody:?}");
 }
 
@@ -82,19 +64,13 @@ async fn a_joiner_learns_who_answers() {
 async fn the_strangers_door_leads_nowhere() {
     let a = TestPeer::start(1);
     let long = vec![0; 8 << 10];
-    let scan = palm_core::wire::encode(&Request::Fetch {
-        keys: vec![Bytes::from_static(b"k"); 9],
-    });
+    let scan = palm_core::wire::encode(&Frame::One(Request::Fetch { keys: vec![Bytes::from_static(b"k"); 9] }));
     for body in [long, scan] {
         let connection = raw(66, Purpose::Join, a.net.local_addr()).await;
         let (mut send, _receive) = connection.open_bi().await.unwrap();
-        send.write_all(&(body.len() as u32).to_le_bytes())
-            .await
-            .unwrap();
+        send.write_all(&(body.len() as u32).to_le_bytes()).await.unwrap();
         let _ = send.write_all(&body).await;
-        let error = tokio::time::timeout(PATIENCE, connection.closed())
-            .await
-            .unwrap();
+        let error = tokio::time::timeout(PATIENCE, connection.closed()).await.unwrap();
         assert_eq!(closed_with(&error), close::PROTOCOL);
     }
     assert_eq!(a.seen.calls.load(Ordering::SeqCst), 0);
@@ -104,14 +80,9 @@ async fn the_strangers_door_leads_nowhere() {
         let connection = raw(66, Purpose::Join, a.net.local_addr()).await;
         visits.push((connection.open_bi().await.unwrap(), connection));
     }
-    eventually("all places are taken", || {
-        a.net.0.strangers.available_permits() == 0
-    })
-    .await;
+    eventually("all places are taken", || a.net.0.strangers.available_permits() == 0).await;
     let turned_away = raw(66, Purpose::Join, a.net.local_addr()).await;
-    let error = tokio::time::timeout(PATIENCE, turned_away.closed())
-        .await
-        .unwrap();
+    let error = tokio::time::timeout(PATIENCE, turned_away.closed()).await.unwrap();
     assert_eq!(closed_with(&error), close::BUSY);
 }
 
@@ -121,10 +92,9 @@ async fn the_strangers_door_leads_nowhere() {
 async fn garbage_from_a_member_closes_the_connection() {
     let a = TestPeer::start(1);
     a.net.admit(identity(2).peer_id());
-    let mut nested =
-        palm_core::wire::encode(&Request::Batch(vec![Request::Batch(vec![Request::Ping])]));
-    nested.splice(0..0, (nested.len() as u32).to_le_bytes());
-    let mut empty_batch = palm_core::wire::encode(&Request::Batch(vec![]));
+    let mut streamed = palm_core::wire::encode(&Frame::Batch(vec![Request::Ping, Request::PutFragment(origin(0))]));
+    streamed.splice(0..0, (streamed.len() as u32).to_le_bytes());
+    let mut empty_batch = palm_core::wire::encode(&Frame::<Request>::Batch(vec![]));
     empty_batch.splice(0..0, (empty_batch.len() as u32).to_le_bytes());
     let garbage: [&[u8]; 7] = [
         &[0xff; 64],                                    // a length of 4 GiB
@@ -132,16 +102,14 @@ async fn garbage_from_a_member_closes_the_connection() {
         &[0, 0, 0, 0],                                  // an empty frame
         &[3, 0, 0, 0, 1, 200, 9],                       // no such request
         &[8, 0, 0, 0, 1, 0, 255, 255, 255, 255, 15, 1], // a batch that claims four thousand million calls
-        &nested,
+        &streamed,
         &empty_batch,
     ];
     for bytes in garbage {
         let connection = raw(2, Purpose::Member, a.net.local_addr()).await;
         let (mut send, _receive) = connection.open_bi().await.unwrap();
         send.write_all(bytes).await.unwrap();
-        let error = tokio::time::timeout(PATIENCE, connection.closed())
-            .await
-            .unwrap();
+        let error = tokio::time::timeout(PATIENCE, connection.closed()).await.unwrap();
         assert_eq!(closed_with(&error), close::PROTOCOL, "{bytes:?}");
     }
     assert_eq!(a.seen.calls.load(Ordering::SeqCst), 0);
@@ -161,21 +129,11 @@ async fn an_abandoned_request_harms_no_other() {
     abandoned.write_all(&[100, 0, 0, 0, 1]).await.unwrap();
     abandoned.reset(quinn::VarInt::from_u32(1)).unwrap();
     let (mut send, mut receive) = connection.open_bi().await.unwrap();
-    let body = palm_core::wire::encode(&Request::Ping);
-    send.write_all(&(body.len() as u32).to_le_bytes())
-        .await
-        .unwrap();
+    let body = palm_core::wire::encode(&Frame::One(Request::Ping));
+    send.write_all(&(body.len() as u32).to_le_bytes()).await.unwrap();
     send.write_all(&body).await.unwrap();
     send.finish().unwrap();
-    let answer = tokio::time::timeout(PATIENCE, receive.read_to_end(100))
-        .await
-        .unwrap()
-        .unwrap();
-    let expected = Response::Pong {
-        epoch: identity(2).peer_id().tag(),
-    };
-    assert_eq!(
-        palm_core::wire::decode::<Response>(&answer[4..]).unwrap(),
-        expected
-    );
+    let answer = tokio::time::timeout(PATIENCE, receive.read_to_end(100)).await.unwrap().unwrap();
+    let expected = Response::Pong { epoch: identity(2).peer_id().tag() };
+    assert_eq!(palm_core::wire::decode::<Frame<Response>>(&answer[4..]).unwrap(), Frame::One(expected));
 }
