@@ -188,12 +188,7 @@ impl Default for Log {
 
 impl Default for NewPool {
     fn default() -> Self {
-        Self {
-            name: String::new(),
-            max_members: DEFAULT_MAX_MEMBERS,
-            policy: PolicySetting::default(),
-            open: false,
-        }
+        Self { name: String::new(), max_members: DEFAULT_MAX_MEMBERS, policy: PolicySetting::default(), open: false }
     }
 }
 
@@ -374,8 +369,8 @@ pub fn load(
     let mut builder = Config::builder().add_source(defaults);
     let mut written = None;
     if let Some(path) = file {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| SettingsError::Read { file: path.to_owned(), source })?;
+        let text =
+            std::fs::read_to_string(path).map_err(|source| SettingsError::Read { file: path.to_owned(), source })?;
         builder = builder.add_source(file_layer(path, &text)?);
         written = Some((path, text));
     }
@@ -439,9 +434,7 @@ impl Source for Single {
 
 fn with_origin(value: Value, origin: &String) -> Value {
     let kind = match value.kind {
-        ValueKind::Array(items) => {
-            ValueKind::Array(items.into_iter().map(|item| with_origin(item, origin)).collect())
-        }
+        ValueKind::Array(items) => ValueKind::Array(items.into_iter().map(|item| with_origin(item, origin)).collect()),
         kind => kind,
     };
     Value::new(Some(origin), kind)
@@ -540,9 +533,8 @@ fn value_error(error: &ConfigError, root: Option<&Value>, written: Option<(&Path
     // An error inside a list names its item: `discovery.peers[0]`.
     let setting = name.split('[').next().unwrap_or(name);
     let origin = root.and_then(|root| value_at(root, setting)?.origin()).unwrap_or("settings");
-    let line = written
-        .filter(|(path, _)| path.display().to_string() == origin)
-        .and_then(|(_, text)| line_of(text, setting));
+    let line =
+        written.filter(|(path, _)| path.display().to_string() == origin).and_then(|(_, text)| line_of(text, setting));
     let place = line.map_or_else(|| origin.to_owned(), |line| format!("{origin}:{line}"));
     SettingsError::Value { place, detail: format!("{name}: {detail}") }
 }

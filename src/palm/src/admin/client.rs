@@ -54,9 +54,7 @@ async fn exchange<A: DeserializeOwned>(
     body: Option<&(impl Serialize + Sync)>,
 ) -> Result<A, AskError> {
     let broken = |error: &dyn std::fmt::Display| AskError::Broken(error.to_string());
-    let stream = socket::connect(dir)
-        .await
-        .map_err(|source| AskError::NotRunning { dir: dir.to_owned(), source })?;
+    let stream = socket::connect(dir).await.map_err(|source| AskError::NotRunning { dir: dir.to_owned(), source })?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| broken(&error))?;
     let connection = tokio::spawn(connection);

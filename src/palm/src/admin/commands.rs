@@ -16,7 +16,7 @@ use crate::pool::keys::Revoked;
 use crate::pool::{MemberStatus, Pool, PoolError, address};
 
 /// Invitations last at most this long: one that is forgotten must not stay open for ever.
-const MAX_INVITATION: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+const MAX_INVITATION: Duration = Duration::from_hours(30 * 24);
 
 /// Why a command failed.
 enum Refusal {

@@ -56,7 +56,11 @@ impl Metrics {
                 "Bytes of bodies that may still be buffered before requests are answered 503 SlowDown",
             )?,
             corrupt_shards: counter(&registry, "palm_corrupt_shards_total", "Shards that did not fit their stripe")?,
-            hedged_reads: counter(&registry, "palm_hedged_reads_total", "Reads sent to a second home as the first was slow")?,
+            hedged_reads: counter(
+                &registry,
+                "palm_hedged_reads_total",
+                "Reads sent to a second home as the first was slow",
+            )?,
             reduced_segments: counter(
                 &registry,
                 "palm_reduced_segments_total",

@@ -17,7 +17,7 @@ use crate::pool::join::Coordinator;
 #[derive(Debug, Parser)]
 #[command(name = "palm", version, propagate_version = true, subcommand_required = true, arg_required_else_help = true)]
 pub(super) struct Args {
-    /// The peer's directory [default: $XDG_DATA_HOME/palm or ~/.local/share/palm]
+    /// The peer's directory [default: `$XDG_DATA_HOME/palm` or `~/.local/share/palm`]
     #[arg(long, global = true, value_name = "DIR")]
     pub(super) data: Option<PathBuf>,
     /// Settings file; examples/palm.toml documents all of them
@@ -90,7 +90,7 @@ pub(super) struct Listen {
     /// Health and metrics endpoint [default: 127.0.0.1:9001]
     #[arg(long, value_name = "ADDR:PORT")]
     admin: Option<SocketAddr>,
-    /// Where fragments are kept, as disk:///DIRECTORY?max_bytes=500GiB [default: in the data directory]
+    /// Where fragments are kept, as `disk:///DIRECTORY?max_bytes=500GiB` [default: in the data directory]
     #[arg(long, value_name = "URL")]
     backend: Option<String>,
 }
@@ -278,7 +278,8 @@ mod tests {
     /// The lines of the README and of OPERATE: each must keep meaning what it says.
     #[test]
     fn documented_lines_mean_what_they_say() {
-        let line = "palm serve --data d --s3 127.0.0.1:0 --quic 127.0.0.1:5001 --admin 127.0.0.1:0 --peer a:1 --peer b:2";
+        let line =
+            "palm serve --data d --s3 127.0.0.1:0 --quic 127.0.0.1:5001 --admin 127.0.0.1:0 --peer a:1 --peer b:2";
         assert_eq!(
             given(line),
             [

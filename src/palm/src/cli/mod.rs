@@ -82,10 +82,8 @@ fn start(args: Args) -> Result<(), CliError> {
     if let Some(port) = args.port() {
         loaded.settings.quic.address.set_port(port);
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(failed("the runtime cannot start"))?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(failed("the runtime cannot start"))?;
     let result = runtime.block_on(dispatch(args, loaded));
     // A blocking task (a name being resolved, say) must not hold up the exit.
     runtime.shutdown_background();

@@ -233,23 +233,20 @@ async fn join(parts: Parts, target: JoinTarget, settings: &Settings, json: bool)
     Ok(Pool::join(parts, &wish, |Progress::WaitingForApproval| print::waiting(me, pool, json)).await?)
 }
 
-/// The index in the peer's directory, and the fragments where the settings say.
-fn open_stores(
-    dir: &Path,
-    backend: &config::Backend,
-) -> Result<(Arc<dyn IndexStore>, Arc<dyn FragmentStore>), CliError> {
+/// This peer's stores: the index, and the fragments.
+type Stores = (Arc<dyn IndexStore>, Arc<dyn FragmentStore>);
+
+/// Opens the index in the peer's directory, and the fragments where the settings say.
+fn open_stores(dir: &Path, backend: &config::Backend) -> Result<Stores, CliError> {
     let index = palm_backends::open::index(&format!("disk://{}", dir.join("index").display()));
-    let url = match &backend.url {
-        Some(url) => url.clone(),
-        None => {
-            let options = [
-                backend.max_bytes.map(|size| format!("max_bytes={}", size.0)),
-                backend.reserve.map(|size| format!("reserve={}", size.0)),
-            ];
-            let options: Vec<String> = options.into_iter().flatten().collect();
-            format!("disk://{}?{}", dir.join("fragments").display(), options.join("&"))
-        }
-    };
+    let url = backend.url.clone().unwrap_or_else(|| {
+        let options = [
+            backend.max_bytes.map(|size| format!("max_bytes={}", size.0)),
+            backend.reserve.map(|size| format!("reserve={}", size.0)),
+        ];
+        let options: Vec<String> = options.into_iter().flatten().collect();
+        format!("disk://{}?{}", dir.join("fragments").display(), options.join("&"))
+    });
     let fragments = palm_backends::open::fragments(&url);
     Ok((index.map_err(failed("index"))?, fragments.map_err(failed("backend"))?))
 }
@@ -261,9 +258,8 @@ fn root_key_from_environment() -> Result<Option<AccessKey>, CliError> {
         (None, None) => Ok(None),
         (Some(id), Some(secret)) => {
             let key = AccessKey::given(&id, &secret);
-            key.map(Some).map_err(|error| {
-                CliError::Usage(format!("{ACCESS_KEY_VARIABLE} and {SECRET_KEY_VARIABLE}: {error}"))
-            })
+            key.map(Some)
+                .map_err(|error| CliError::Usage(format!("{ACCESS_KEY_VARIABLE} and {SECRET_KEY_VARIABLE}: {error}")))
         }
         _ => Err(CliError::Usage(format!("{ACCESS_KEY_VARIABLE} and {SECRET_KEY_VARIABLE} go together"))),
     }
@@ -319,7 +315,8 @@ fn peer_name(settings: &Settings) -> String {
     if !settings.name.is_empty() {
         return settings.name.clone();
     }
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").or_else(|_| std::fs::read_to_string("/etc/hostname"));
+    let host =
+        std::fs::read_to_string("/proc/sys/kernel/hostname").or_else(|_| std::fs::read_to_string("/etc/hostname"));
     let host = host.ok().or_else(|| std::env::var("HOSTNAME").ok()).unwrap_or_default();
     match host.trim() {
         "" => "peer".to_owned(),

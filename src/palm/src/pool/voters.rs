@@ -52,8 +52,7 @@ pub fn wanted(members: usize) -> usize {
 /// The voters the pool should have, or `None` when those it has are right. Present voters stay; the longest-joined
 /// live members are added, never so that the number ends even.
 pub fn choose(members: &[Elector], voters: &BTreeSet<PeerId>) -> Option<BTreeSet<PeerId>> {
-    let mut newcomers: Vec<_> =
-        members.iter().filter(|member| member.live && !voters.contains(&member.peer)).collect();
+    let mut newcomers: Vec<_> = members.iter().filter(|member| member.live && !voters.contains(&member.peer)).collect();
     newcomers.sort_by_key(|member| (member.joined_ms, member.peer));
     let reachable = wanted(members.len()).min(wanted(voters.len() + newcomers.len()));
     let missing = reachable.checked_sub(voters.len()).filter(|&missing| missing > 0)?;
