@@ -86,7 +86,7 @@ pub(super) async fn keep(ledger: Ledger, view: View, stop: CancellationToken) {
             info!(voters = target.len(), epoch = config.epoch, "changing voters");
             tokio::select! {
                 () = stop.cancelled() => return,
-                changed = ledger.change_voters(target.clone()) => {
+                changed = ledger.change_voters(&target) => {
                     if let Err(error) = changed {
                         warn!(%error, "voters could not be changed; trying again");
                     } else {
