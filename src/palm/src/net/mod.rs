@@ -26,7 +26,7 @@ pub mod identity;
 mod inner;
 mod lanes;
 mod peer;
-pub mod poolkey;
+mod poolkey;
 mod serve;
 mod tls;
 mod transport;
@@ -41,8 +41,7 @@ use peer::{InUse, Peer, close};
 use tls::{Purpose, peer_of};
 
 pub use fragment::{FragmentDownload, FragmentSink, FragmentSource, FragmentUpload};
-pub use identity::Identity;
-pub use poolkey::{PoolKey, verify_proof};
+pub use identity::{Identity, PoolKey, verify_proof};
 
 /// No gossip message is longer.
 pub const MAX_GOSSIP_BYTES: usize = serve::MAX_GOSSIP_BYTES;

@@ -133,6 +133,8 @@ pub(super) struct Peer {
 struct State {
     admitted: bool,
     hints: VecDeque<SocketAddr>,
+    /// Where it last proved to be; kept however many hints are heard since.
+    proven: Option<SocketAddr>,
     /// The link in use for new requests: one of the next two.
     current: Option<Arc<Link>>,
     dialled: Option<Arc<Link>>,
@@ -192,12 +194,16 @@ impl Peer {
 
     /// Forgets an address at which another peer answered.
     pub(super) fn refute_hint(&self, address: SocketAddr) {
-        self.state.lock().hints.retain(|hint| *hint != address);
+        let mut state = self.state.lock();
+        state.hints.retain(|hint| *hint != address);
+        state.proven = state.proven.filter(|proven| *proven != address);
     }
 
     /// Where it may be found, newest hint first.
     pub(super) fn hints(&self) -> Vec<SocketAddr> {
-        self.state.lock().hints.iter().copied().collect()
+        let state = self.state.lock();
+        let proven = state.proven.filter(|proven| !state.hints.contains(proven));
+        state.hints.iter().copied().chain(proven).collect()
     }
 
     /// The link new requests use.
@@ -267,6 +273,7 @@ impl Peer {
             former.connection.close(close::SUPERSEDED, b"superseded by a newer connection");
         }
         state.current = Some(link.clone());
+        state.proven = Some(link.connection.remote_address());
         state.failures = 0;
         let attempt = state.attempt.take();
         let both = state.dialled.is_some() && state.accepted.is_some();
