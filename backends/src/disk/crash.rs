@@ -84,7 +84,7 @@ fn acknowledged_writes_survive_power_loss() {
     // acknowledged is there when the file system is mounted again, whatever its journal had not written is not, and
     // the counters are right all the same.
     let dir = TempDir::new().unwrap();
-    let disk = LoopDisk::make(dir.path());
+    let disk = LoopDisk::make(dir.path(), 2 << 30);
     let mut random = SmallRng::seed_from_u64(3);
     for round in 0..ROUNDS {
         for (writer, name) in [(FRAGMENT_WRITER, "fragments"), (BATCH_WRITER, "batches")] {
@@ -205,19 +205,19 @@ fn options() -> DiskOptions {
     }
 }
 
-/// A file system in a file, whose power can be cut.
-struct LoopDisk {
+/// An ext4 in a file, whose power can be cut. Needs root.
+pub(super) struct LoopDisk {
     image: PathBuf,
-    mounted: PathBuf,
+    pub(super) mounted: PathBuf,
 }
 
 impl LoopDisk {
-    fn make(dir: &Path) -> Self {
+    pub(super) fn make(dir: &Path, bytes: u64) -> Self {
         let disk = Self {
             image: dir.join("disk.img"),
             mounted: dir.join("disk"),
         };
-        File::create(&disk.image).unwrap().set_len(2 << 30).unwrap();
+        File::create(&disk.image).unwrap().set_len(bytes).unwrap();
         fs::create_dir(&disk.mounted).unwrap();
         run("mkfs.ext4", &["-q".as_ref(), &disk.image]);
         disk.mount();
