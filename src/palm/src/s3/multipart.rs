@@ -17,7 +17,7 @@ use super::checksum::{self, Declared, explain, given_checksum, set_checksum};
 use super::list::{Encoding, after_marker, fits_xml, given, page_size};
 use super::object::etag;
 use super::{Frontend, asker, body, condition, error, owner_of, signed, timestamp};
-use crate::object::{CompletedPart, Completion, ListQuery, Listed, NewUpload, ObjectError, PartInfo};
+use crate::object::{CompletedPart, Completion, ListQuery, Listed, NewUpload, PartInfo};
 
 /// The highest part number.
 const PART_NUMBER_MAX: u16 = 10_000;
@@ -127,24 +127,11 @@ pub async fn complete(
     }
     let parts = parts.into_iter().map(completed_part).collect::<S3Result<Vec<_>>>()?;
     let algorithm = given.as_ref().map(|(algorithm, _)| *algorithm);
+    // A checksum of the other kind than the upload's does not match, and is refused as that.
+    let asked_kind = input.checksum_type.as_ref().map(ChecksumType::as_str);
     let checksum = match given {
         None => None,
-        Some((algorithm, value)) => {
-            let asked = input.checksum_type.as_ref().map(ChecksumType::as_str);
-            // A completed upload is gone, and repeating its completion still succeeds: then AWS's default is as
-            // good as the record.
-            let kind = match frontend.store.upload(&input.bucket, &input.key, id).await {
-                Ok(UploadRecord { checksum: Some((_, kind)), .. }) => kind,
-                Ok(_) | Err(ObjectError::NoSuchUpload) => checksum::kind(algorithm, asked)?,
-                Err(failure) => return Err(error::of(failure)),
-            };
-            if asked.is_some_and(|asked| asked != checksum::kind_name(kind)) {
-                return Err(error::invalid_request(
-                    "The x-amz-checksum-type value does not match the checksum type of the multipart upload.",
-                ));
-            }
-            Some(Checksum { algorithm, kind, value })
-        }
+        Some((algorithm, value)) => Some(Checksum { algorithm, kind: checksum::kind(algorithm, asked_kind)?, value }),
     };
     let completion = Completion { parts, conditions, checksum, size };
     let completed = frontend.store.complete_upload(&input.bucket, &input.key, id, completion).await;
