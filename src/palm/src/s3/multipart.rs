@@ -17,14 +17,11 @@ use super::checksum::{self, Declared, explain, given_checksum, set_checksum};
 use super::list::{Encoding, after_marker, fits_xml, given, page_size};
 use super::object::etag;
 use super::{Frontend, asker, body, condition, error, owner_of, signed, timestamp};
-use crate::object::{CompletedPart, Completion, ListQuery, Listed, NewUpload, PartInfo};
-
-/// The highest part number.
-const PART_NUMBER_MAX: u16 = 10_000;
+use crate::object::{CompletedPart, Completion, ListQuery, Listed, MAX_PARTS, NewUpload, PartInfo};
 
 /// A part number a client may use.
 pub fn part_number(number: i32) -> S3Result<u16> {
-    let valid = u16::try_from(number).ok().filter(|number| (1..=PART_NUMBER_MAX).contains(number));
+    let valid = u16::try_from(number).ok().filter(|number| (1..=MAX_PARTS).contains(number));
     valid.ok_or_else(|| error::invalid_argument("Part number must be an integer between 1 and 10000, inclusive"))
 }
 
@@ -122,7 +119,7 @@ pub async fn complete(
     };
     let given = given_checksum!(input)?;
     let parts = input.multipart_upload.take().and_then(|upload| upload.parts).unwrap_or_default();
-    if parts.is_empty() || parts.len() > usize::from(PART_NUMBER_MAX) {
+    if parts.is_empty() || parts.len() > usize::from(MAX_PARTS) {
         return Err(S3Error::new(S3ErrorCode::MalformedXML));
     }
     let parts = parts.into_iter().map(completed_part).collect::<S3Result<Vec<_>>>()?;
@@ -324,8 +321,8 @@ fn upload_entry(key: String, id: BodyId, record: &UploadRecord) -> MultipartUplo
 
 #[cfg(test)]
 mod tests {
-    use super::super::list::{after_group, after_key};
     use super::*;
+    use crate::object::{after_group, after_key};
 
     fn parts(numbers: &[u16]) -> Vec<PartInfo> {
         let part = |&number| PartInfo { number, size: 1, md5: [0; 16], checksum: None, modified_ms: 0 };
@@ -369,7 +366,10 @@ mod tests {
         let at = uploads_start("k", Some(&id), "", None).expect("marker");
         assert_eq!(at, ("k".to_owned(), Some(BodyId::from_bytes([7; 16]))));
         assert_eq!(uploads_start("k", None, "", None).expect("marker"), (after_key("k"), None));
-        assert_eq!(uploads_start("a/", None, "", Some("/")).expect("group"), (after_group("a/"), None));
+        assert_eq!(
+            uploads_start("a/", None, "", Some("/")).expect("group"),
+            (after_group("a/").expect("a group"), None)
+        );
         assert_eq!(uploads_start("", Some("ignored without a key"), "", None).expect("none"), (String::new(), None));
         assert!(uploads_start("k", Some("x"), "", None).is_err());
     }

@@ -28,8 +28,8 @@ use tracing::Instrument;
 
 use super::auth::{Gate, Keys};
 use super::guard::{self, Draining, Judged, Patient, Promise};
-use super::{Frontend, body, error};
-use crate::object::{BodyError, Store};
+use super::{Frontend, error};
+use crate::object::{BodyError, MAX_BODY_BYTES, Store};
 
 /// Connections served at once; more wait in the listener's backlog.
 const CONNECTIONS_MAX: usize = 4_096;
@@ -127,8 +127,8 @@ pub fn service(store: Store, options: S3Options) -> Result<Service, ServiceError
 fn config() -> S3Config {
     let mut config = S3Config::default();
     config.xml_max_body_size = XML_MAX_BYTES;
-    config.put_object_max_size = Some(body::PUT_MAX_BYTES);
-    config.post_object_max_file_size = body::PUT_MAX_BYTES;
+    config.put_object_max_size = Some(MAX_BODY_BYTES);
+    config.post_object_max_file_size = MAX_BODY_BYTES;
     config.aws_chunked_stream_max_chunk_size = SIGNED_CHUNK_MAX_BYTES;
     config.form_max_field_size = FORM_MAX_BYTES;
     config.form_max_fields_size = FORM_MAX_BYTES;

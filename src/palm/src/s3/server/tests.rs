@@ -21,6 +21,7 @@ use time::macros::format_description;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 
+use super::super::body;
 use super::super::checksum::{Declared, explain};
 use super::*;
 use crate::object::{Digested, Incoming, ObjectError};
