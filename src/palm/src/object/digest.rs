@@ -69,14 +69,14 @@ struct Checksummer {
 }
 
 enum State {
-    Crc(crc_fast::Digest),
+    Crc(Box<crc_fast::Digest>),
     Sha(Context),
 }
 
 impl Checksummer {
     fn new(algorithm: ChecksumAlgorithm) -> Self {
         let state = match (crc(algorithm), algorithm) {
-            (Some((crc, _)), _) => State::Crc(crc_fast::Digest::new(crc)),
+            (Some((crc, _)), _) => State::Crc(Box::new(crc_fast::Digest::new(crc))),
             (None, ChecksumAlgorithm::Sha1) => State::Sha(Context::new(&SHA1_FOR_LEGACY_USE_ONLY)),
             (None, _) => State::Sha(Context::new(&SHA256)),
         };
