@@ -101,9 +101,9 @@ def palm(*args: str, timeout_s: float = COMMAND_TIMEOUT_S) -> dict:
 
 
 def peer_environment() -> dict[str, str]:
-    """This process's environment without its PALM_ settings, and with mDNS kept on loopback."""
+    """This process's environment without its PALM_ settings, and with QUIC and mDNS kept on loopback."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PALM_") or name == "PALM_LOG"}
-    return kept | {"PALM_DISCOVERY__INTERFACES": "lo", "RUST_BACKTRACE": "1"}
+    return kept | {"PALM_DISCOVERY__INTERFACES": "lo", "PALM_QUIC__ADDRESS": f"{HOST}:0", "RUST_BACKTRACE": "1"}
 
 
 def s3_client(endpoint: str, access_key: str, secret_key: str, read_timeout_s: float = 120, **config):
