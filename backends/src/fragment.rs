@@ -120,9 +120,9 @@ pub trait FragmentWriter: Send {
 
 /// An open fragment.
 #[async_trait]
+#[expect(clippy::len_without_is_empty, reason = "nobody asks")]
 pub trait FragmentReader: Send + Sync {
     /// Its length in bytes. Never empty in practice, though stores must take empty fragments.
-    #[allow(clippy::len_without_is_empty)]
     fn len(&self) -> u64;
 
     /// The bytes of a range, all of them.

@@ -117,7 +117,7 @@ pub struct Merged {
 }
 
 /// Merges the pages of a quorum of distinct voters. Agreed tombstones are dropped.
-pub fn merge(query: &ScanQuery, pages: &[ScanPage]) -> Merged {
+pub fn merge(query: &ScanQuery, pages: &[&ScanPage]) -> Merged {
     let next = pages.iter().filter_map(|page| page.next.clone()).min();
     let before_end = |key: &Bytes| next.as_ref().is_none_or(|next| key < next);
     let mut ballots: BTreeMap<&Bytes, Vec<(Ballot, bool)>> = BTreeMap::new();
@@ -208,7 +208,7 @@ mod tests {
         let nothing = page(&query, &keys(&[]));
         let object = page(&query, &keys(&[("k", 3, true)]));
         for pair in [[&tombstone, &nothing], [&tombstone, &object], [&nothing, &object]] {
-            let merged = merge(&query, &pair.map(Clone::clone));
+            let merged = merge(&query, &pair);
             assert_eq!(merged.lines, [Line::DisputedKey("k".into())]);
         }
     }
@@ -218,7 +218,7 @@ mod tests {
         let query = query("", "", None, 2);
         let left = page(&query, &keys(&[("a", 1, true), ("b", 1, true), ("c", 1, true)]));
         let right = page(&query, &keys(&[("a", 1, true), ("c", 1, true), ("d", 1, true)]));
-        let merged = merge(&query, &[left, right]);
+        let merged = merge(&query, &[&left, &right]);
         assert_eq!(merged.next.as_deref(), Some(&b"c"[..]));
         assert_eq!(merged.lines, [Line::Key("a".into(), ballot(1)), Line::DisputedKey("b".into())]);
     }
@@ -243,7 +243,7 @@ mod tests {
             loop {
                 let query = ScanQuery { prefix: prefix.into(), start, delimiter: delimiter.map(Bytes::from), limit };
                 let one = page(&query, &all);
-                let merged = merge(&query, &[one.clone(), one]);
+                let merged = merge(&query, &[&one, &one]);
                 for line in merged.lines {
                     prop_assert!(matches!(line, Line::Key(..) | Line::Group(_)));
                     found.push(String::from_utf8(line.key().to_vec()).expect("ascii"));

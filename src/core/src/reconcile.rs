@@ -53,7 +53,9 @@ impl Fingerprint {
     /// The fingerprint of some pairs.
     pub fn of(pairs: &[(Bytes, Ballot)]) -> Self {
         let mut sum = Self::default();
-        pairs.iter().for_each(|(key, ballot)| sum.add(key, *ballot));
+        for (key, ballot) in pairs {
+            sum.add(key, *ballot);
+        }
         sum
     }
 
@@ -141,17 +143,17 @@ mod tests {
     }
 
     /// The whole dialogue, counting the ranges looked at.
-    fn reconcile(mine: &Map, theirs: &Map, from: Bytes, to: Option<Bytes>, looks: &mut usize) -> BTreeSet<Bytes> {
+    fn reconcile(mine: &Map, theirs: &Map, from: &Bytes, to: Option<&Bytes>, looks: &mut usize) -> BTreeSet<Bytes> {
         *looks += 1;
-        let own = range(mine, &from, to.as_ref());
-        match answer(&from, range(theirs, &from, to.as_ref()), Fingerprint::of(&own).digest()) {
+        let own = range(mine, from, to);
+        match answer(from, range(theirs, from, to), Fingerprint::of(&own).digest()) {
             Answer::Same => BTreeSet::new(),
             Answer::Pairs(pairs) => differing(&own, &pairs).into_iter().collect(),
             Answer::Parts(parts) => (0..parts.len())
                 .flat_map(|at| {
-                    let to = parts.get(at + 1).map(|(key, _)| key.clone()).or_else(|| to.clone());
-                    let own = Fingerprint::of(&range(mine, &parts[at].0, to.as_ref())).digest();
-                    if own == parts[at].1 { BTreeSet::new() } else { reconcile(mine, theirs, parts[at].0.clone(), to, looks) }
+                    let to = parts.get(at + 1).map(|(key, _)| key).or(to);
+                    let own = Fingerprint::of(&range(mine, &parts[at].0, to)).digest();
+                    if own == parts[at].1 { BTreeSet::new() } else { reconcile(mine, theirs, &parts[at].0, to, looks) }
                 })
                 .collect(),
         }
@@ -173,8 +175,8 @@ mod tests {
             other.extend(edits);
             let (mine, theirs) = (map_of(&base), map_of(&other));
             let expected: BTreeSet<Bytes> = theirs.iter().filter(|(key, ballot)| mine.get(*key) != Some(ballot)).map(|(key, _)| key.clone()).collect();
-            prop_assert_eq!(reconcile(&mine, &theirs, Bytes::new(), None, &mut 0), expected.clone());
-            prop_assert_eq!(reconcile(&theirs, &mine, Bytes::new(), None, &mut 0), expected);
+            prop_assert_eq!(reconcile(&mine, &theirs, &Bytes::new(), None, &mut 0), expected.clone());
+            prop_assert_eq!(reconcile(&theirs, &mine, &Bytes::new(), None, &mut 0), expected);
         }
     }
 
@@ -185,7 +187,7 @@ mod tests {
         let mut other = base.clone();
         other.insert(31_337, 2);
         let mut looks = 0;
-        assert_eq!(reconcile(&map_of(&base), &map_of(&other), Bytes::new(), None, &mut looks).len(), 1);
+        assert_eq!(reconcile(&map_of(&base), &map_of(&other), &Bytes::new(), None, &mut looks).len(), 1);
         assert!(looks <= 5, "{looks} ranges for one difference");
     }
 }

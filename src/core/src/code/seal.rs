@@ -9,7 +9,7 @@
 use std::fmt;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use zeroize::ZeroizeOnDrop;
 
 use super::CodeError;
 use crate::id::SegmentId;
@@ -27,7 +27,7 @@ const SECRET_CONTEXT: &str = "PALM 2026-11-22 segment secret v1";
 
 /// The random key of one stripe. Sealing consumes it: under a key used twice with the fixed nonce, GCM
 /// keeps neither secrecy nor integrity.
-#[derive(Zeroize, ZeroizeOnDrop)]
+#[derive(ZeroizeOnDrop)]
 pub struct StripeKey([u8; KEY_BYTES]);
 
 impl StripeKey {
@@ -41,7 +41,7 @@ impl StripeKey {
         Ok(LessSafeKey::new(key))
     }
 
-    fn xor(&mut self, other: &[u8]) {
+    fn xor(&mut self, other: &[u8; KEY_BYTES]) {
         for (mine, other) in self.0.iter_mut().zip(other) {
             *mine ^= other;
         }
@@ -54,8 +54,9 @@ impl fmt::Debug for StripeKey {
     }
 }
 
-/// What seals and opens the stripes of one segment, beside their shards.
-#[derive(ZeroizeOnDrop)]
+/// What seals and opens the stripes of one segment, beside their shards. It carries the segment's id, so that
+/// a stripe cannot be sealed under the secret of one segment and bound to another.
+#[derive(Clone, ZeroizeOnDrop)]
 pub struct SegmentSecret {
     key: [u8; KEY_BYTES],
     #[zeroize(skip)]
@@ -78,21 +79,21 @@ impl SegmentSecret {
 
     /// Seals in place: `buffer` holds the padded plaintext and [`OVERHEAD_BYTES`] of space behind it.
     pub(super) fn seal(&self, stripe: u32, len: usize, mut key: StripeKey, buffer: &mut [u8]) -> Result<(), CodeError> {
-        let (sealed, tail) = split_tail(buffer)?;
-        let (text, tag) = sealed.split_at_mut_checked(sealed.len().wrapping_sub(TAG_BYTES)).ok_or(CodeError::Cipher)?;
+        let (sealed, tail) = buffer.split_last_chunk_mut::<TAIL_BYTES>().ok_or(CodeError::Cipher)?;
+        let (text, tag) = sealed.split_last_chunk_mut::<TAG_BYTES>().ok_or(CodeError::Cipher)?;
         let computed = key
             .cipher()?
             .seal_in_place_separate_tag(nonce(), self.aad(stripe, len), text)
             .map_err(|_| CodeError::Cipher)?;
         tag.copy_from_slice(computed.as_ref());
         key.xor(self.mask(sealed).as_bytes());
-        tail.copy_from_slice(&key.0);
+        *tail = key.0;
         Ok(())
     }
 
     /// Opens in place: where it succeeds `buffer` starts with the plaintext.
     pub(super) fn open(&self, stripe: u32, len: usize, buffer: &mut [u8]) -> Result<(), CodeError> {
-        let (sealed, tail) = split_tail(buffer)?;
+        let (sealed, tail) = buffer.split_last_chunk_mut::<TAIL_BYTES>().ok_or(CodeError::Corrupt)?;
         let mut key = StripeKey(*self.mask(sealed).as_bytes());
         key.xor(tail);
         key.cipher()?.open_in_place(nonce(), self.aad(stripe, len), sealed).map_err(|_| CodeError::Corrupt)?;
@@ -100,7 +101,7 @@ impl SegmentSecret {
     }
 
     /// What hides the stripe's key: it takes every byte of the ciphertext and this secret to compute.
-    fn mask(&self, sealed: &[u8]) -> blake3::Hash {
+    pub(super) fn mask(&self, sealed: &[u8]) -> blake3::Hash {
         blake3::keyed_hash(&self.key, sealed)
     }
 
@@ -123,10 +124,4 @@ impl fmt::Debug for SegmentSecret {
 /// The nonce is always zero: a [`StripeKey`] seals once.
 fn nonce() -> Nonce {
     Nonce::assume_unique_for_key([0; NONCE_LEN])
-}
-
-/// Ciphertext with tag, and tail.
-fn split_tail(buffer: &mut [u8]) -> Result<(&mut [u8], &mut [u8]), CodeError> {
-    let at = buffer.len().wrapping_sub(TAIL_BYTES);
-    buffer.split_at_mut_checked(at).ok_or(CodeError::Corrupt)
 }

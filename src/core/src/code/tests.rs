@@ -219,6 +219,26 @@ fn fewer_than_k_shards_open_nothing_even_with_the_key() {
     }
 }
 
+/// The same from within: the stripe's key hides behind every single byte of ciphertext and tag. A hash that
+/// skipped some would let whoever misses only those compute the key and read the rest.
+#[test]
+fn the_stripe_key_takes_every_byte_of_the_ciphertext() {
+    let (secret, len) = (secret(), 200);
+    let sealed = coder(1, 1).seal_encode(&secret, 0, noise(8, len), key(1)).unwrap().concat();
+    let (ciphertext, tail) = sealed.split_last_chunk::<32>().unwrap();
+    let recover = |ciphertext: &[u8]| -> Vec<u8> {
+        secret.mask(ciphertext).as_bytes().iter().zip(tail).map(|(mask, tail)| mask ^ tail).collect()
+    };
+    let right = recover(ciphertext);
+    assert_eq!(right, noise(!1, 32), "all of it gives the key");
+    for at in 0..ciphertext.len() {
+        let mut damaged = ciphertext.to_vec();
+        damaged[at] ^= 1;
+        let bits: u32 = recover(&damaged).iter().zip(&right).map(|(got, right)| (got ^ right).count_ones()).sum();
+        assert!((64..=192).contains(&bits), "byte {at} changes {bits} of 256 bits");
+    }
+}
+
 /// Promise 3, as an engineer checks it with grep: no run of the plaintext is on any disk, and equal
 /// plaintexts leave no equal bytes, so disks do not tell that two objects are the same.
 #[test]

@@ -242,6 +242,27 @@ proptest! {
     }
 }
 
+/// A home fails and the next in order has no room for one more: the fragment goes to the one after, and to
+/// nobody where none has room.
+#[test]
+fn alternates_have_room() {
+    let wanted = policy("3-of-5");
+    let mut candidates = pool(8);
+    let plan = plan(segment(1), wanted, false, &candidates, NEED).unwrap();
+    let failed = [plan.homes[0]];
+    let spares: Vec<PeerId> = order(segment(1), &candidates)[5..].iter().map(|spare| spare.peer).collect();
+    for spare in spares {
+        assert_eq!(alternate(segment(1), &plan, &failed, &candidates, NEED), Some(spare));
+        candidates.iter_mut().find(|candidate| candidate.peer == spare).unwrap().free = NEED - 1;
+    }
+    // Now a home takes a second fragment, which the cap of 2 allows, as long as both fit.
+    for home in &plan.homes[1..] {
+        assert_eq!(alternate(segment(1), &plan, &failed, &candidates, NEED), Some(*home));
+        candidates.iter_mut().find(|candidate| candidate.peer == *home).unwrap().free = 2 * NEED - 1;
+    }
+    assert_eq!(alternate(segment(1), &plan, &failed, &candidates, NEED), None);
+}
+
 /// A pool that runs full says so, and says it apart from one with too few peers: the cure differs.
 #[test]
 fn full_pools_say_so() {

@@ -173,7 +173,7 @@ proptest! {
                 continue; // asked already, or the message is lost
             }
             let refused = match &proposal.record {
-                None => match slot.prepare(ballot).map(|accepted| accepted.cloned()) {
+                None => match slot.prepare(ballot).map(Option::<&Accepted>::cloned) {
                     Ok(accepted) => {
                         if let Some(promised) = proposal.attempt.on_promise(peer(voter), accepted, Ballot::ZERO) {
                             let count = promised.current.as_ref().map_or(0, |a| a.record.value.as_ref().map_or(0, |v| v[0]));

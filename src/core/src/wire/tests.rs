@@ -99,12 +99,16 @@ fn responses() -> Vec<(Response, &'static str)> {
 
 #[test]
 fn requests_keep_their_bytes() {
-    requests().iter().for_each(|(message, hex)| golden(message, hex));
+    for (message, hex) in requests() {
+        golden(&message, hex);
+    }
 }
 
 #[test]
 fn responses_keep_their_bytes() {
-    responses().iter().for_each(|(message, hex)| golden(message, hex));
+    for (message, hex) in responses() {
+        golden(&message, hex);
+    }
 }
 
 #[test]

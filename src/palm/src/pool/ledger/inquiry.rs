@@ -28,23 +28,23 @@ pub(super) struct Inquiry<'a> {
 }
 
 impl<'a> Inquiry<'a> {
-    /// Asks the nearest quorum at once.
+    /// Asks the nearest voters at once: as many as make a quorum with those who have answered already.
     pub(super) fn new(
         ledger: &'a Ledger,
         config: &Config,
+        mut answered: BTreeSet<PeerId>,
         request: impl Fn() -> Request + Send + Sync + 'a,
     ) -> Self {
         let mut inquiry = Self {
             ledger,
             request: Box::new(request),
-            rest: ledger.nearest_first(config).into(),
+            rest: ledger.nearest_first(config).into_iter().filter(|peer| !answered.contains(peer)).collect(),
             asked: FuturesUnordered::new(),
             hedge: Box::pin(tokio::time::sleep(HEDGE)),
         };
-        let mut first = BTreeSet::new();
-        while !config.is_quorum(&first) {
+        while !config.is_quorum(&answered) {
             match inquiry.ask_one_more() {
-                Some(peer) => first.insert(peer),
+                Some(peer) => answered.insert(peer),
                 None => break,
             };
         }

@@ -22,6 +22,8 @@ const MAX_FETCH_KEYS: usize = 512;
 pub(super) struct OwnPage {
     pub(super) page: ScanPage,
     pub(super) hash: [u8; 32],
+    /// The epoch in which it counts as a voter's page; `None` for a learner's.
+    pub(super) epoch: Option<u64>,
     /// Live ones, by key.
     pub(super) records: HashMap<Bytes, Accepted>,
 }
@@ -70,16 +72,19 @@ async fn blocking<T: Send + 'static>(
 impl Voter {
     /// A page of this peer's own copy, whether it votes or follows.
     pub(super) async fn page(&self, query: ScanQuery) -> Result<OwnPage, LedgerError> {
+        let config = self.config();
         let (index, space) = (Arc::clone(self.index()), self.space());
-        blocking(move || {
+        let mut own = blocking(move || {
             let mut records = HashMap::new();
             let page = build_page(index.as_ref(), space, &query, |key, value| {
                 records.insert(Bytes::copy_from_slice(key), Accepted::decode(value)?);
                 Ok(())
             })?;
-            Ok(OwnPage { hash: hash_of(&page), page, records })
+            Ok(OwnPage { hash: hash_of(&page), page, records, epoch: None })
         })
-        .await
+        .await?;
+        own.epoch = self.votes_in(config.epoch).then_some(config.epoch);
+        Ok(own)
     }
 
     /// Answers another's question for a page.

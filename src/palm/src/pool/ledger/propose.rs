@@ -1,5 +1,6 @@
 //! This peer as proposer: `update(key, f)` over as many ballots as it takes.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::future::Future;
 
@@ -86,6 +87,33 @@ impl Ledger {
                 }
                 // A quorum that holds nothing is unanimous.
                 Ok((_, Promised { current: None, .. })) => return Ok(None),
+                Err(setback) => setback,
+            };
+            attempts += 1;
+            self.pause(setback, attempts, deadline).await?;
+        }
+    }
+
+    /// A linearizable read that also fences: what it answers has been accepted anew by a quorum (a tombstone where
+    /// there was nothing), so no write whose accept was sent before can surface later (R4). [`read`](Self::read) does
+    /// not promise that: a quorum may agree while another voter holds an accept that was never chosen, and a later
+    /// quorum may choose it. For who destroys what such a write refers to.
+    pub async fn read_fenced(&self, key: &Bytes) -> Result<Option<Current>, LedgerError> {
+        let _turn = self.0.queues.enter(key).await;
+        let deadline = Instant::now() + UPDATE_DEADLINE;
+        let mut attempts = 0;
+        loop {
+            let setback = match self.prepare(key).await {
+                Ok((attempt, promised)) => {
+                    let record = promised.current.map_or_else(
+                        || Record::write(None, RequestId(rand::random()), attempt.ballot(), None),
+                        |accepted| accepted.record,
+                    );
+                    match self.accept(attempt, key, record.clone()).await {
+                        Ok(()) => return Ok(Current::of(record)),
+                        Err(setback) => setback,
+                    }
+                }
                 Err(setback) => setback,
             };
             attempts += 1;
@@ -199,7 +227,7 @@ impl Ledger {
         let config = self.config();
         let (epoch, ballot) = (config.epoch, self.tick());
         let mut attempt = Attempt::new((*config).clone(), ballot);
-        let mut inquiry = Inquiry::new(self, &config, || Request::Prepare { epoch, key: key.clone(), ballot });
+        let mut inquiry = Inquiry::new(self, &config, BTreeSet::new(), || Request::Prepare { epoch, key: key.clone(), ballot });
         while let Some((voter, answer)) = inquiry.next().await {
             let hopeless = match answer {
                 Ok(Response::Promised { accepted, floor }) => match attempt.on_promise(voter, accepted, floor) {

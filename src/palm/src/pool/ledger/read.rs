@@ -1,5 +1,6 @@
 //! Strong reads: one key in one round, and pages of them.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bytes::Bytes;
@@ -36,7 +37,7 @@ enum Round<T> {
 }
 
 /// Pages of a quorum, and from whom each came.
-type Pages = Vec<(PeerId, ScanPage)>;
+type Pages<'a> = Vec<(PeerId, Cow<'a, ScanPage>)>;
 
 impl Ledger {
     /// A linearizable read; `None` for absent and deleted alike.
@@ -69,10 +70,18 @@ impl Ledger {
         let epoch = config.epoch;
         let own = self.0.voter.copy(key)?;
         let have = own.as_ref().map(|accepted| accepted.ballot);
-        let mut inquiry = Inquiry::new(self, &config, || Request::Read { epoch, key: key.clone(), have });
         let mut answers: BTreeMap<Option<Ballot>, BTreeSet<PeerId>> = BTreeMap::new();
-        let mut records: HashMap<Ballot, Record> = HashMap::new();
         let mut heard = BTreeSet::new();
+        if let Some(ballot) = self.0.voter.own_ballot(epoch, key)? {
+            heard.insert(self.me());
+            answers.insert(ballot, heard.clone());
+            if config.is_quorum(&heard) {
+                return Ok(Round::Agreed(own.filter(|_| ballot.is_some()).map(|accepted| accepted.record)));
+            }
+        }
+        let mut records: HashMap<Ballot, Record> = HashMap::new();
+        let ask = || Request::Read { epoch, key: key.clone(), have };
+        let mut inquiry = Inquiry::new(self, &config, heard.clone(), ask);
         while let Some((voter, answer)) = inquiry.next().await {
             match answer {
                 Ok(Response::Digest { ballot, record }) => {
@@ -147,8 +156,10 @@ impl Ledger {
             Round::EpochChanged => return Ok(Round::EpochChanged),
             Round::NoQuorum { missing } => return Ok(Round::NoQuorum { missing }),
         };
-        let Merged { lines, mut next } = merge(query, &pages.iter().map(|(_, page)| page.clone()).collect::<Vec<_>>());
-        let records = self.records_of(&lines, own, &pages).await?;
+        let Merged { lines, mut next } = merge(query, &pages.iter().map(|(_, page)| &**page).collect::<Vec<_>>());
+        let others: Vec<PeerId> = pages.iter().map(|(peer, _)| *peer).filter(|peer| *peer != self.me()).collect();
+        drop(pages);
+        let records = self.records_of(&lines, own.records, &others).await?;
         let settled = self.settle_all(&lines).await?;
         let mut items = Vec::with_capacity(lines.len());
         for line in lines {
@@ -185,18 +196,25 @@ impl Ledger {
     }
 
     /// The pages of a quorum. Whose page has the hash of this peer's own is not sent.
-    async fn quorum_pages(&self, query: &ScanQuery, own: &OwnPage) -> Result<Round<Pages>, LedgerError> {
+    async fn quorum_pages<'a>(&self, query: &ScanQuery, own: &'a OwnPage) -> Result<Round<Pages<'a>>, LedgerError> {
         let config = self.config();
         let epoch = config.epoch;
         let expect = Some(own.hash);
-        let mut pages: Pages = Vec::new();
+        let mut pages: Pages<'a> = Vec::new();
         let mut heard = BTreeSet::new();
-        let mut inquiry =
-            Inquiry::new(self, &config, || Request::Scan { epoch, query: query.clone(), expect });
+        if own.epoch == Some(epoch) {
+            heard.insert(self.me());
+            pages.push((self.me(), Cow::Borrowed(&own.page)));
+            if config.is_quorum(&heard) {
+                return Ok(Round::Agreed(pages));
+            }
+        }
+        let ask = || Request::Scan { epoch, query: query.clone(), expect };
+        let mut inquiry = Inquiry::new(self, &config, heard.clone(), ask);
         while let Some((voter, answer)) = inquiry.next().await {
             match answer {
-                Ok(Response::SamePage) => pages.push((voter, own.page.clone())),
-                Ok(Response::Page(page)) => pages.push((voter, page)),
+                Ok(Response::SamePage) => pages.push((voter, Cow::Borrowed(&own.page))),
+                Ok(Response::Page(page)) => pages.push((voter, Cow::Owned(page))),
                 Ok(Response::WrongEpoch(theirs)) => {
                     self.settle_epoch(voter, theirs).await;
                     return Ok(Round::EpochChanged);
@@ -219,10 +237,9 @@ impl Ledger {
     async fn records_of(
         &self,
         lines: &[Line],
-        own: OwnPage,
-        pages: &Pages,
+        mut records: HashMap<Bytes, Accepted>,
+        others: &[PeerId],
     ) -> Result<HashMap<Bytes, Record>, LedgerError> {
-        let mut records: HashMap<Bytes, Accepted> = own.records;
         let mut wanted = Vec::new();
         for line in lines {
             if let Line::Key(key, ballot) = line
@@ -231,10 +248,9 @@ impl Ledger {
                 wanted.push((key.clone(), *ballot));
             }
         }
-        let others: Vec<PeerId> = pages.iter().map(|(peer, _)| *peer).filter(|peer| *peer != self.me()).collect();
         for chunk in wanted.chunks(FETCH_AT_ONCE) {
             let keys: Vec<Bytes> = chunk.iter().map(|(key, _)| key.clone()).collect();
-            for peer in &others {
+            for peer in others {
                 if let Ok(Response::Registers(found)) = self.ask(*peer, Request::Fetch { keys: keys.clone() }).await {
                     records.extend(found);
                     break;
@@ -256,9 +272,9 @@ impl Ledger {
             if let Round::Agreed(pages) = self.quorum_pages(&query, &own).await? {
                 let next = pages.iter().filter_map(|(_, page)| page.next.clone()).min();
                 let keys: BTreeSet<Bytes> = pages
-                    .into_iter()
-                    .flat_map(|(_, page)| page.entries)
-                    .map(|entry| entry.key)
+                    .iter()
+                    .flat_map(|(_, page)| &page.entries)
+                    .map(|entry| entry.key.clone())
                     .filter(|key| next.as_ref().is_none_or(|next| key < next))
                     .collect();
                 return Ok((keys.into_iter().collect(), next));

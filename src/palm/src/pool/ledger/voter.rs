@@ -260,6 +260,18 @@ impl Voter {
         let _ = self.changes.send(key);
     }
 
+    /// Whether this peer is, still, a voter of this epoch: what it has just read counts as its answer.
+    pub(super) fn votes_in(&self, epoch: u64) -> bool {
+        let config = self.config.borrow();
+        config.epoch == epoch && config.is_voter(&self.me)
+    }
+
+    /// This peer's own answer to a read: the ballot it has accepted, if any; `None` if its vote does not count.
+    pub(super) fn own_ballot(&self, epoch: u64, key: &[u8]) -> Result<Option<Option<Ballot>>, LedgerError> {
+        let ballot = self.get(Space::Accepted, key)?.map(|accepted| accepted.ballot);
+        Ok(self.votes_in(epoch).then_some(ballot))
+    }
+
     pub(super) fn read(&self, epoch: u64, key: &Bytes, have: Option<Ballot>) -> Response {
         if let Err(refusal) = self.check_epoch(&self.config(), epoch) {
             return refusal;

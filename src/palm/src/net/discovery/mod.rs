@@ -1,0 +1,1 @@
+//! Who is there: pools and peers on this network.
