@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::task::Poll;
 
 use bytes::Bytes;
 use palm_core::id::FragmentId;
@@ -27,7 +26,7 @@ where
     ranges(&*open("ranges").await).await;
     missing(&*open("missing").await).await;
     deleted(&*open("deleted").await).await;
-    listed_in_order(&*open("listed-in-order").await).await;
+    listed_in_order(open("listed-in-order").await).await;
     abandoned_leaves_nothing(&*open("abandoned").await).await;
     same_bytes_at_once(open("same-bytes-at-once").await).await;
     put_and_deleted_at_once(open("put-and-deleted").await).await;
@@ -218,7 +217,7 @@ async fn deleted(store: &dyn FragmentStore) {
 
 /// Scenario: a scrub walks some thousand fragments page by page. Danger: one skipped or told twice where two kinds of
 /// storage are merged or a page ends. Expectation: all, in order, from any id, present or not.
-async fn listed_in_order(store: &dyn FragmentStore) {
+async fn listed_in_order(store: Arc<dyn FragmentStore>) {
     let mut random = Random(6);
     let mut expected = Vec::new();
     for number in 0..2000 {
@@ -230,10 +229,11 @@ async fn listed_in_order(store: &dyn FragmentStore) {
         expected.push(random.bytes(len));
     }
     for group in expected.chunks(50) {
-        let puts = group.iter().map(|bytes| store.put(bytes.clone()));
-        for put in futures_in_order(puts).await {
-            put.unwrap();
-        }
+        let puts = group.iter().cloned().map(|bytes| {
+            let store = Arc::clone(&store);
+            async move { store.put(bytes).await.unwrap() }
+        });
+        puts.collect::<JoinSet<_>>().join_all().await;
     }
     let mut expected: Vec<_> = expected
         .iter()
@@ -268,7 +268,7 @@ async fn listed_in_order(store: &dyn FragmentStore) {
         );
     }
     assert_eq!(store.list(None, 0).await.unwrap(), []);
-    assert_counts(store, &expected).await;
+    assert_counts(&*store, &expected).await;
 }
 
 /// Scenario: clients disconnect in the middle of their uploads. Danger: visible halves, space that never comes back.
@@ -548,28 +548,4 @@ async fn assert_consistent(store: &dyn FragmentStore, possible: &[Bytes]) {
             .iter()
             .any(|bytes| FragmentId::of(bytes) == stat.id)
     }));
-}
-
-/// Runs futures at the same time on this task, and answers in their order.
-async fn futures_in_order<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
-    let mut running: Vec<_> = futures.map(|future| (Box::pin(future), None)).collect();
-    std::future::poll_fn(|context| {
-        for (future, output) in &mut running {
-            if output.is_none()
-                && let Poll::Ready(ready) = future.as_mut().poll(context)
-            {
-                *output = Some(ready);
-            }
-        }
-        if running.iter().all(|(_, output)| output.is_some()) {
-            Poll::Ready(())
-        } else {
-            Poll::Pending
-        }
-    })
-    .await;
-    running
-        .into_iter()
-        .filter_map(|(_, output)| output)
-        .collect()
 }

@@ -37,7 +37,8 @@ const RESERVE_BYTES: u64 = 256 << 20;
 pub struct DiskOptions {
     /// Payload bytes kept at most; `u64::MAX` for no bound but the disk.
     pub max_bytes: u64,
-    /// Bytes left free on the file system.
+    /// Bytes left free on the file system. With much less than the default, a disk that fills up may stop `RocksDB` for
+    /// want of room for its log, and with it deleting, until somebody makes space.
     pub reserve_bytes: u64,
 }
 

@@ -7,9 +7,10 @@ use bytes::Bytes;
 use palm_core::id::FragmentId;
 use tempfile::TempDir;
 
+use super::crash::LoopDisk;
 use super::*;
 use crate::conformance::{self, Lifetime};
-use crate::fragment::{FragmentStore, StoreError};
+use crate::fragment::{FragmentStat, FragmentStore, StoreError};
 use crate::index::{Durability, IndexStore, Space, Write};
 use crate::open::OpenError;
 
@@ -149,6 +150,82 @@ async fn a_failed_sync_stops_writes_and_not_reads() {
     let store = open(dir.path());
     store.put(bytes(4, 100_000)).await.unwrap();
     assert_eq!(store.usage().await.unwrap().fragments, 3);
+}
+
+/// Scenario: a disk runs full, first by the store alone, then for real because somebody else takes the reserve too.
+/// Danger: a store that stops for good, loses what it has, or counts what it refused. Expectation: Full for small and
+/// large, everything acknowledged reads back, deleting makes room; with no byte left still nothing but Full, and once
+/// the other is gone writing goes on.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs root: makes and mounts a small file system in a file"]
+async fn a_full_disk_refuses_and_recovers() {
+    let dir = TempDir::new().unwrap();
+    let disk = LoopDisk::make(dir.path(), 128 << 20);
+    let options = DiskOptions {
+        reserve_bytes: 32 << 20,
+        ..OPTIONS
+    };
+    let store = DiskFragments::open(&disk.mounted.join("store"), options).unwrap();
+    let mut kept = Vec::new();
+    // The large ones leave a rest that only smaller ones fit into.
+    for len in [3 << 20, 100_000, 20_000] {
+        fill(&store, &mut kept, 0, len).await;
+    }
+    for (stat, _) in kept.drain(..3) {
+        assert!(store.delete(stat.id).await.unwrap());
+    }
+    fill(&store, &mut kept, 1000, 100_000).await;
+
+    let other = disk.mounted.join("other");
+    let mut taken = std::fs::File::create(&other).unwrap();
+    while std::io::Write::write_all(&mut taken, &[7; 4096]).is_ok() {}
+    drop(taken);
+    fill(&store, &mut kept, 2000, 20_000).await;
+    for (stat, content) in kept.split_off(kept.len() - 30) {
+        match store.delete(stat.id).await {
+            Ok(deleted) => assert!(deleted),
+            Err(StoreError::Full) => kept.push((stat, content)),
+            Err(error) => panic!("{error}"),
+        }
+    }
+    let sum = kept.iter().map(|(stat, _)| stat.len).sum::<u64>();
+    let usage = store.usage().await.unwrap();
+    assert_eq!((usage.fragments, usage.bytes), (kept.len() as u64, sum));
+    for (stat, content) in &kept {
+        assert_eq!(store.get(stat.id).await.unwrap(), content);
+    }
+
+    std::fs::remove_file(&other).unwrap();
+    for (stat, _) in kept.drain(..3) {
+        // RocksDB looks for space every few seconds before it takes writes again.
+        while !matches!(store.delete(stat.id).await, Ok(true)) {
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+    }
+    for len in [100_000, 10_000] {
+        store.put(bytes(99_999, len)).await.unwrap();
+    }
+}
+
+/// Stores fragments of a length, numbered from `first`, until three were refused.
+async fn fill(
+    store: &DiskFragments,
+    kept: &mut Vec<(FragmentStat, Bytes)>,
+    first: u64,
+    len: usize,
+) {
+    let mut refused = 0;
+    for number in first..u64::MAX {
+        if refused == 3 {
+            break;
+        }
+        let content = bytes(number, len);
+        match store.put(content.clone()).await {
+            Ok(stat) => kept.push((stat, content)),
+            Err(StoreError::Full) => refused += 1,
+            Err(error) => panic!("{error}"),
+        }
+    }
 }
 
 /// Scenario: a crash between a file's rename or removal and its counting. Danger: counters that drift with every crash.

@@ -44,7 +44,7 @@ pub use secret::SealingKey;
 pub use state::PoolState;
 pub use view::{MemberStatus, View};
 
-use crate::net::identity::PoolKey;
+use crate::net::PoolKey;
 use crate::net::{Net, NetError};
 use gossip::Gossip;
 use ledger::Item;

@@ -12,7 +12,7 @@ use tracing::{debug, info};
 use zeroize::Zeroizing;
 
 use super::token::JoinToken;
-use crate::net::identity::{PoolKey, verify_proof};
+use crate::net::{PoolKey, verify_proof};
 use crate::net::{Net, NetError};
 use crate::pool::secret::SealingKey;
 
