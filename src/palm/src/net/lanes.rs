@@ -244,7 +244,7 @@ async fn exchange_on(
     drop(message);
     // A connection that has ended before the request was sent has not carried it out.
     let (send, receive) = link.connection.open_bi().await.map_err(|_| NetError::Unreachable(peer))?;
-    let mut writer = FrameWriter::new(send);
+    let mut writer = FrameWriter::new(send).urgent();
     writer.frame(body).await.map_err(|error| write_failed(peer, &error))?;
     writer.finish();
 
