@@ -173,8 +173,8 @@ impl Inner {
         }
         match timeout_at(deadline, answer).await {
             Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Err(NetError::Local("endpoint is closed".into())),
-            Err(_) => Err(NetError::NoAnswer { peer: id, detail: "deadline passed".into() }),
+            // Given up by us or with its whole batch: either way it may have been carried out.
+            Ok(Err(_)) | Err(_) => Err(NetError::NoAnswer { peer: id, detail: "deadline passed".into() }),
         }
     }
 
@@ -208,7 +208,7 @@ impl Inner {
         let call = async {
             let link = self.link(&peer).await?;
             exchange(id, &link.occupy(), vec![request], vec![asker]).await;
-            answer.try_recv().unwrap_or_else(|_| Err(NetError::Local("request was not sent".into())))
+            answer.try_recv().unwrap_or_else(|_| Err(NetError::NoAnswer { peer: id, detail: "no answer".into() }))
         };
         timeout_at(deadline, call)
             .await
