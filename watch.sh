@@ -16,10 +16,8 @@ cache=${XDG_CACHE_HOME:-$HOME/.cache}
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$cache/palm-target}
 tools=${PALM_TOOLS:-$cache/palm-tools}
 dev=${PALM_DEV:-$CARGO_TARGET_DIR/dev}
-[ -f "$tools/env" ] || tools/setup.sh
-# shellcheck source=/dev/null
-source "$tools/env"
 export PALM_DISCOVERY__INTERFACES=${PALM_DISCOVERY__INTERFACES:-lo}
+export PALM_QUIC__ADDRESS=${PALM_QUIC__ADDRESS:-127.0.0.1:5000}
 
 palm=$CARGO_TARGET_DIR/debug/palm
 poll_seconds=0.5
@@ -28,7 +26,14 @@ once=
 
 if [ "${1:-}" = --once ]; then once=yes; shift; fi
 what=${1:-}
-[ $# -gt 0 ] && shift
+case $what in
+    create | join | discover | test) shift ;;
+    *) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0"; exit 2 ;;
+esac
+
+[ -f "$tools/env" ] || tools/setup.sh
+# shellcheck source=/dev/null
+source "$tools/env"
 
 say() { printf '\033[1mwatch:\033[0m %s\n' "$*"; }
 
@@ -78,7 +83,6 @@ stop() {
 
 changed_since() { [ -n "$(find src backends s3-tests Cargo.toml -newer "$1" \( -name '*.rs' -o -name '*.toml' -o -name '*.py' \) -print -quit)" ]; }
 
-case $what in create | join | discover | test) ;; *) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0"; exit 2 ;; esac
 if [ -n "$once" ]; then build && "run_$what" "$@"; fi
 
 # Polling keeps this free of tools to install: finding one newer file among some hundred takes a millisecond or two.

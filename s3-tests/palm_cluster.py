@@ -10,12 +10,10 @@ import atexit
 import json
 import os
 import pathlib
-import queue
 import random
 import signal
 import socket
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -103,9 +101,9 @@ def palm(*args: str, timeout_s: float = COMMAND_TIMEOUT_S) -> dict:
 
 
 def peer_environment() -> dict[str, str]:
-    """This process's environment without its PALM_ settings, and with mDNS kept on loopback."""
+    """This process's environment without its PALM_ settings, and with QUIC and mDNS kept on loopback."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PALM_") or name == "PALM_LOG"}
-    return kept | {"PALM_DISCOVERY__INTERFACES": "lo", "RUST_BACKTRACE": "1"}
+    return kept | {"PALM_DISCOVERY__INTERFACES": "lo", "PALM_QUIC__ADDRESS": f"{HOST}:0", "RUST_BACKTRACE": "1"}
 
 
 def s3_client(endpoint: str, access_key: str, secret_key: str, read_timeout_s: float = 120, **config):
@@ -133,11 +131,12 @@ class Peer:
         self.dir = pool.root / name
         self.data = self.dir / "data"
         self.log = self.dir / "log"
+        self.events = self.dir / "events"
         self.dir.mkdir(parents=True)
         self.quic_port, self.s3_port, self.admin_port = free_port(), free_port(), free_port()
         self.ready: dict = {}
         self.process: subprocess.Popen | None = None
-        self._events: queue.Queue[dict | None] = queue.Queue()
+        self._events_read = 0
 
     def __repr__(self) -> str:
         return f"<{self.name} {'up' if self.up else 'down'}>"
@@ -148,41 +147,41 @@ class Peer:
         """Starts the process; `wait_event("ready")` tells when it serves."""
         assert not self.up, f"{self.name} is already up"
         listen = ["--data", self.data, "--s3", f"{HOST}:{self.s3_port}", "--admin", f"{HOST}:{self.admin_port}", "--json"]
-        self._events = queue.Queue()
-        with self.log.open("ab") as log:
+        self._events_read = 0
+        # Files, not pipes: a peer outlives this process when asked to, and both can be read after a failure.
+        with self.log.open("ab") as log, self.events.open("wb") as events:
             self.process = subprocess.Popen(
                 [palm_binary(), *(str(arg) for arg in [*args, *listen])],
-                env=peer_environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True,
+                env=peer_environment(), stdin=subprocess.DEVNULL, stdout=events, stderr=log,
             )
         _running.add(self.process)
-        threading.Thread(target=self._read_events, args=(self.process, self._events), daemon=True).start()
 
-    @staticmethod
-    def _read_events(process: subprocess.Popen, events: queue.Queue) -> None:
-        """Hands stdout on line by line, always to its end so that the peer never blocks on a full pipe."""
-        for line in process.stdout:
-            try:
-                events.put(json.loads(line))
-            except ValueError:
-                events.put({"event": "not-json", "line": line})
-        events.put(None)
+    def _new_events(self) -> list[dict]:
+        """Whole lines of stdout not seen before. Under --json each must be one."""
+        unread = self.events.read_bytes()[self._events_read :]
+        lines = unread[: unread.rfind(b"\n") + 1].splitlines()
+        self._events_read += sum(len(line) + 1 for line in lines)
+        try:
+            return [json.loads(line) for line in lines]
+        except ValueError:
+            raise AssertionError(f"{self.name}: stdout under --json holds {lines}") from None
 
     def wait_event(self, name: str, timeout_s: float = READY_TIMEOUT_S) -> dict:
         """The next event of that name from stdout. An exit, another kind of line or silence is an AssertionError with the log's end."""
-        deadline = time.monotonic() + timeout_s
         seen = []
-        while True:
-            try:
-                event = self._events.get(timeout=max(0.0, deadline - time.monotonic()))
-            except queue.Empty:
-                raise AssertionError(f"{self.name}: no {name!r} within {timeout_s} s, saw {seen}\n{self.log_tail()}") from None
-            if event is None:
-                code = self.process.wait()
-                raise AssertionError(f"{self.name} ended with {code} before {name!r}, saw {seen}\n{self.log_tail()}")
-            assert event.get("event") != "not-json", f"{self.name}: stdout under --json holds {event['line']!r}"
-            seen.append(event)
-            if event.get("event") == name:
+
+        def found() -> dict | None:
+            ended = self.process.poll()
+            seen.extend(self._new_events())
+            if event := next((event for event in seen if event.get("event") == name), None):
                 return event
+            assert ended is None, f"{self.name} ended with {ended} before {name!r}, saw {seen}\n{self.log_tail()}"
+            return None
+
+        try:
+            return eventually(found, timeout_s, f"{self.name} says {name!r}", every_s=0.02)
+        except AssertionError as failure:
+            raise AssertionError(f"{failure}\n{self.log_tail()}") from None
 
     def wait_ready(self, timeout_s: float = READY_TIMEOUT_S) -> Peer:
         self.ready = self.wait_event("ready", timeout_s)
@@ -350,6 +349,12 @@ class Pool:
                 lambda peer=peer: sum(member["voter"] for member in peer.members()) == voters_expected(count),
                 timeout_s, f"{peer.name} sees {voters_expected(count)} voters", every_s=0.25,
             )
+
+    def leave_running(self) -> None:
+        """Gives up the processes: they go on after this one."""
+        for peer in self.peers:
+            _running.discard(peer.process)
+            peer.process = None
 
     def assert_up(self) -> None:
         for peer in self.peers:

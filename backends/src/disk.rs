@@ -14,8 +14,8 @@
 //! Map, in a good order to read: [`DiskFragments`] (`fragments.rs`, the store) over `packed.rs` (small) and
 //! `files.rs` (large); [`DiskIndex`] (`index.rs`); below them `commit.rs` (one thread groups all commits of a
 //! database into one write and one sync), `db.rs` (how `RocksDB` is set up and what memory it may use),
-//! `health.rs` (after a failed sync nothing is written any more), `room.rs` (is there space) and `dir.rs`
-//! (directories that survive power loss, opened once). Byte layouts: `docs/format.md`.
+//! `health.rs` (after a failed sync nothing is written any more), `room.rs` (is there space), `dir.rs`
+//! (directories that survive power loss, opened once) and `sys.rs` (two system calls). Byte layouts: `docs/format.md`.
 //!
 //! Deliberately absent: a cache of contents (the kernel has one), a journal of its own, and knowledge of
 //! what a fragment belongs to.
@@ -29,6 +29,7 @@ mod health;
 mod index;
 mod packed;
 mod room;
+mod sys;
 
 #[cfg(test)]
 mod crash;

@@ -7,6 +7,8 @@
 //! Reading order: [`fragment`] and [`index`] (the contracts), [`memory`] (the shortest implementation),
 //! [`disk`] (the real one), [`conformance`].
 
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
+
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 #[cfg(feature = "disk")]

@@ -163,12 +163,14 @@ impl FragmentWriter for MemoryWriter {
     }
 }
 
+type Entries = BTreeMap<Bytes, Bytes>;
+
 /// The index in one map per space. Cloning gives another handle on the same maps.
 ///
 /// A scan takes its snapshot by sharing the map; a commit that meets a running scan copies the map first.
 #[derive(Debug, Clone, Default)]
 pub struct MemoryIndex {
-    spaces: Arc<RwLock<[Arc<BTreeMap<Bytes, Bytes>>; Space::ALL.len()]>>,
+    spaces: Arc<RwLock<[Arc<Entries>; Space::ALL.len()]>>,
 }
 
 impl MemoryIndex {
@@ -191,13 +193,13 @@ impl IndexStore for MemoryIndex {
         visit: &mut dyn FnMut(&[u8], &[u8]) -> Next,
     ) -> Result<(), StoreError> {
         let snapshot = Arc::clone(&self.spaces.read()[space as usize]);
-        let mut found = snapshot.range::<[u8], _>((Bound::Included(from), Bound::Unbounded));
+        let entries_from =
+            |key: &[u8]| snapshot.range::<[u8], _>((Bound::Included(key), Bound::Unbounded));
+        let mut found = entries_from(from);
         while let Some((key, value)) = found.next() {
             match visit(key, value) {
                 Next::Continue => {}
-                Next::Seek(to) => {
-                    found = snapshot.range::<[u8], _>((Bound::Included(&to[..]), Bound::Unbounded))
-                }
+                Next::Seek(to) => found = entries_from(&to),
                 Next::Stop => break,
             }
         }
@@ -222,5 +224,28 @@ impl IndexStore for MemoryIndex {
 
     fn size(&self) -> u64 {
         0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conformance::{self, Lifetime};
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn fragments_conform() {
+        conformance::fragments(Lifetime::Handle, async |_| {
+            Arc::new(MemoryFragments::default()) as _
+        })
+        .await;
+        conformance::fragments_when_full(Arc::new(MemoryFragments::new(1 << 20)), 1 << 20).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn index_conforms() {
+        conformance::index(Lifetime::Handle, async |_| {
+            Arc::new(MemoryIndex::new()) as _
+        })
+        .await;
     }
 }

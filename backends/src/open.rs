@@ -6,6 +6,10 @@
 //! | `memory:` | this process, as long as it lives | `max_bytes` (fragments only) |
 //!
 //! Sizes are bytes, or carry a unit: `max_bytes=500GiB`, `reserve=2GB`.
+#![cfg_attr(
+    not(all(feature = "disk", feature = "memory")),
+    allow(dead_code, reason = "each backend uses some parts of a URL")
+)]
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -37,7 +37,8 @@ const RESERVE_BYTES: u64 = 256 << 20;
 pub struct DiskOptions {
     /// Payload bytes kept at most; `u64::MAX` for no bound but the disk.
     pub max_bytes: u64,
-    /// Bytes left free on the file system.
+    /// Bytes left free on the file system. With much less than the default, a disk that fills up may stop `RocksDB` for
+    /// want of room for its log, and with it deleting, until somebody makes space.
     pub reserve_bytes: u64,
 }
 
@@ -53,7 +54,8 @@ impl Default for DiskOptions {
 /// Fragments in a directory of a local file system. See the [module](super) for the layout.
 ///
 /// Usage counters are exact, after a crash too. What a crash cuts short is settled on opening, which takes time
-/// for the log and the changes under way, not for the fragments kept.
+/// for the log and the changes under way, not for the fragments kept. The directory stays locked until the last
+/// operation has ended, also when the handle and its caller are gone.
 pub struct DiskFragments {
     store: Arc<Store>,
 }
@@ -73,8 +75,9 @@ impl DiskFragments {
         let lock = DirLock::acquire(dir, FORMAT)?;
         let health = Arc::new(Health::default());
         let files = Files::open(dir, Arc::clone(&health))?;
-        let packed = Packed::open(&dir.join("packed"), Arc::clone(&health))?;
-        files.recover(&packed)?;
+        let packed = Packed::open(&dir.join("packed"), Arc::clone(&health), |id| {
+            files.outcome(id)
+        })?;
         let room = Arc::new(Room::new(dir, options.max_bytes, options.reserve_bytes)?);
         Ok(Self {
             store: Arc::new(Store {
@@ -94,6 +97,19 @@ impl DiskFragments {
     ) -> Result<T, StoreError> {
         let store = Arc::clone(&self.store);
         join(spawn_blocking(move || run(&store))).await
+    }
+}
+
+/// What tests do to a store from behind.
+#[cfg(test)]
+impl DiskFragments {
+    pub(super) fn poison_for_test(&self) {
+        self.store.health.poison("test", &"told to");
+    }
+
+    pub(super) async fn announce_for_test(&self, id: FragmentId, counted: Option<u64>) {
+        let announce = move |store: &Store| store.packed.announce(id, counted)?.wait();
+        self.blocking(announce).await.unwrap();
     }
 }
 

@@ -56,6 +56,16 @@ impl DiskIndex {
     }
 }
 
+/// What tests do to an index from behind.
+#[cfg(test)]
+impl DiskIndex {
+    pub(super) fn flush_for_test(&self) {
+        for space in Space::ALL {
+            self.db.flush_cf(self.family(space).unwrap()).unwrap();
+        }
+    }
+}
+
 #[async_trait]
 impl IndexStore for DiskIndex {
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>, StoreError> {

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use palm_core::id::FragmentId;
 use parking_lot::Mutex;
-use rocksdb::{ColumnFamily, DB, IteratorMode, ReadOptions, ReadTier, WriteBatch};
+use rocksdb::{ColumnFamily, DB, IteratorMode, ReadOptions, ReadTier, WriteBatch, WriteOptions};
 
 use super::commit::{Changes, Committer, Pending};
 use super::db::{self, Shape, store_error};
@@ -47,8 +47,8 @@ impl Counters {
     fn encode(self) -> [u8; 32] {
         let mut record = [0; 32];
         let fields = [self.packed, self.packed_bytes, self.files, self.file_bytes];
-        for (place, field) in record.chunks_exact_mut(8).zip(fields) {
-            place.copy_from_slice(&field.to_be_bytes());
+        for (place, field) in record.as_chunks_mut().0.iter_mut().zip(fields) {
+            *place = field.to_be_bytes();
         }
         record
     }
@@ -94,7 +94,12 @@ pub(super) struct Packed {
 }
 
 impl Packed {
-    pub(super) fn open(dir: &Path, health: Arc<Health>) -> Result<Self, StoreError> {
+    /// Opens the database in `dir`, or makes it. `outcome` says what became of a file whose change was cut short.
+    pub(super) fn open(
+        dir: &Path,
+        health: Arc<Health>,
+        outcome: impl Fn(FragmentId) -> Result<Option<u64>, StoreError>,
+    ) -> Result<Self, StoreError> {
         let families = [
             (VALUES, Shape::Blobs),
             (SIZES, Shape::Records),
@@ -102,10 +107,7 @@ impl Packed {
             (MOVING, Shape::Records),
         ];
         let db = Arc::new(db::open(dir, &families)?);
-        let record = db
-            .get_cf(db::family(&db, USAGE)?, USAGE_KEY)
-            .map_err(|error| store_error(&error))?;
-        let counted = record.map_or(Ok(Counters::default()), |record| Counters::decode(&record))?;
+        let counted = recover(&db, outcome)?;
         let counters = Arc::new(Mutex::new(counted));
         let packing = Packing {
             db: Arc::clone(&db),
@@ -228,26 +230,6 @@ impl Packed {
             .wait()
             .map(drop)
     }
-
-    /// What was announced and not concluded.
-    pub(super) fn announced(&self) -> Result<Vec<(FragmentId, Option<u64>)>, StoreError> {
-        let family = db::family(&self.db, MOVING)?;
-        let entries = self.db.iterator_cf(family, IteratorMode::Start);
-        entries
-            .map(|entry| {
-                let (key, value) = entry.map_err(|error| store_error(&error))?;
-                let counted = match value.len() {
-                    0 => None,
-                    _ => Some(u64::from_be_bytes(
-                        value[..]
-                            .try_into()
-                            .map_err(|_| corrupt("announced length"))?,
-                    )),
-                };
-                Ok((decode_id(&key)?, counted))
-            })
-            .collect()
-    }
 }
 
 /// One change of the packed database.
@@ -365,6 +347,44 @@ impl Changes for Packing {
             self.counters = *published;
         }
     }
+}
+
+/// Reads the counters, and settles what was announced and never concluded.
+fn recover(
+    db: &DB,
+    outcome: impl Fn(FragmentId) -> Result<Option<u64>, StoreError>,
+) -> Result<Counters, StoreError> {
+    let (usage, moving) = (db::family(db, USAGE)?, db::family(db, MOVING)?);
+    let record = db
+        .get_cf(usage, USAGE_KEY)
+        .map_err(|error| store_error(&error))?;
+    let mut counters =
+        record.map_or(Ok(Counters::default()), |record| Counters::decode(&record))?;
+    let mut batch = WriteBatch::default();
+    for entry in db.iterator_cf(moving, IteratorMode::Start) {
+        let (key, value) = entry.map_err(|error| store_error(&error))?;
+        let id = decode_id(&key)?;
+        let counted = match value.len() {
+            0 => None,
+            _ => Some(u64::from_be_bytes(
+                value[..]
+                    .try_into()
+                    .map_err(|_| corrupt("announced length"))?,
+            )),
+        };
+        let became = outcome(id)?;
+        tracing::info!(fragment = %id, ?counted, ?became, "settled a change that was cut short");
+        counters.count_file(counted, became);
+        batch.delete_cf(moving, key);
+    }
+    if !batch.is_empty() {
+        batch.put_cf(usage, USAGE_KEY, counters.encode());
+        let mut options = WriteOptions::default();
+        options.set_sync(true);
+        db.write_opt(batch, &options)
+            .map_err(|error| store_error(&error))?;
+    }
+    Ok(counters)
 }
 
 fn len_of(db: &DB, id: FragmentId) -> Result<Option<u64>, StoreError> {

@@ -2,12 +2,12 @@
 
 use std::ffi::CString;
 use std::io;
-use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::sys;
 use crate::fragment::StoreError;
 
 /// The space a store may use: what the file system has, less a reserve, and never beyond `max_bytes`.
@@ -56,7 +56,7 @@ impl Room {
     }
 
     fn limit(&self, used: u64) -> io::Result<u64> {
-        let on_disk = available(&self.path)?.saturating_sub(self.reserve_bytes);
+        let on_disk = sys::available(&self.path)?.saturating_sub(self.reserve_bytes);
         Ok(on_disk.min(self.max_bytes.saturating_sub(used)))
     }
 }
@@ -83,20 +83,4 @@ impl Drop for Promise {
     fn drop(&mut self) {
         self.room.promised.fetch_sub(self.bytes, Ordering::Relaxed);
     }
-}
-
-/// Bytes that an unprivileged process may still write to the file system of `path`.
-#[expect(
-    unsafe_code,
-    reason = "the standard library cannot ask a file system for its free space"
-)]
-fn available(path: &CString) -> io::Result<u64> {
-    let mut stat = MaybeUninit::<libc::statvfs>::uninit();
-    // SAFETY: `path` is NUL-terminated and `stat` is writable memory of the right type, both for the whole call.
-    if unsafe { libc::statvfs(path.as_ptr(), stat.as_mut_ptr()) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: a statvfs that answered 0 has filled the whole structure.
-    let stat = unsafe { stat.assume_init() };
-    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }

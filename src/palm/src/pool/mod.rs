@@ -1,7 +1,456 @@
 //! Pools: membership, liveness, and the ledger over the network.
+//!
+//! A [`Pool`] is one peer's part in its pool. Reading order: [`state`] (what a peer keeps), this file (starting and
+//! stopping), [`join`] (how peers come in), [`members`] and [`liveness`] (who is in and who lives, put together in the
+//! [`view`]), [`voters`] (who votes), [`ledger`] (the metadata).
 
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use palm_backends::{FragmentStore, IndexStore};
+use palm_core::id::{PeerId, PoolId};
+use palm_core::place::Policy;
+use palm_core::record::{DecodeError, MemberRecord, MemberState, PoolRecord, Stored, key};
+use palm_core::register::Config;
+use palm_core::wire::{MAX_SCAN_ENTRIES, ScanQuery};
+use parking_lot::{Mutex, RwLock};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::warn;
+
+pub mod address;
+mod beacon;
+pub mod gossip;
+mod handler;
+pub mod join;
+pub mod keys;
 pub mod ledger;
+mod liveness;
+mod members;
+pub mod secret;
+pub mod state;
+pub mod status;
 pub mod view;
+pub mod voters;
 
+pub use handler::Homes;
+pub use join::{JoinToken, JoinWish, Progress};
+pub use keys::AccessKey;
 pub use ledger::{Current, Decision, Ledger, LedgerError, Updated};
-pub use view::View;
+pub use secret::SealingKey;
+pub use state::PoolState;
+pub use view::{MemberStatus, View};
+
+use crate::net::PoolKey;
+use crate::net::{Net, NetError};
+use gossip::Gossip;
+use ledger::Item;
+use members::Roll;
+use state::{Origin, StateError};
+
+/// Members a pool takes unless it is created otherwise.
+pub const DEFAULT_MAX_MEMBERS: u16 = 10;
+/// Metadata is whole on every full member: beyond this a campus is several pools.
+pub const MAX_MAX_MEMBERS: u16 = 64;
+/// How long the invitation lasts that a creator is given.
+const FIRST_INVITATION: Duration = Duration::from_secs(60 * 60);
+/// How long a start waits for the members to be known; without a majority they may not be.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(3);
+/// A scan of a small family (members, keys) never takes more pages than this.
+const MAX_PAGES: usize = 64;
+
+/// Why a pool could not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum PoolError {
+    /// The ledger could not decide; a change may or may not have been made, as the ledger's error says.
+    #[error("ledger: {0}")]
+    Ledger(#[from] LedgerError),
+    /// This peer's own knowledge of its pool could not be read or written.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// A record in the ledger does not read.
+    #[error("record: {0}")]
+    Record(#[from] DecodeError),
+    /// A secret could not be sealed or opened.
+    #[error(transparent)]
+    Secret(#[from] secret::SecretError),
+    /// The endpoint failed.
+    #[error(transparent)]
+    Net(#[from] NetError),
+    /// Joining failed; nothing was kept.
+    #[error(transparent)]
+    Join(#[from] join::JoinError),
+    /// Gossip could not start.
+    #[error("gossip: {0}")]
+    Gossip(String),
+}
+
+/// What a pool is made from: a bound endpoint that does not serve yet, and this peer's stores.
+#[derive(Clone)]
+pub struct Parts {
+    /// The endpoint.
+    pub net: Net,
+    /// Keeps the pool state and the ledger.
+    pub index: Arc<dyn IndexStore>,
+    /// Tells how much room there is.
+    pub fragments: Arc<dyn FragmentStore>,
+    /// What this peer calls itself.
+    pub name: String,
+    /// What fails together with it; empty when not set.
+    pub domain: String,
+}
+
+/// What is chosen when a pool is made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewPool {
+    /// Shown to people and announced by mDNS.
+    pub name: String,
+    /// Joins beyond this are refused; at most [`MAX_MAX_MEMBERS`].
+    pub max_members: u16,
+    /// `None`: chosen from the number of members.
+    pub policy: Option<Policy>,
+    /// Admit whoever asks.
+    pub open: bool,
+}
+
+/// What else listens at this peer, told to others by gossip.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Services {
+    /// The S3 endpoint.
+    pub s3: Option<SocketAddr>,
+    /// The admin endpoint.
+    pub admin: Option<SocketAddr>,
+}
+
+/// How a peer is found and finds others.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Discovery {
+    /// Announce and listen by mDNS.
+    pub mdns: bool,
+    /// Where mDNS speaks; empty means on every interface.
+    pub interfaces: Vec<String>,
+    /// `host:port` of peers to look at, whoever they are.
+    pub peers: Vec<String>,
+}
+
+/// What the rooms of this floor share.
+struct Shared {
+    me: PeerId,
+    name: String,
+    domain: String,
+    state: PoolState,
+    pool_key: PoolKey,
+    net: Net,
+    ledger: Ledger,
+    fragments: Arc<dyn FragmentStore>,
+    view: View,
+    roll: Roll,
+    /// Whom the network has been told to accept.
+    admitted: Mutex<BTreeSet<PeerId>>,
+    services: RwLock<Services>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// One peer's part in its pool. Cheap to clone.
+#[derive(Clone)]
+pub struct Pool(Arc<Shared>);
+
+impl Pool {
+    /// Makes a pool with this peer as its only member, and a first invitation to it.
+    pub async fn create(parts: Parts, new: NewPool, root: Option<AccessKey>) -> Result<(Self, JoinToken), PoolError> {
+        let mut seed = zeroize::Zeroizing::new([0; 32]);
+        secret::fill_random(seed.as_mut_slice())?;
+        let pool_key = PoolKey::from_seed(&seed)?;
+        let state = PoolState {
+            id: pool_key.pool_id(),
+            seed,
+            sealing_key: SealingKey::random()?,
+            name: new.name.clone(),
+            initial: Config { epoch: 1, voters: BTreeSet::from([parts.net.me()]), outgoing: None },
+            introduced: Vec::new(),
+            origin: Origin::Created {
+                settings: PoolRecord {
+                    name: new.name,
+                    max_members: new.max_members.clamp(1, MAX_MAX_MEMBERS),
+                    policy: new.policy.map(|policy| (policy.k, policy.n)),
+                    open: new.open,
+                    created_ms: 0,
+                },
+                done: false,
+            },
+        };
+        state.save(&parts.index).await?;
+        let pool = Self::open(parts, state, root).await?;
+        let token = pool.invite(FIRST_INVITATION).await?;
+        Ok((pool, token))
+    }
+
+    /// Joins a pool: asks, waits for approval where that is needed, and keeps what the welcome says.
+    pub async fn join(parts: Parts, wish: &JoinWish, progress: impl Fn(Progress)) -> Result<Self, PoolError> {
+        let admission = join::ask(&parts.net, wish, progress).await?;
+        let state = PoolState {
+            id: wish.pool,
+            seed: admission.seed,
+            sealing_key: admission.sealing_key,
+            name: admission.name,
+            initial: admission.config,
+            introduced: admission.introduced,
+            origin: Origin::Joined,
+        };
+        state.save(&parts.index).await?;
+        Self::open(parts, state, None).await
+    }
+
+    /// Opens the pool this peer belongs to. A creator writes what a crash kept it from writing.
+    pub async fn open(parts: Parts, state: PoolState, root: Option<AccessKey>) -> Result<Self, PoolError> {
+        let Parts { net, index, fragments, name, domain } = parts;
+        let me = net.me();
+        let pool_key = PoolKey::from_seed(&state.seed)?;
+        let ledger = Ledger::open(me, Arc::clone(&index), net.clone(), Some(state.initial.clone())).await?;
+        let mut shared = Shared {
+            me,
+            name,
+            domain,
+            state,
+            pool_key,
+            net,
+            ledger,
+            fragments,
+            view: View::new(me),
+            roll: Roll::new(),
+            admitted: Mutex::default(),
+            services: RwLock::default(),
+            stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        };
+        shared.finish_creating(&index, root).await?;
+        members::introduce(&shared);
+        members::refresh_from_copy(&shared);
+        Ok(Self(Arc::new(shared)))
+    }
+
+    /// Begins to answer other peers and to keep the view, the members and the voters true. `homes` answers for
+    /// fragments. Returns once the members are known, or after a few seconds without a majority.
+    pub async fn serve(
+        &self,
+        homes: Arc<dyn Homes>,
+        services: Services,
+        discovery: Discovery,
+    ) -> Result<(), PoolError> {
+        let shared = &self.0;
+        *shared.services.write() = services;
+        let members: Vec<PeerId> = shared.roll.active().into_keys().collect();
+        let told = liveness::own_figures(shared).await;
+        let life = shared.ledger.now_ms();
+        let gossip = Gossip::start(shared.net.clone(), shared.state.id, life, &members, &told).await;
+        let gossip = Arc::new(gossip.map_err(|error| PoolError::Gossip(error.to_string()))?);
+        shared.net.serve(handler::handler(Arc::clone(shared), homes, gossip.inbox()));
+
+        let stop = || shared.stop.clone();
+        let tasks = &shared.tasks;
+        tasks.spawn(shared.ledger.clone().keep_level(stop()));
+        tasks.spawn(members::keep(Arc::clone(shared), Arc::clone(&gossip), stop()));
+        tasks.spawn(liveness::keep(Arc::clone(shared), gossip, stop()));
+        tasks.spawn(voters::keep(shared.ledger.clone(), shared.view.clone(), stop()));
+        tasks.spawn(beacon::keep(Arc::clone(shared), discovery, stop()));
+        self.settled().await;
+        Ok(())
+    }
+
+    /// Waits until the view holds this peer and the pool's settings are known.
+    async fn settled(&self) {
+        let view = &self.0.view;
+        let mut changes = view.changes();
+        let settled = async {
+            while view.pool().is_none() || view.candidates().iter().all(|candidate| candidate.peer != view.me()) {
+                if changes.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        if tokio::time::timeout(SETTLE_TIMEOUT, settled).await.is_err() {
+            warn!("the pool's members are not known yet: no majority of its voters answers");
+        }
+    }
+
+    /// Stops every task and closes the endpoint. Requests should have been drained before.
+    pub async fn shutdown(&self) {
+        self.0.stop.cancel();
+        self.0.tasks.close();
+        self.0.tasks.wait().await;
+        self.0.net.close().await;
+    }
+
+    /// This peer.
+    pub fn me(&self) -> PeerId {
+        self.0.me
+    }
+
+    /// What this peer calls itself.
+    pub fn peer_name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// The pool.
+    pub fn id(&self) -> PoolId {
+        self.0.state.id
+    }
+
+    /// The pool's name.
+    pub fn name(&self) -> String {
+        self.0.roll.pool().map_or_else(|| self.0.state.name.clone(), |pool| pool.name)
+    }
+
+    /// The metadata.
+    pub fn ledger(&self) -> &Ledger {
+        &self.0.ledger
+    }
+
+    /// Who lives.
+    pub fn view(&self) -> &View {
+        &self.0.view
+    }
+
+    /// The endpoint.
+    pub fn net(&self) -> &Net {
+        &self.0.net
+    }
+
+    /// Seals the pool's secrets.
+    pub fn sealing_key(&self) -> &SealingKey {
+        &self.0.state.sealing_key
+    }
+
+    /// This peer's own fragments.
+    pub fn fragments(&self) -> &Arc<dyn FragmentStore> {
+        &self.0.fragments
+    }
+
+    /// Whether this peer made the pool.
+    pub fn is_creator(&self) -> bool {
+        self.0.state.is_creator()
+    }
+
+    /// Makes an invitation.
+    pub async fn invite(&self, lasts: Duration) -> Result<JoinToken, PoolError> {
+        join::invite(&self.0.ledger, self.0.state.id, self.0.me, lasts).await
+    }
+
+    /// Who waits for approval.
+    pub async fn waiting(&self) -> Result<Vec<join::Waiting>, PoolError> {
+        join::waiting(&self.0.ledger).await
+    }
+
+    /// Lets a waiting peer in.
+    pub async fn approve(&self, peer: PeerId) -> Result<join::Approval, PoolError> {
+        join::approve(&self.0.ledger, peer).await
+    }
+
+    /// A root access key from this peer's copy: may be missing where the copy is behind.
+    pub fn root_key(&self) -> Option<AccessKey> {
+        let registers = self.0.ledger.local_scan(&key::access_keys()).ok()?;
+        registers.into_iter().find_map(|(at, current)| {
+            let record = palm_core::record::AccessKeyRecord::decode(&current.value).ok()?;
+            let id = std::str::from_utf8(at.get(1..)?).ok()?;
+            if !record.root {
+                return None;
+            }
+            AccessKey::open(id, &record, self.sealing_key()).ok()
+        })
+    }
+
+    /// Every access key.
+    pub async fn access_keys(&self) -> Result<Vec<keys::ListedKey>, PoolError> {
+        keys::list(&self.0.ledger).await
+    }
+
+    /// Makes an access key.
+    pub async fn create_access_key(&self, description: &str) -> Result<AccessKey, PoolError> {
+        let access_key = AccessKey::random()?;
+        keys::put(&self.0.ledger, self.sealing_key(), &access_key, description, false).await?;
+        Ok(access_key)
+    }
+
+    /// Revokes an access key.
+    pub async fn revoke_access_key(&self, id: &str) -> Result<keys::Revoked, PoolError> {
+        keys::revoke(&self.0.ledger, id).await
+    }
+
+    /// Makes `root` a root key of the pool if it is not: for a creator that is started with another one.
+    pub async fn ensure_root_key(&self, root: AccessKey) -> Result<AccessKey, PoolError> {
+        keys::ensure_root(&self.0.ledger, self.sealing_key(), Some(root)).await
+    }
+
+    /// Where the pool stands.
+    pub async fn status(&self) -> status::Status {
+        status::of(self).await
+    }
+}
+
+impl Shared {
+    /// The pool's settings: as known, otherwise strongly read.
+    async fn pool_record(&self) -> Result<Option<PoolRecord>, PoolError> {
+        if let Some(pool) = self.roll.pool() {
+            return Ok(Some(pool));
+        }
+        let current = self.ledger.read_shared(&key::pool()).await?;
+        Ok(current.map(|found| PoolRecord::decode(&found.value)).transpose()?)
+    }
+
+    /// Writes a new pool's first records. Each is written only where it is missing, so that doing it again after a
+    /// crash changes nothing.
+    async fn finish_creating(
+        &mut self,
+        index: &Arc<dyn IndexStore>,
+        root: Option<AccessKey>,
+    ) -> Result<(), PoolError> {
+        let Origin::Created { settings, done: false } = &self.state.origin else { return Ok(()) };
+        let now_ms = self.ledger.now_ms();
+        let settings = PoolRecord { created_ms: now_ms, ..settings.clone() };
+        let member = MemberRecord {
+            name: self.name.clone(),
+            state: MemberState::Active,
+            joined_ms: now_ms,
+            addresses: address::advertised(self.net.local_addr()).iter().map(SocketAddr::to_string).collect(),
+        };
+        put_if_absent(&self.ledger, key::pool(), settings.encode()).await?;
+        put_if_absent(&self.ledger, key::member(self.me), member.encode()).await?;
+        keys::ensure_root(&self.ledger, &self.state.sealing_key, root).await?;
+        self.state.origin = Origin::Created { settings, done: true };
+        self.state.save(index).await?;
+        Ok(())
+    }
+}
+
+async fn put_if_absent(ledger: &Ledger, at: Bytes, value: Bytes) -> Result<(), LedgerError> {
+    ledger
+        .update(at, |current| match current {
+            None => Decision::Put(value.clone(), ()),
+            Some(_) => Decision::Keep(()),
+        })
+        .await?;
+    Ok(())
+}
+
+/// Every live register of a small family, strongly read.
+async fn scan_all(ledger: &Ledger, prefix: &Bytes) -> Result<Vec<(Bytes, Current)>, LedgerError> {
+    let mut found = Vec::new();
+    let mut start = prefix.clone();
+    for _ in 0..MAX_PAGES {
+        let query = ScanQuery { prefix: prefix.clone(), start, delimiter: None, limit: MAX_SCAN_ENTRIES };
+        let page = ledger.scan(query).await?;
+        found.extend(page.items.into_iter().filter_map(|item| match item {
+            Item::Register(at, current) => Some((at, current)),
+            Item::Group(_) => None,
+        }));
+        match page.next {
+            Some(next) => start = next,
+            None => break,
+        }
+    }
+    Ok(found)
+}

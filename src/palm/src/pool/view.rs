@@ -1,34 +1,182 @@
 //! Who is in the pool, who is alive, and how much room each has.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use palm_core::id::PeerId;
-use palm_core::place::Candidate;
+use palm_core::place::{Candidate, Policy};
+use palm_core::record::PoolRecord;
+use parking_lot::RwLock;
+use tokio::sync::watch;
+
+use super::gossip::Told;
+use super::voters::Elector;
 
 /// What this peer knows of the others right now: cheap to clone and to ask.
 #[derive(Clone)]
-pub struct View(Arc<()>);
+pub struct View(Arc<Inner>);
+
+struct Inner {
+    me: PeerId,
+    current: RwLock<Arc<Snapshot>>,
+    changes: watch::Sender<u64>,
+}
+
+/// A member as others are told of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemberStatus {
+    /// Which.
+    pub peer: PeerId,
+    /// Host name or what its owner called it.
+    pub name: String,
+    /// Whether it is believed alive; this peer always is.
+    pub live: bool,
+    /// Whether it votes on metadata.
+    pub voter: bool,
+    /// When it was admitted, milliseconds since the Unix epoch.
+    pub joined_ms: u64,
+    /// `host:port` it was last known at, from its record.
+    pub addresses: Vec<String>,
+    /// What it last told of itself, if anything reached this peer.
+    pub told: Option<Told>,
+    /// Smoothed round-trip time of the connection to it, if there is one.
+    pub round_trip: Option<Duration>,
+}
+
+/// One state of the view. Replaced whole.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Snapshot {
+    pub(super) members: BTreeMap<PeerId, MemberStatus>,
+    pub(super) pool: Option<PoolRecord>,
+}
+
+impl Snapshot {
+    /// Whether anyone who waits for changes would act on the difference: figures that drift do not count.
+    fn differs(&self, other: &Self) -> bool {
+        let outline = |snapshot: &Self| -> Vec<(PeerId, bool, bool, bool)> {
+            let members = snapshot.members.values();
+            members.map(|member| (member.peer, member.live, member.voter, member.told.is_some())).collect()
+        };
+        self.pool != other.pool || outline(self) != outline(other)
+    }
+}
 
 impl View {
+    /// An empty view: this peer alone, without a pool yet.
+    pub(super) fn new(me: PeerId) -> Self {
+        Self(Arc::new(Inner { me, current: RwLock::default(), changes: watch::Sender::new(0) }))
+    }
+
+    /// Replaces what is known.
+    pub(super) fn publish(&self, next: Snapshot) {
+        let next = Arc::new(next);
+        let before = std::mem::replace(&mut *self.0.current.write(), Arc::clone(&next));
+        if next.differs(&before) {
+            self.0.changes.send_modify(|changes| *changes += 1);
+        }
+    }
+
+    fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.0.current.read())
+    }
+
     /// This peer.
     pub fn me(&self) -> PeerId {
-        unimplemented!()
+        self.0.me
     }
-    /// Members that live, with their free space: where fragments may be put. Includes this peer.
+
+    /// Members that live, with their free space: where fragments may be put. Includes this peer. Members whose free
+    /// space has not been heard of yet are left out.
     pub fn candidates(&self) -> Vec<Candidate> {
-        unimplemented!()
+        let snapshot = self.snapshot();
+        let live = snapshot.members.values().filter(|member| member.live);
+        live.filter_map(|member| {
+            let told = member.told.as_ref()?;
+            Some(Candidate { peer: member.peer, free: told.free, domain: told.domain.clone() })
+        })
+        .collect()
     }
+
     /// Whether it is believed alive (this peer always is).
     pub fn is_live(&self, peer: PeerId) -> bool {
-        let _ = peer;
-        unimplemented!()
+        peer == self.0.me || self.0.current.read().members.get(&peer).is_some_and(|member| member.live)
     }
+
     /// Admitted members, alive or not, this peer included.
     pub fn member_count(&self) -> usize {
-        unimplemented!()
+        self.0.current.read().members.len().max(1)
     }
+
     /// The pool's policy: `None` means automatic.
-    pub fn policy(&self) -> Option<palm_core::place::Policy> {
-        unimplemented!()
+    pub fn policy(&self) -> Option<Policy> {
+        let (k, n) = self.0.current.read().pool.as_ref()?.policy?;
+        Some(Policy { k, n })
+    }
+
+    /// The pool's settings, once known.
+    pub fn pool(&self) -> Option<PoolRecord> {
+        self.0.current.read().pool.clone()
+    }
+
+    /// Every admitted member, in order of id.
+    pub fn members(&self) -> Vec<MemberStatus> {
+        self.snapshot().members.values().cloned().collect()
+    }
+
+    /// Fires when members come, go, live or die, when a voter changes, or when the pool's settings do.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.0.changes.subscribe()
+    }
+
+    /// The members, as the choice of voters sees them.
+    pub(super) fn electors(&self) -> Vec<Elector> {
+        let snapshot = self.snapshot();
+        let members = snapshot.members.values();
+        members.map(|member| Elector { peer: member.peer, joined_ms: member.joined_ms, live: member.live }).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(n: u8, live: bool, free: Option<u64>) -> MemberStatus {
+        MemberStatus {
+            peer: PeerId::from_bytes([n; 32]),
+            name: format!("peer {n}"),
+            live,
+            voter: false,
+            joined_ms: 0,
+            addresses: Vec::new(),
+            told: free.map(|free| Told { free, ..Told::default() }),
+            round_trip: None,
+        }
+    }
+
+    fn snapshot(members: &[MemberStatus]) -> Snapshot {
+        Snapshot { members: members.iter().map(|member| (member.peer, member.clone())).collect(), pool: None }
+    }
+
+    /// A fragment put at a dead peer is lost time, and one put at a peer of unknown size is a guess: neither is a
+    /// candidate. Waiters wake when someone dies, not each time a figure drifts.
+    #[test]
+    fn the_dead_and_the_unknown_are_no_candidates() {
+        let view = View::new(PeerId::from_bytes([1; 32]));
+        assert!(view.is_live(view.me()));
+        assert_eq!(view.member_count(), 1);
+        let mut changes = view.changes();
+        let all = [member(1, true, Some(5)), member(2, true, None), member(3, false, Some(7))];
+        view.publish(snapshot(&all));
+        assert!(changes.has_changed().unwrap());
+        changes.mark_unchanged();
+        let candidates: Vec<_> = view.candidates().into_iter().map(|candidate| candidate.peer).collect();
+        assert_eq!(candidates, [PeerId::from_bytes([1; 32])]);
+        assert_eq!(view.member_count(), 3);
+
+        view.publish(snapshot(&[member(1, true, Some(6)), member(2, true, None), member(3, false, Some(8))]));
+        assert!(!changes.has_changed().unwrap(), "free space drifted");
+        view.publish(snapshot(&[member(1, true, Some(6)), member(2, false, None), member(3, false, Some(8))]));
+        assert!(changes.has_changed().unwrap(), "a member died");
     }
 }

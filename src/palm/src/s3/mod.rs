@@ -1,1 +1,156 @@
-//! s3
+//! The S3 front end: [`s3s`] speaks HTTP and XML, [`Store`] keeps the objects, and this room lies between.
+//! It is the only place that names s3s, whose API changes with every release.
+//!
+//! A good order to read: [`server`] takes connections and puts limits on them; `auth` says who may come
+//! in; `Frontend` below hands each operation to its family (`bucket`, `object`, `copy`, `multipart`, `list`);
+//! `body`, `checksum`, `condition`, `range` and `attributes` are what the families share; `guard` watches
+//! bodies on their way to s3s; `error` is the one table from failures to S3's codes.
+//!
+//! What is not here answers 501: s3s says so for every operation that `Frontend` does not override, and
+//! `auth` for headers that ask for something PALM lacks.
+
+use s3s::dto;
+use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
+use time::OffsetDateTime;
+
+use crate::object::Store;
+
+mod attributes;
+mod auth;
+mod body;
+mod bucket;
+mod checksum;
+mod condition;
+mod copy;
+mod error;
+mod guard;
+mod list;
+mod multipart;
+mod object;
+mod range;
+pub mod server;
+
+pub use server::{S3Options, Service, ServiceError, serve, service};
+
+/// Bytes a key may have (AWS's limit).
+const KEY_MAX_BYTES: usize = 1024;
+
+/// S3's operations over the object layer.
+struct Frontend {
+    store: Store,
+    /// What clients are told the region is called.
+    region: String,
+}
+
+/// Hands each operation to its family.
+macro_rules! operations {
+    ($($name:ident($input:ident) -> $output:ident = $family:ident::$verb:ident;)*) => {
+        #[async_trait::async_trait]
+        impl S3 for Frontend {
+            $(
+                async fn $name(&self, request: S3Request<dto::$input>) -> S3Result<S3Response<dto::$output>> {
+                    $family::$verb(self, request).await
+                }
+            )*
+        }
+    };
+}
+
+operations! {
+    list_buckets(ListBucketsInput) -> ListBucketsOutput = bucket::list;
+    create_bucket(CreateBucketInput) -> CreateBucketOutput = bucket::create;
+    head_bucket(HeadBucketInput) -> HeadBucketOutput = bucket::head;
+    delete_bucket(DeleteBucketInput) -> DeleteBucketOutput = bucket::delete;
+    get_bucket_location(GetBucketLocationInput) -> GetBucketLocationOutput = bucket::location;
+    get_bucket_versioning(GetBucketVersioningInput) -> GetBucketVersioningOutput = bucket::versioning;
+    post_object(PostObjectInput) -> PostObjectOutput = object::post;
+    put_object(PutObjectInput) -> PutObjectOutput = object::put;
+    get_object(GetObjectInput) -> GetObjectOutput = object::get;
+    head_object(HeadObjectInput) -> HeadObjectOutput = object::head;
+    delete_object(DeleteObjectInput) -> DeleteObjectOutput = object::delete;
+    delete_objects(DeleteObjectsInput) -> DeleteObjectsOutput = object::delete_many;
+    copy_object(CopyObjectInput) -> CopyObjectOutput = copy::copy;
+    upload_part_copy(UploadPartCopyInput) -> UploadPartCopyOutput = copy::copy_part;
+    list_objects(ListObjectsInput) -> ListObjectsOutput = list::list_v1;
+    list_objects_v2(ListObjectsV2Input) -> ListObjectsV2Output = list::list_v2;
+    create_multipart_upload(CreateMultipartUploadInput) -> CreateMultipartUploadOutput = multipart::create;
+    upload_part(UploadPartInput) -> UploadPartOutput = multipart::upload_part;
+    list_parts(ListPartsInput) -> ListPartsOutput = multipart::list_parts;
+    list_multipart_uploads(ListMultipartUploadsInput) -> ListMultipartUploadsOutput = multipart::list_uploads;
+    complete_multipart_upload(CompleteMultipartUploadInput) -> CompleteMultipartUploadOutput = multipart::complete;
+    abort_multipart_upload(AbortMultipartUploadInput) -> AbortMultipartUploadOutput = multipart::abort;
+}
+
+/// The access key that signed a request. `auth` lets no unsigned request come here; were one to come all the
+/// same, it is refused.
+fn asker<T>(request: &S3Request<T>) -> S3Result<&str> {
+    let credentials = request.credentials.as_ref();
+    credentials.map(|signed| signed.access_key.as_str()).ok_or_else(|| S3Error::new(S3ErrorCode::AccessDenied))
+}
+
+/// An access key as the owner of something.
+fn owner_of(access_key: &str) -> dto::Owner {
+    dto::Owner { display_name: Some(access_key.to_owned()), id: Some(access_key.to_owned()) }
+}
+
+/// Milliseconds since the Unix epoch as s3s's time. Times beyond the calendar become the epoch rather than an
+/// error: they come from stored records, and an object with a silly date can still be read.
+fn timestamp(ms: u64) -> dto::Timestamp {
+    let nanos = i128::from(ms) * 1_000_000;
+    OffsetDateTime::from_unix_timestamp_nanos(nanos).unwrap_or(OffsetDateTime::UNIX_EPOCH).into()
+}
+
+/// A size as s3s counts it.
+fn signed(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+/// A page size as s3s counts it.
+fn bounded(limit: u32) -> i32 {
+    i32::try_from(limit).unwrap_or(i32::MAX)
+}
+
+/// Keys are any UTF-8 of 1 to 1,024 bytes but NUL, which the register keys use to keep their parts apart.
+fn check_key(key: &str) -> S3Result<()> {
+    if key.is_empty() {
+        return Err(S3Error::new(S3ErrorCode::UserKeyMustBeSpecified));
+    }
+    if key.len() > KEY_MAX_BYTES {
+        return Err(S3Error::new(S3ErrorCode::KeyTooLongError));
+    }
+    check_texts([key])
+}
+
+/// Refuses NUL in texts that become part of a register key.
+fn check_texts<'a>(texts: impl IntoIterator<Item = &'a str>) -> S3Result<()> {
+    if texts.into_iter().any(|text| text.contains('\0')) {
+        return Err(error::invalid_argument("Object keys cannot hold the NUL character"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Scenario: keys that trip path handling elsewhere, and the few that are refused. Danger: a key is
+    /// normalised into another one, or a NUL forges a register key. Expectation: only what S3 or the
+    /// register layout forbids is refused.
+    #[test]
+    fn keys_are_any_utf8_but_nul() {
+        let longest = "k".repeat(KEY_MAX_BYTES);
+        for key in ["a", "../..", "//", "dir/", "%2e%2e", "\u{1f334}", " ", longest.as_str()] {
+            assert!(check_key(key).is_ok(), "{key}");
+        }
+        let code = |key: &str| check_key(key).expect_err("refused").code().as_str().to_owned();
+        assert_eq!(code(""), "UserKeyMustBeSpecified");
+        assert_eq!(code(&format!("{longest}k")), "KeyTooLongError");
+        assert_eq!(code("nul\0"), "InvalidArgument");
+    }
+
+    #[test]
+    fn times_beyond_the_calendar_do_not_fail() {
+        assert_eq!(timestamp(u64::MAX), timestamp(0));
+        assert_eq!(OffsetDateTime::from(timestamp(1_500)).unix_timestamp(), 1);
+    }
+}

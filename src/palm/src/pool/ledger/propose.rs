@@ -94,6 +94,33 @@ impl Ledger {
         }
     }
 
+    /// A linearizable read that also fences: what it answers has been accepted anew by a quorum (a tombstone where
+    /// there was nothing), so no write whose accept was sent before can surface later (R4). [`read`](Self::read) does
+    /// not promise that: a quorum may agree while another voter holds an accept that was never chosen, and a later
+    /// quorum may choose it. For who destroys what such a write refers to.
+    pub async fn read_fenced(&self, key: &Bytes) -> Result<Option<Current>, LedgerError> {
+        let _turn = self.0.queues.enter(key).await;
+        let deadline = Instant::now() + UPDATE_DEADLINE;
+        let mut attempts = 0;
+        loop {
+            let setback = match self.prepare(key).await {
+                Ok((attempt, promised)) => {
+                    let record = promised.current.map_or_else(
+                        || Record::write(None, RequestId(rand::random()), attempt.ballot(), None),
+                        |accepted| accepted.record,
+                    );
+                    match self.accept(attempt, key, record.clone()).await {
+                        Ok(()) => return Ok(Current::of(record)),
+                        Err(setback) => setback,
+                    }
+                }
+                Err(setback) => setback,
+            };
+            attempts += 1;
+            self.pause(setback, attempts, deadline).await?;
+        }
+    }
+
     /// Runs a change from its first promises to its end.
     async fn drive<T, F>(&self, key: &Bytes, first: Prepared, mut decide: F) -> Result<Updated<T>, LedgerError>
     where

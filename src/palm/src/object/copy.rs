@@ -1,0 +1,113 @@
+//! Copying an object: the new record shares the body, no data moves.
+//!
+//! A body may then have several holders, so collection must find them all. The rules that keep a body from being
+//! collected under a copy, given that collection looks at the original object, then at the sharers and
+//! their objects, then whether the sharers have changed (see `collect.rs`):
+//!
+//! 1. The copier adds its destination to the body's [`SharersRecord`],
+//! 2. *then* checks by a strong read that the source still holds the body,
+//! 3. then writes the destination, at most [`HOLD`] after 1.
+//!
+//! Collection that read the sharers before 1 had found the source without the body before that, so the check
+//! of 2 fails; after 1 it sees a change younger than its grace, which is longer than [`HOLD`], and keeps the body.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use palm_core::id::BodyId;
+use palm_core::record::{Attributes, ChecksumKind, Content, ObjectRecord, SharersRecord, Stored, key};
+
+use super::conditions::object_in;
+use super::store::At;
+use super::{Incoming, Object, ObjectError, Store, WriteConditions};
+use crate::pool::Decision;
+
+/// Objects sharing one body at most; a further copy gets a body of its own.
+const MAX_SHARERS: usize = 1000;
+/// A copy that takes longer than this from sharing to writing gives up. Collection leaves a body alone for
+/// [`SHARE_GRACE`](super::collect::SHARE_GRACE) after the sharers changed.
+pub(super) const HOLD: Duration = Duration::from_mins(5);
+
+impl Store {
+    /// Makes `bucket/key` an object of the same bytes as `source`, which was read at `source_at` (bucket and
+    /// key), with other attributes. [`ObjectError::Conflict`] where the source has been replaced meanwhile.
+    pub async fn copy(
+        &self,
+        source: &Object,
+        source_at: (&str, &str),
+        bucket: &str,
+        key: &str,
+        attributes: Attributes,
+        conditions: WriteConditions,
+    ) -> Result<Object, ObjectError> {
+        self.bucket_to_write(bucket).await?;
+        let (from, to) = (At::new(source_at.0, source_at.1), At::new(bucket, key));
+        let body = source.record.body;
+        let empty = matches!(&source.record.content, Content::Segments(segments) if segments.is_empty());
+        let shared_ms = self.ledger.now_ms();
+        if !empty {
+            if !self.share(body, &to.register).await? {
+                return self.copy_bytes(source, bucket, key, attributes, conditions).await;
+            }
+            let current = self.ledger.read(&from.register).await?;
+            match object_in(current.as_ref())? {
+                Some(now) if now.body == body => {}
+                Some(_) => return Err(ObjectError::Conflict),
+                None => return Err(ObjectError::NoSuchKey),
+            }
+        }
+        let record = ObjectRecord { attributes, ..source.record.clone() };
+        let store = self.clone();
+        Self::settle(async move {
+            let in_time = async {
+                let held_ms = store.ledger.now_ms().saturating_sub(shared_ms);
+                if u128::from(held_ms) > HOLD.as_millis() {
+                    return Err(ObjectError::Unavailable("the copy took too long".to_owned()));
+                }
+                Ok(record)
+            };
+            store.commit(&to, conditions, in_time, None).await
+        })
+        .await
+    }
+
+    /// Adds an object to those that share a body, or, where it is one already, makes its claim new. `false` when
+    /// there are too many.
+    async fn share(&self, body: BodyId, object: &Bytes) -> Result<bool, ObjectError> {
+        let shared = self.ledger.update(key::sharers(body), |current| {
+            let decoded = current.map(|current| SharersRecord::decode(&current.value)).transpose();
+            let mut sharers = match decoded {
+                Ok(sharers) => sharers.unwrap_or_default(),
+                Err(error) => return Decision::Keep(Err(error)),
+            };
+            if !sharers.objects.iter().any(|sharer| sharer == object) {
+                if sharers.objects.len() >= MAX_SHARERS {
+                    return Decision::Keep(Ok(false));
+                }
+                sharers.objects.push(object.to_vec());
+            }
+            Decision::Put(sharers.encode(), Ok(true))
+        });
+        Ok(shared.await?.answer?)
+    }
+
+    /// A copy with a body of its own.
+    async fn copy_bytes(
+        &self,
+        source: &Object,
+        bucket: &str,
+        key: &str,
+        attributes: Attributes,
+        conditions: WriteConditions,
+    ) -> Result<Object, ObjectError> {
+        let size = source.record.size;
+        let checksum = source.record.checksum.as_ref().filter(|checksum| checksum.kind == ChecksumKind::FullObject);
+        let body = Incoming {
+            stream: self.read(source, 0..size).await?,
+            length: Some(size),
+            algorithms: checksum.map(|checksum| checksum.algorithm).into_iter().collect(),
+            verify: Box::new(|digested| Ok(digested.checksums.first().cloned())),
+        };
+        self.put(bucket, key, attributes, conditions, body).await
+    }
+}

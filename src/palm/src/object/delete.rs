@@ -1,0 +1,97 @@
+//! Reading and deleting an object's record, and giving up its body.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use palm_core::id::PeerId;
+use palm_core::record::{Content, ObjectRecord, key};
+use palm_core::wire::Request;
+
+use super::conditions::object_in;
+use super::store::At;
+use super::{Object, ObjectError, Store, WriteConditions};
+use crate::pool::Decision;
+
+/// A home that does not take the hint in this time finds the body on its own walk.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
+
+impl Store {
+    /// An object's record, by a strong read.
+    pub async fn head(&self, bucket: &str, key: &str) -> Result<Object, ObjectError> {
+        let at = At::new(bucket, key);
+        match self.ledger.read(&at.register).await? {
+            Some(current) => Object::decode(&current),
+            // Only now does it matter whether the bucket is there.
+            None => Err(self.missing(bucket).await),
+        }
+    }
+
+    /// Deletes an object. `Ok(false)`: nothing was there.
+    pub async fn delete(&self, bucket: &str, key: &str, conditions: WriteConditions) -> Result<bool, ObjectError> {
+        let at = At::new(bucket, key);
+        let deleted = self.ledger.update(at.register, |current| {
+            let checked = object_in(current).and_then(|object| {
+                conditions.check(object.as_ref())?;
+                Ok(object)
+            });
+            match checked {
+                Ok(Some(object)) => Decision::Delete(Ok(Some(object))),
+                other => Decision::Keep(other),
+            }
+        });
+        match deleted.await?.answer {
+            Ok(Some(object)) => {
+                self.release(&object);
+                Ok(true)
+            }
+            Ok(None) => match self.missing(bucket).await {
+                ObjectError::NoSuchKey => Ok(false),
+                error => Err(error),
+            },
+            Err(ObjectError::NoSuchKey) => Err(self.missing(bucket).await),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Why there is no object: because there is no bucket, or just so.
+    async fn missing(&self, bucket: &str) -> ObjectError {
+        match self.ledger.read_shared(&key::bucket(bucket)).await {
+            Ok(Some(_)) => ObjectError::NoSuchKey,
+            Ok(None) => ObjectError::NoSuchBucket,
+            Err(error) => error.into(),
+        }
+    }
+
+    /// Tells the homes of a record that no longer stands that its body may be garbage. Only a hint, sent and
+    /// forgotten: each home asks the ledger itself, and its walk finds what hints missed.
+    pub(super) fn release(&self, record: &ObjectRecord) {
+        let homes: BTreeSet<PeerId> = match &record.content {
+            Content::Segments(segments) if segments.is_empty() => return,
+            Content::Segments(segments) => {
+                segments.iter().flat_map(|segment| &segment.fragments).map(|placed| placed.home).collect()
+            }
+            // The parts' registers would have to be read to know; there are at most 64 members.
+            Content::Parts(_) => self.view.candidates().into_iter().map(|candidate| candidate.peer).collect(),
+        };
+        self.tell(homes, &Request::Release { body: record.body });
+    }
+
+    /// Sends a request to some homes (this one too) without waiting.
+    pub(super) fn tell(&self, homes: impl IntoIterator<Item = PeerId>, request: &Request) {
+        let mut remote = Vec::new();
+        for home in homes {
+            match request {
+                Request::Release { body } if home == self.me => self.home.release(*body),
+                _ => remote.push((home, request.clone())),
+            }
+        }
+        if remote.is_empty() {
+            return;
+        }
+        let store = self.clone();
+        tokio::spawn(async move {
+            let calls = remote.into_iter().map(|(home, request)| store.ask(home, request, RELEASE_TIMEOUT));
+            futures::future::join_all(calls).await;
+        });
+    }
+}

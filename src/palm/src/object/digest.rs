@@ -1,0 +1,209 @@
+//! MD5 and the additional checksums of S3 over a body, and of a multipart object from its parts.
+
+use aws_lc_rs::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY, SHA256};
+use crc_fast::CrcAlgorithm;
+use md5::{Digest as _, Md5};
+use palm_core::record::{Checksum, ChecksumAlgorithm, ChecksumKind};
+
+use super::body::Stripe;
+
+/// What was computed over a body once it has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Digested {
+    /// Bytes.
+    pub size: u64,
+    /// MD5.
+    pub md5: [u8; 16],
+    /// The checksums asked for by [`Incoming::algorithms`](super::Incoming::algorithms), full-object.
+    pub checksums: Vec<Checksum>,
+}
+
+/// One pass over a body for its MD5 and every checksum asked for.
+pub(super) struct Digests {
+    size: u64,
+    md5: Md5,
+    checksums: Vec<Checksummer>,
+}
+
+impl Digests {
+    /// MD5 and these; each algorithm once.
+    pub(super) fn new(algorithms: &[ChecksumAlgorithm]) -> Self {
+        let mut wanted: Vec<ChecksumAlgorithm> = Vec::new();
+        for &algorithm in algorithms {
+            if !wanted.contains(&algorithm) {
+                wanted.push(algorithm);
+            }
+        }
+        Self { size: 0, md5: Md5::new(), checksums: wanted.into_iter().map(Checksummer::new).collect() }
+    }
+
+    /// Takes in a stripe.
+    pub(super) fn update(&mut self, stripe: &Stripe) {
+        for chunk in stripe.chunks() {
+            self.size += chunk.len() as u64;
+            self.md5.update(chunk);
+            for checksum in &mut self.checksums {
+                checksum.update(chunk);
+            }
+        }
+    }
+
+    /// The results.
+    pub(super) fn finish(self) -> Digested {
+        Digested {
+            size: self.size,
+            md5: self.md5.finalize().into(),
+            checksums: self.checksums.into_iter().map(Checksummer::finish).collect(),
+        }
+    }
+}
+
+/// MD5 of a few bytes.
+pub(super) fn md5_of(bytes: &[u8]) -> [u8; 16] {
+    Md5::digest(bytes).into()
+}
+
+struct Checksummer {
+    algorithm: ChecksumAlgorithm,
+    state: State,
+}
+
+enum State {
+    Crc(Box<crc_fast::Digest>),
+    Sha(Context),
+}
+
+impl Checksummer {
+    fn new(algorithm: ChecksumAlgorithm) -> Self {
+        let state = match (crc(algorithm), algorithm) {
+            (Some((crc, _)), _) => State::Crc(Box::new(crc_fast::Digest::new(crc))),
+            (None, ChecksumAlgorithm::Sha1) => State::Sha(Context::new(&SHA1_FOR_LEGACY_USE_ONLY)),
+            (None, _) => State::Sha(Context::new(&SHA256)),
+        };
+        Self { algorithm, state }
+    }
+
+    fn update(&mut self, bytes: &[u8]) {
+        match &mut self.state {
+            State::Crc(crc) => crc.update(bytes),
+            State::Sha(sha) => sha.update(bytes),
+        }
+    }
+
+    fn finish(self) -> Checksum {
+        let value = match self.state {
+            State::Crc(state) => big_endian(state.finalize(), width(self.algorithm)),
+            State::Sha(state) => state.finish().as_ref().to_vec(),
+        };
+        Checksum { algorithm: self.algorithm, kind: ChecksumKind::FullObject, value }
+    }
+}
+
+/// The CRC behind an algorithm and its width in bytes; `None` for a hash.
+fn crc(algorithm: ChecksumAlgorithm) -> Option<(CrcAlgorithm, usize)> {
+    match algorithm {
+        ChecksumAlgorithm::Crc32 => Some((CrcAlgorithm::Crc32IsoHdlc, 4)),
+        ChecksumAlgorithm::Crc32c => Some((CrcAlgorithm::Crc32Iscsi, 4)),
+        ChecksumAlgorithm::Crc64Nvme => Some((CrcAlgorithm::Crc64Nvme, 8)),
+        ChecksumAlgorithm::Sha1 | ChecksumAlgorithm::Sha256 => None,
+    }
+}
+
+/// Bytes of a checksum's value.
+fn width(algorithm: ChecksumAlgorithm) -> usize {
+    match algorithm {
+        ChecksumAlgorithm::Sha1 => 20,
+        ChecksumAlgorithm::Sha256 => 32,
+        ChecksumAlgorithm::Crc64Nvme => 8,
+        ChecksumAlgorithm::Crc32 | ChecksumAlgorithm::Crc32c => 4,
+    }
+}
+
+fn big_endian(value: u64, width: usize) -> Vec<u8> {
+    value.to_be_bytes()[8 - width..].to_vec()
+}
+
+/// The checksum of a whole object from those of its parts and their lengths in bytes, without reading them:
+/// CRCs combine (Adler's `crc32_combine`), hashes do not. `None` for a hash, or where a value has not its
+/// algorithm's length.
+pub(super) fn combine(algorithm: ChecksumAlgorithm, parts: &[(&[u8], u64)]) -> Option<Checksum> {
+    let (crc, width) = crc(algorithm)?;
+    let mut combined: Option<u64> = None;
+    for &(value, len) in parts {
+        if value.len() != width {
+            return None;
+        }
+        let value = value.iter().fold(0, |sum, &byte| sum << 8 | u64::from(byte));
+        combined = Some(match combined {
+            None => value,
+            Some(before) => crc_fast::checksum_combine(crc, before, value, len),
+        });
+    }
+    Some(Checksum { algorithm, kind: ChecksumKind::FullObject, value: big_endian(combined?, width) })
+}
+
+/// S3's composite checksum: over the concatenated checksums of the parts, in order.
+pub(super) fn composite<'a>(algorithm: ChecksumAlgorithm, parts: impl IntoIterator<Item = &'a [u8]>) -> Checksum {
+    let mut state = Checksummer::new(algorithm);
+    for value in parts {
+        state.update(value);
+    }
+    Checksum { kind: ChecksumKind::Composite, ..state.finish() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ChecksumAlgorithm::{Crc32, Crc32c, Crc64Nvme, Sha1, Sha256};
+
+    fn value(algorithm: ChecksumAlgorithm, bytes: &[u8]) -> Vec<u8> {
+        let mut state = Checksummer::new(algorithm);
+        state.update(bytes);
+        state.finish().value
+    }
+
+    /// Clients compute these themselves and refuse ours when one bit differs: the published check values
+    /// (of "123456789" for CRCs, of "abc" for hashes) must come out, big-endian.
+    #[test]
+    fn checksums_have_their_published_values() {
+        let hex = |algorithm, text: &[u8]| data_encoding::HEXLOWER.encode(&value(algorithm, text));
+        assert_eq!(hex(Crc32, b"123456789"), "cbf43926");
+        assert_eq!(hex(Crc32c, b"123456789"), "e3069283");
+        assert_eq!(hex(Crc64Nvme, b"123456789"), "ae8b14860a799888");
+        assert_eq!(hex(Sha1, b"abc"), "a9993e364706816aba3e25717850c26c9cd0d89d");
+        assert_eq!(hex(Sha256, b"abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        assert_eq!(data_encoding::HEXLOWER.encode(&md5_of(b"abc")), "900150983cd24fb0d6963f7d28e17f72");
+    }
+
+    /// CompleteMultipartUpload answers a full-object CRC without reading the object. A wrong combination
+    /// would make every client refuse its own upload, so it must equal the CRC of the whole, for parts of any
+    /// length, empty ones too.
+    #[test]
+    fn combined_crcs_equal_the_crc_of_the_whole() {
+        let bytes: Vec<u8> = (0..100_000_u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        for algorithm in [Crc32, Crc32c, Crc64Nvme] {
+            for cuts in [vec![], vec![1], vec![0, 50_000], vec![7, 7, 99_999], vec![10_000, 20_000, 60_000]] {
+                let mut parts = Vec::new();
+                let mut from = 0;
+                for to in cuts.into_iter().chain([bytes.len()]) {
+                    parts.push((value(algorithm, &bytes[from..to]), (to - from) as u64));
+                    from = to;
+                }
+                let parts: Vec<(&[u8], u64)> = parts.iter().map(|(value, len)| (value.as_slice(), *len)).collect();
+                let combined = combine(algorithm, &parts).unwrap();
+                assert_eq!(combined.value, value(algorithm, &bytes), "{algorithm:?} {}", parts.len());
+            }
+        }
+        assert_eq!(combine(Sha256, &[(&[0; 32], 1)]), None);
+        assert_eq!(combine(Crc32, &[(&[0; 8], 1)]), None, "a value of the wrong width");
+    }
+
+    /// A composite checksum covers the parts' checksums, not their bytes, and says so.
+    #[test]
+    fn a_composite_checksum_covers_the_parts_checksums() {
+        let parts = [value(Sha256, b"one"), value(Sha256, b"two")];
+        let checksum = composite(Sha256, parts.iter().map(Vec::as_slice));
+        assert_eq!(checksum.value, value(Sha256, &parts.concat()));
+        assert_eq!(checksum.kind, ChecksumKind::Composite);
+    }
+}

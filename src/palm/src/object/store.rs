@@ -1,0 +1,340 @@
+//! The store: what every operation of this room works with.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use palm_backends::{FragmentStore, IndexStore};
+use palm_core::code::SegmentSecret;
+use palm_core::hlc::Ballot;
+use palm_core::id::{BodyId, KeyId, PeerId, SegmentId};
+use palm_core::record::{AccessKeyRecord, DataKeyRecord, ObjectRecord, Stored, key};
+use parking_lot::{Mutex, RwLock};
+use zeroize::Zeroizing;
+
+use super::budget::Budget;
+use super::serve::Home;
+use super::suspects::Suspects;
+use super::{CollectSettings, ObjectError};
+use crate::net::Net;
+use crate::pool::keys::AccessKey;
+use crate::pool::secret::{SealingKey, fill_random};
+use crate::pool::{Current, Ledger, View};
+
+/// Data keys kept open in memory; beyond it the cache starts anew. One per bucket in use.
+const MAX_OPEN_DATA_KEYS: usize = 4096;
+
+/// An object as a strong read found it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Object {
+    /// Stamp of the write that made it; its milliseconds are the last-modified time.
+    pub version: Ballot,
+    /// The record.
+    pub record: ObjectRecord,
+}
+
+impl Object {
+    /// Milliseconds since the Unix epoch.
+    pub fn modified_ms(&self) -> u64 {
+        self.version.stamp.millis()
+    }
+
+    pub(super) fn decode(current: &Current) -> Result<Self, ObjectError> {
+        Ok(Self { version: current.version, record: ObjectRecord::decode(&current.value)? })
+    }
+}
+
+/// An access key's secret.
+#[derive(Clone)]
+pub struct Credentials {
+    /// The secret access key. Zeroed on drop.
+    pub secret: Zeroizing<String>,
+    /// May do anything.
+    pub root: bool,
+}
+
+/// What a store is made of.
+pub struct StoreParts {
+    /// The metadata.
+    pub ledger: Ledger,
+    /// The way to other homes.
+    pub net: Net,
+    /// Who is there.
+    pub view: View,
+    /// This peer's fragments.
+    pub fragments: Arc<dyn FragmentStore>,
+    /// This peer's index, for its notes on fragments.
+    pub index: Arc<dyn IndexStore>,
+    /// Opens data keys and access keys.
+    pub sealing_key: SealingKey,
+    /// When garbage goes.
+    pub collect: CollectSettings,
+}
+
+/// Buckets, objects and uploads over the ledger and the homes. Cheap to clone.
+#[derive(Clone)]
+pub struct Store(pub(super) Arc<Inner>);
+
+/// The parts of a [`Store`]; its clones share them.
+pub struct Inner {
+    pub(super) ledger: Ledger,
+    pub(super) net: Net,
+    pub(super) view: View,
+    pub(super) me: PeerId,
+    pub(super) home: Home,
+    pub(super) budget: Budget,
+    pub(super) suspects: Suspects,
+    pub(super) in_flight: Arc<InFlight>,
+    pub(super) collect: CollectSettings,
+    pub(super) counters: Counters,
+    sealing_key: SealingKey,
+    data_keys: RwLock<HashMap<KeyId, Arc<DataKey>>>,
+}
+
+impl std::ops::Deref for Store {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}
+
+/// What went on, for metrics. All only rise.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Shards that did not fit their stripe.
+    pub corrupt_shards: AtomicU64,
+    /// Substitutes asked for because a home was slow.
+    pub hedged_reads: AtomicU64,
+    /// Segments written with fewer fragments than meant.
+    pub reduced_segments: AtomicU64,
+    /// Fragments deleted by collection.
+    pub collected_fragments: AtomicU64,
+}
+
+impl Counters {
+    pub(super) fn add(counter: &AtomicU64) {
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Store {
+    /// A store of these parts. Nothing runs by itself: see [`collect`](Self::collect).
+    pub fn new(parts: StoreParts) -> Self {
+        let StoreParts { ledger, net, view, fragments, index, sealing_key, collect } = parts;
+        let in_flight = Arc::new(InFlight::default());
+        let clock = ledger.clone();
+        let home = Home::new(fragments, index, in_flight.clone(), move || clock.now_ms());
+        Self(Arc::new(Inner {
+            me: view.me(),
+            ledger,
+            net,
+            view,
+            home,
+            budget: Budget::default(),
+            suspects: Suspects::default(),
+            in_flight,
+            collect,
+            counters: Counters::default(),
+            sealing_key,
+            data_keys: RwLock::default(),
+        }))
+    }
+
+    /// What this peer does as a home: answers other peers' requests about fragments.
+    pub fn home(&self) -> &Home {
+        &self.home
+    }
+
+    /// Counts for metrics.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Bytes of bodies that may still be buffered before requests are refused as [`ObjectError::Overloaded`].
+    pub fn free_buffer_bytes(&self) -> u64 {
+        self.budget.free_bytes()
+    }
+
+    /// The secret of an access key; `None` when there is no such key. Answers from what this peer follows and
+    /// asks the voters only about keys it has not heard of, so a revocation takes as long as gossip: a round
+    /// trip to the voters for every request would cost more than the seconds it closes.
+    pub async fn access_key(&self, id: &str) -> Result<Option<Credentials>, ObjectError> {
+        let register = key::access_key(id);
+        let current = match self.ledger.peek(&register) {
+            Some(current) => Some(current),
+            None => self.ledger.read_shared(&register).await?,
+        };
+        let Some(current) = current else { return Ok(None) };
+        let record = AccessKeyRecord::decode(&current.value)?;
+        let opened = AccessKey::open(id, &record, &self.sealing_key)?;
+        Ok(Some(Credentials { secret: opened.secret.clone(), root: record.root }))
+    }
+
+    /// A new data key, sealed, as its register holds it.
+    pub(super) fn new_data_key(&self, id: KeyId) -> Result<DataKeyRecord, ObjectError> {
+        let mut bytes = Zeroizing::new([0; 32]);
+        fill_random(bytes.as_mut_slice())?;
+        Ok(DataKeyRecord { sealed: self.sealing_key.seal(&data_key_context(id), bytes.as_slice())? })
+    }
+
+    /// A bucket's data key. Its register is written once, so any copy of it is the right one.
+    pub(super) async fn data_key(&self, id: KeyId) -> Result<Arc<DataKey>, ObjectError> {
+        if let Some(opened) = self.data_keys.read().get(&id) {
+            return Ok(opened.clone());
+        }
+        let register = key::data_key(id);
+        let current = match self.ledger.peek(&register) {
+            Some(current) => Some(current),
+            None => self.ledger.read(&register).await?,
+        };
+        let current = current.ok_or_else(|| ObjectError::Internal(format!("data key {id} is gone")))?;
+        let record = DataKeyRecord::decode(&current.value)?;
+        let opened = self.sealing_key.open(&data_key_context(id), &record.sealed)?;
+        let bytes: [u8; 32] = opened
+            .as_slice()
+            .try_into()
+            .map_err(|_| ObjectError::Internal(format!("data key {id} has not 32 bytes")))?;
+        let opened = Arc::new(DataKey(Zeroizing::new(bytes)));
+        let mut open = self.data_keys.write();
+        if open.len() >= MAX_OPEN_DATA_KEYS {
+            open.clear();
+        }
+        open.insert(id, opened.clone());
+        Ok(opened)
+    }
+
+    /// Runs the rest of an operation to its end even when the client hangs up and its request is dropped:
+    /// a write that may have been committed still has its follow-ups (the bucket check, the release of what it
+    /// replaced).
+    pub(super) async fn settle<T: Send + 'static>(
+        work: impl Future<Output = Result<T, ObjectError>> + Send + 'static,
+    ) -> Result<T, ObjectError> {
+        tokio::spawn(work).await?
+    }
+}
+
+fn data_key_context(id: KeyId) -> String {
+    format!("palm data key {id}")
+}
+
+/// A bucket's key in the clear. Zeroed on drop.
+pub(super) struct DataKey(Zeroizing<[u8; 32]>);
+
+impl DataKey {
+    /// What seals a segment.
+    pub(super) fn secret(&self, segment: SegmentId) -> SegmentSecret {
+        SegmentSecret::derive(&self.0, segment)
+    }
+}
+
+/// Random bytes for ids and keys.
+pub(super) fn random<const N: usize>() -> Result<[u8; N], ObjectError> {
+    let mut bytes = [0; N];
+    fill_random(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The last byte of a body id tells multipart uploads from bodies uploaded whole, so that collection
+/// asks for an upload register only where there can be one.
+const UPLOAD_BIT: u8 = 1;
+
+/// A new id for a body uploaded whole.
+pub(super) fn new_body() -> Result<BodyId, ObjectError> {
+    let mut bytes = random::<{ BodyId::LEN }>()?;
+    bytes[BodyId::LEN - 1] &= !UPLOAD_BIT;
+    Ok(BodyId::from_bytes(bytes))
+}
+
+/// A new multipart upload id: milliseconds first, so that the uploads of a key sort by when they began, as
+/// `ListMultipartUploads` has them.
+pub(super) fn new_upload(now_ms: u64) -> Result<BodyId, ObjectError> {
+    let mut bytes = random::<{ BodyId::LEN }>()?;
+    bytes[..6].copy_from_slice(&now_ms.to_be_bytes()[2..]);
+    bytes[BodyId::LEN - 1] |= UPLOAD_BIT;
+    Ok(BodyId::from_bytes(bytes))
+}
+
+/// Whether a body is a multipart upload's.
+pub(super) fn is_upload(body: BodyId) -> bool {
+    body.as_bytes()[BodyId::LEN - 1] & UPLOAD_BIT != 0
+}
+
+/// The bodies being uploaded through this peer: while one is here, no home collects its fragments.
+#[derive(Debug, Default)]
+pub(super) struct InFlight(Mutex<HashMap<BodyId, usize>>);
+
+impl InFlight {
+    /// Notes a body until the guard is dropped. Several requests may upload parts of one body.
+    pub(super) fn enter(self: &Arc<Self>, body: BodyId) -> InFlightGuard {
+        *self.0.lock().entry(body).or_default() += 1;
+        InFlightGuard { bodies: self.clone(), body }
+    }
+
+    /// Whether an upload of it is under way here.
+    pub(super) fn contains(&self, body: BodyId) -> bool {
+        self.0.lock().contains_key(&body)
+    }
+}
+
+/// Keeps a body noted as being uploaded.
+pub(super) struct InFlightGuard {
+    bodies: Arc<InFlight>,
+    body: BodyId,
+}
+
+impl Drop for InFlightGuard {
+    fn drop(&mut self) {
+        let mut bodies = self.bodies.0.lock();
+        if let Some(count) = bodies.get_mut(&self.body) {
+            *count -= 1;
+            if *count == 0 {
+                bodies.remove(&self.body);
+            }
+        }
+    }
+}
+
+/// Where an object is: names and register key.
+#[derive(Debug, Clone)]
+pub(super) struct At {
+    pub(super) bucket: String,
+    pub(super) register: Bytes,
+}
+
+impl At {
+    pub(super) fn new(bucket: &str, key: &str) -> Self {
+        Self { bucket: bucket.to_owned(), register: key::object(bucket, key) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two parts of one upload end at different times. The body must count as in flight until the last has
+    /// ended, or its fragments could be collected under the slower one.
+    #[test]
+    fn a_body_is_in_flight_until_its_last_request_ends() {
+        let bodies = Arc::new(InFlight::default());
+        let body = new_upload(7).unwrap();
+        let first = bodies.enter(body);
+        let second = bodies.enter(body);
+        drop(first);
+        assert!(bodies.contains(body));
+        drop(second);
+        assert!(!bodies.contains(body));
+    }
+
+    /// Collection asks for an upload register by the kind of body id alone, so a kind must never be mistaken;
+    /// and uploads must sort by the time they began.
+    #[test]
+    fn body_ids_tell_their_kind_and_uploads_sort_by_time() {
+        for now_ms in [0, 1_795_000_000_000, (1 << 48) - 1] {
+            assert!(!is_upload(new_body().unwrap()));
+            assert!(is_upload(new_upload(now_ms).unwrap()));
+        }
+        assert!(new_upload(1_795_000_000_000).unwrap() < new_upload(1_795_000_000_001).unwrap());
+    }
+}

@@ -1,0 +1,16 @@
+//! How a peer comes into the pool: by a token, by approval, or, in an open pool, by asking.
+//!
+//! [`token`] is the text of an invitation, [`server`] a member's side, [`client`] the newcomer's, [`limit`] what
+//! a stranger may cost.
+
+mod client;
+mod limit;
+mod server;
+mod token;
+
+pub use client::{Coordinator, JoinError, JoinWish, Progress};
+pub use server::{Approval, Waiting};
+pub use token::{JoinToken, TokenError};
+
+pub(super) use client::ask;
+pub(super) use server::{Doorkeeper, approve, invite, waiting};

@@ -1,0 +1,194 @@
+//! Where the pool stands, in figures and in words.
+
+use palm_core::id::{PeerId, PoolId};
+use palm_core::place::Policy;
+use serde::{Deserialize, Serialize};
+
+use super::Pool;
+
+/// Where the pool stands, as this peer sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The pool.
+    pub pool_id: PoolText,
+    /// Its name.
+    pub pool: String,
+    /// This peer.
+    pub peer_id: PoolText,
+    /// Members admitted.
+    pub members: usize,
+    /// Of those, alive.
+    pub members_live: usize,
+    /// Voters of the ledger.
+    pub voters: usize,
+    /// Of those, alive.
+    pub voters_live: usize,
+    /// Any `k` of `n` fragments rebuild an object written now; chosen by hand or by the number of members.
+    pub policy: String,
+    /// How many more peers may be lost at once, whichever they are, with every object still readable and
+    /// writable. Objects written while members were away may have less.
+    pub can_lose: usize,
+    /// What gives out first then.
+    pub limit: Limit,
+    /// Some disk holds as many fragments of an object as rebuild it: with the pool key it reveals it.
+    pub exposed: bool,
+    /// Fragments kept here.
+    pub fragments_here: u64,
+    /// Their bytes.
+    pub bytes_here: u64,
+    /// Bytes that could still be stored here; absent when nothing bounds it.
+    pub free_here: Option<u64>,
+    /// Bytes that could still be stored on all live members together, fragments and redundancy included.
+    pub free_pool: u64,
+}
+
+/// An id in a report: its text form.
+pub type PoolText = String;
+
+/// What gives out first when peers are lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Limit {
+    /// The majority of voters: metadata could be neither read nor written.
+    Voters,
+    /// The fragments: objects could not be rebuilt.
+    Fragments,
+}
+
+/// How many more peers may be lost, and what gives out then.
+fn tolerance(policy: Policy, members: usize, members_live: usize, voters: usize, voters_live: usize) -> (usize, Limit) {
+    let by_voters = voters_live.saturating_sub(voters / 2 + 1);
+    let absent = members.saturating_sub(members_live);
+    let by_fragments = homes_to_spare(policy, members).saturating_sub(absent);
+    if by_voters <= by_fragments { (by_voters, Limit::Voters) } else { (by_fragments, Limit::Fragments) }
+}
+
+/// How many of `members` homes may be lost, the fullest first, with `k` of the `n` fragments left.
+fn homes_to_spare(policy: Policy, members: usize) -> usize {
+    let (k, n) = (usize::from(policy.k), usize::from(policy.n));
+    let homes = members.clamp(1, n.max(1));
+    // Spread evenly: `fuller` homes keep one fragment more than the others.
+    let (each, fuller) = (n / homes, n % homes);
+    let mut left = n;
+    (0..homes)
+        .take_while(|&home| {
+            left -= each + usize::from(home < fuller);
+            left >= k
+        })
+        .count()
+}
+
+/// Whether some home must keep `k` fragments of an object.
+fn is_exposed(policy: Policy, members: usize) -> bool {
+    usize::from(policy.n).div_ceil(members.max(1)) >= usize::from(policy.k)
+}
+
+pub(super) async fn of(pool: &Pool) -> Status {
+    let members = pool.view().members();
+    let live = |peer: &PeerId| pool.view().is_live(*peer);
+    let config = pool.ledger().config();
+    let members_live = members.iter().filter(|member| member.live).count();
+    let voters_live = config.voters.iter().filter(|voter| live(voter)).count();
+    let chosen = pool.view().policy();
+    let policy = chosen.unwrap_or_else(|| Policy::auto(members.len()));
+    let (can_lose, limit) = tolerance(policy, members.len(), members_live, config.voters.len(), voters_live);
+    let usage = pool.fragments().usage().await.unwrap_or_default();
+    Status {
+        pool_id: text(&pool.id()),
+        pool: pool.name(),
+        peer_id: pool.me().to_string(),
+        members: members.len(),
+        members_live,
+        voters: config.voters.len(),
+        voters_live,
+        policy: format!("{policy}{}", if chosen.is_none() { " (auto)" } else { "" }),
+        can_lose,
+        limit,
+        exposed: is_exposed(policy, members.len()),
+        fragments_here: usage.fragments,
+        bytes_here: usage.bytes,
+        free_here: (usage.free != u64::MAX).then_some(usage.free),
+        free_pool: pool
+            .view()
+            .candidates()
+            .iter()
+            .fold(0, |sum: u64, candidate| sum.saturating_add(candidate.free)),
+    }
+}
+
+fn text(pool: &PoolId) -> PoolText {
+    pool.to_string()
+}
+
+impl Status {
+    /// The state of the pool in a sentence or two each, the most important first.
+    pub fn sentences(&self) -> Vec<String> {
+        let mut said = Vec::new();
+        let majority = self.voters / 2 + 1;
+        if self.voters_live < majority {
+            said.push(format!(
+                "NO MAJORITY: {} of {} voters are reachable, {majority} are needed. Requests are answered 503 until {} more {} back.",
+                self.voters_live,
+                self.voters,
+                majority - self.voters_live,
+                if majority - self.voters_live == 1 { "comes" } else { "come" },
+            ));
+        } else {
+            said.push(match (self.can_lose, self.limit) {
+                (0, Limit::Voters) => {
+                    "You can lose no more peers: one more voter lost and requests are answered 503.".to_owned()
+                }
+                (0, Limit::Fragments) => "You can lose no more peers without losing access to objects.".to_owned(),
+                (n, _) => format!("You can lose {n} more {}.", if n == 1 { "peer, whichever it is" } else { "peers, whichever they are" }),
+            });
+        }
+        if self.exposed {
+            said.push(if self.members == 1 {
+                "This is the only member: its disk holds all of every object.".to_owned()
+            } else {
+                format!(
+                    "With {} members and {}, some disk holds enough fragments to rebuild an object (with the pool key). More members mend that.",
+                    self.members, self.policy
+                )
+            });
+        }
+        said
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(k: u8, n: u8) -> Policy {
+        Policy::new(k, n).unwrap()
+    }
+
+    /// `palm status` promises how many peers may go. Too high a number loses someone's data; the cases are counted
+    /// by hand.
+    #[test]
+    fn the_promise_counts_voters_and_fragments() {
+        assert_eq!(tolerance(policy(1, 1), 1, 1, 1, 1), (0, Limit::Voters));
+        assert_eq!(tolerance(policy(1, 2), 2, 2, 1, 1), (0, Limit::Voters), "two members have one voter");
+        assert_eq!(tolerance(policy(2, 3), 3, 3, 3, 3), (1, Limit::Voters));
+        assert_eq!(tolerance(policy(3, 5), 5, 5, 5, 5), (2, Limit::Voters));
+        assert_eq!(tolerance(policy(3, 5), 5, 4, 5, 4), (1, Limit::Voters), "one is away already");
+        assert_eq!(tolerance(policy(3, 5), 5, 3, 5, 3), (0, Limit::Voters));
+        assert_eq!(tolerance(policy(3, 5), 5, 1, 5, 1), (0, Limit::Voters));
+        assert_eq!(tolerance(policy(5, 5), 5, 5, 5, 5), (0, Limit::Fragments), "no redundancy");
+        assert_eq!(tolerance(policy(3, 5), 3, 3, 3, 3), (1, Limit::Voters), "2, 2 and 1 fragments");
+        assert_eq!(tolerance(policy(2, 8), 3, 3, 3, 3), (1, Limit::Voters));
+        assert_eq!(homes_to_spare(policy(2, 8), 3), 2, "3, 3 and 2 fragments: two homes may go");
+        assert_eq!(homes_to_spare(policy(4, 5), 3), 0, "2, 2 and 1: losing 2 leaves 3");
+    }
+
+    /// Promise 3 of the README: when one disk could reveal an object, status must say so.
+    #[test]
+    fn exposure_is_told() {
+        assert!(is_exposed(policy(1, 1), 1));
+        assert!(is_exposed(policy(1, 2), 2));
+        assert!(!is_exposed(policy(2, 3), 3));
+        assert!(is_exposed(policy(2, 3), 2));
+        assert!(!is_exposed(policy(3, 5), 3));
+    }
+}

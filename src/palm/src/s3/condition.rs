@@ -1,0 +1,226 @@
+//! Conditional requests: RFC 9110, section 13, as S3 applies it.
+
+use s3s::dto::{CopyObjectInput, ETagCondition, GetObjectInput, HeadObjectInput, Timestamp, UploadPartCopyInput};
+use s3s::{S3Error, S3Result};
+use time::OffsetDateTime;
+
+use super::error;
+use crate::object::WriteConditions;
+
+/// Conditions of a read, or of the source of a copy.
+#[derive(Debug, Default)]
+pub struct ReadConditions {
+    /// `If-Match`, as text.
+    pub matches: Option<String>,
+    /// `If-None-Match`, as text.
+    pub none_match: Option<String>,
+    /// `If-Modified-Since`, seconds since the Unix epoch.
+    pub modified_since: Option<i64>,
+    /// `If-Unmodified-Since`, seconds since the Unix epoch.
+    pub unmodified_since: Option<i64>,
+}
+
+/// What conditions say about a representation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Go on.
+    Proceed,
+    /// The client has it already: 304 to a read, 412 to a copy.
+    NotModified,
+    /// 412.
+    Failed,
+}
+
+impl ReadConditions {
+    /// Judges an object by its entity tag (unquoted) and modification time, in the order of RFC 9110,
+    /// section 13.2.2: a tag condition, where given, silences the date condition beside it.
+    pub fn judge(&self, etag: &str, modified_ms: u64) -> Verdict {
+        // Dates have a resolution of one second, ours of one millisecond.
+        let modified = i64::try_from(modified_ms / 1000).unwrap_or(i64::MAX);
+        let failed = match (&self.matches, self.unmodified_since) {
+            (Some(list), _) => !matches_strongly(list, etag),
+            (None, Some(date)) => modified > date,
+            (None, None) => false,
+        };
+        if failed {
+            return Verdict::Failed;
+        }
+        let known = match (&self.none_match, self.modified_since) {
+            (Some(list), _) => matches_weakly(list, etag),
+            (None, Some(date)) => modified <= date,
+            (None, None) => false,
+        };
+        if known { Verdict::NotModified } else { Verdict::Proceed }
+    }
+}
+
+/// The tags of a list such as `"a", W/"b", c`: unquoted, with whether each is weak.
+fn tags(list: &str) -> impl Iterator<Item = (&str, bool)> {
+    // Tags of S3 hold no comma, so a comma always separates.
+    list.split(',').map(|item| {
+        let item = item.trim();
+        let (item, weak) = item.strip_prefix("W/").map_or((item, false), |rest| (rest, true));
+        (item.trim_matches('"'), weak)
+    })
+}
+
+fn matches_strongly(list: &str, etag: &str) -> bool {
+    list == "*" || tags(list).any(|(tag, weak)| !weak && tag == etag)
+}
+
+fn matches_weakly(list: &str, etag: &str) -> bool {
+    list == "*" || tags(list).any(|(tag, _)| tag == etag)
+}
+
+/// The header's text: s3s keeps a list of tags as one odd tag, which only its text shows.
+fn text(condition: ETagCondition) -> String {
+    match condition {
+        ETagCondition::Any => "*".to_owned(),
+        ETagCondition::ETag(s3s::dto::ETag::Strong(value)) => format!("\"{value}\""),
+        ETagCondition::ETag(s3s::dto::ETag::Weak(value)) => format!("W/\"{value}\""),
+    }
+}
+
+fn seconds(timestamp: Timestamp) -> i64 {
+    OffsetDateTime::from(timestamp).unix_timestamp()
+}
+
+macro_rules! read_conditions {
+    ($name:ident, $input:ty, $matches:ident, $none_match:ident, $modified:ident, $unmodified:ident) => {
+        /// Takes the conditions out of a request.
+        pub fn $name(input: &mut $input) -> ReadConditions {
+            ReadConditions {
+                matches: input.$matches.take().map(text),
+                none_match: input.$none_match.take().map(text),
+                modified_since: input.$modified.take().map(seconds),
+                unmodified_since: input.$unmodified.take().map(seconds),
+            }
+        }
+    };
+}
+read_conditions!(of_get, GetObjectInput, if_match, if_none_match, if_modified_since, if_unmodified_since);
+read_conditions!(of_head, HeadObjectInput, if_match, if_none_match, if_modified_since, if_unmodified_since);
+read_conditions!(
+    of_copy,
+    CopyObjectInput,
+    copy_source_if_match,
+    copy_source_if_none_match,
+    copy_source_if_modified_since,
+    copy_source_if_unmodified_since
+);
+read_conditions!(
+    of_part_copy,
+    UploadPartCopyInput,
+    copy_source_if_match,
+    copy_source_if_none_match,
+    copy_source_if_modified_since,
+    copy_source_if_unmodified_since
+);
+
+/// Conditions of a write. S3 knows `If-None-Match: *` and `If-Match` with one tag or `*`; anything else
+/// is refused rather than half obeyed.
+pub fn of_write(matches: Option<ETagCondition>, none_match: Option<&ETagCondition>) -> S3Result<WriteConditions> {
+    let if_absent = match none_match {
+        None => false,
+        Some(ETagCondition::Any) => true,
+        Some(ETagCondition::ETag(_)) => {
+            return Err(error::not_implemented("If-None-Match on a write takes only the value *"));
+        }
+    };
+    let if_match = matches.map(one_tag).transpose()?;
+    Ok(WriteConditions { if_absent, if_match })
+}
+
+fn one_tag(condition: ETagCondition) -> Result<String, S3Error> {
+    let text = text(condition);
+    if text.contains(',') {
+        return Err(error::not_implemented("If-Match on a write takes one entity tag"));
+    }
+    // A weak tag keeps its mark and so matches nothing, as strong comparison wants.
+    Ok(text.trim_matches('"').to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ETAG: &str = "0123456789abcdef0123456789abcdef";
+    const MODIFIED_MS: u64 = 1_000_000_500;
+    const MODIFIED: i64 = 1_000_000;
+
+    fn judge(
+        matches: Option<&str>,
+        unmodified_since: Option<i64>,
+        none_match: Option<&str>,
+        modified_since: Option<i64>,
+    ) -> Verdict {
+        let conditions = ReadConditions {
+            matches: matches.map(str::to_owned),
+            none_match: none_match.map(str::to_owned),
+            modified_since,
+            unmodified_since,
+        };
+        conditions.judge(ETAG, MODIFIED_MS)
+    }
+
+    /// Scenario: each pair of conditions, true and false. Danger: a date that contradicts a tag wins and
+    /// a cache serves what is not there any more. Expectation: the steps of RFC 9110, section 13.2.2.
+    #[test]
+    fn precedence_follows_rfc_9110() {
+        let same = format!("\"{ETAG}\"");
+        let (same, other) = (Some(same.as_str()), Some("\"other\""));
+        let (before, at, after) = (Some(MODIFIED - 1), Some(MODIFIED), Some(MODIFIED + 1));
+        let table = [
+            (None, None, None, None, Verdict::Proceed),
+            // Step 1: If-Match decides.
+            (same, None, None, None, Verdict::Proceed),
+            (other, None, None, None, Verdict::Failed),
+            (Some("*"), None, None, None, Verdict::Proceed),
+            // Step 2: If-Unmodified-Since only without If-Match.
+            (None, before, None, None, Verdict::Failed),
+            (None, at, None, None, Verdict::Proceed),
+            (same, before, None, None, Verdict::Proceed),
+            (other, after, None, None, Verdict::Failed),
+            // Step 3: If-None-Match.
+            (None, None, same, None, Verdict::NotModified),
+            (None, None, other, None, Verdict::Proceed),
+            (None, None, Some("*"), None, Verdict::NotModified),
+            // Step 4: If-Modified-Since only without If-None-Match.
+            (None, None, None, before, Verdict::Proceed),
+            (None, None, None, at, Verdict::NotModified),
+            (None, None, other, after, Verdict::Proceed),
+            (None, None, same, before, Verdict::NotModified),
+            // The first two steps come before the last two.
+            (other, None, same, None, Verdict::Failed),
+            (same, None, same, None, Verdict::NotModified),
+            (None, before, None, after, Verdict::Failed),
+        ];
+        for (matches, unmodified, none_match, modified, expected) in table {
+            let got = judge(matches, unmodified, none_match, modified);
+            assert_eq!(got, expected, "{matches:?} {unmodified:?} {none_match:?} {modified:?}");
+        }
+    }
+
+    #[test]
+    fn lists_and_weak_tags_compare_as_rfc_9110_says() {
+        let list = format!("\"a\", \"{ETAG}\"");
+        assert_eq!(judge(Some(&list), None, None, None), Verdict::Proceed);
+        let weak = format!("W/\"{ETAG}\"");
+        assert_eq!(judge(Some(&weak), None, None, None), Verdict::Failed, "If-Match compares strongly");
+        assert_eq!(judge(None, None, Some(&weak), None), Verdict::NotModified, "If-None-Match weakly");
+        assert_eq!(judge(Some(ETAG), None, None, None), Verdict::Proceed, "unquoted, as many SDKs send it");
+    }
+
+    #[test]
+    fn writes_take_what_s3_defines_and_refuse_the_rest() {
+        let parse = |text: &str| ETagCondition::parse_http_header(text.as_bytes()).expect("header");
+        let absent = of_write(None, Some(&parse("*"))).expect("if-none-match: *");
+        assert_eq!(absent, WriteConditions { if_absent: true, if_match: None });
+        let quoted = of_write(Some(parse("\"abc\"")), None).expect("if-match");
+        assert_eq!(quoted.if_match.as_deref(), Some("abc"));
+        assert_eq!(of_write(Some(parse("*")), None).expect("if-match: *").if_match.as_deref(), Some("*"));
+        for refused in [of_write(None, Some(&parse("\"abc\""))), of_write(Some(parse("\"a\", \"b\"")), None)] {
+            assert_eq!(refused.expect_err("refused").code().as_str(), "NotImplemented");
+        }
+    }
+}
