@@ -96,7 +96,7 @@ async fn calls(
     request: impl Fn(u64) -> Request + Clone + Send + 'static,
 ) {
     let count = Arc::new(AtomicU64::new(0));
-    let begun = Instant::now();
+    let (begun, cpu) = (Instant::now(), cpu_seconds());
     let askers = (0..ASKERS).map(|_| {
         let (net, count, request) = (net.clone(), count.clone(), request.clone());
         tokio::spawn(async move {
@@ -109,8 +109,9 @@ async fn calls(
         })
     });
     join_all(askers).await;
-    let rate = count.load(Ordering::Relaxed) as f64 / begun.elapsed().as_secs_f64();
-    println!("{name}: {rate:.0}/s with {ASKERS} askers");
+    let count = count.load(Ordering::Relaxed) as f64;
+    let (rate, per_cpu) = (count / begun.elapsed().as_secs_f64(), count / (cpu_seconds() - cpu));
+    println!("{name}: {rate:.0}/s with {ASKERS} askers, {per_cpu:.0} per CPU second");
 }
 
 #[tokio::main]
@@ -137,7 +138,7 @@ async fn main() -> Result<(), NetError> {
     calls("put of 512 bytes", &a, to, time, move |_| put_small(&small)).await;
 
     for streams in [1, 4] {
-        let begun = Instant::now();
+        let (begun, cpu) = (Instant::now(), cpu_seconds());
         let count = Arc::new(AtomicU64::new(0));
         let uploads = (0..streams).map(|_| async {
             while begun.elapsed() < time {
@@ -151,9 +152,9 @@ async fn main() -> Result<(), NetError> {
             Ok::<_, NetError>(())
         });
         join_all(uploads).await.into_iter().collect::<Result<Vec<_>, _>>()?;
-        report("put", streams, &count, begun);
+        report("put", streams, &count, begun, cpu);
 
-        let begun = Instant::now();
+        let (begun, cpu) = (Instant::now(), cpu_seconds());
         let count = Arc::new(AtomicU64::new(0));
         let downloads = (0..streams).map(|_| async {
             while begun.elapsed() < time {
@@ -167,7 +168,7 @@ async fn main() -> Result<(), NetError> {
             Ok::<_, NetError>(())
         });
         join_all(downloads).await.into_iter().collect::<Result<Vec<_>, _>>()?;
-        report("get", streams, &count, begun);
+        report("get", streams, &count, begun, cpu);
     }
     println!("{:?}", a.link_stats(to));
     a.close().await;
@@ -175,7 +176,18 @@ async fn main() -> Result<(), NetError> {
     Ok(())
 }
 
-fn report(name: &str, streams: usize, bytes: &AtomicU64, begun: Instant) {
-    let rate = bytes.load(Ordering::Relaxed) as f64 / begun.elapsed().as_secs_f64() / 1e6;
-    println!("{name}, {streams} streams: {rate:.0} MB/s");
+fn report(name: &str, streams: usize, bytes: &AtomicU64, begun: Instant, cpu: f64) {
+    let megabytes = bytes.load(Ordering::Relaxed) as f64 / 1e6;
+    let rate = megabytes / begun.elapsed().as_secs_f64();
+    // On a busy machine the second figure is the one that can be compared.
+    println!("{name}, {streams} streams: {rate:.0} MB/s, {:.0} MB per CPU second", megabytes / (cpu_seconds() - cpu));
+}
+
+/// CPU time of this process so far, by the clock ticks of `/proc`.
+fn cpu_seconds() -> f64 {
+    const TICKS_PER_SECOND: f64 = 100.0;
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let after_name = stat.rsplit(')').next().unwrap_or_default();
+    let ticks: u64 = after_name.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
+    ticks as f64 / TICKS_PER_SECOND
 }

@@ -40,6 +40,8 @@ pub(super) mod close {
     pub(in crate::net) const PROTOCOL: VarInt = VarInt::from_u32(2);
     /// Another connection to the same peer takes over.
     pub(in crate::net) const SUPERSEDED: VarInt = VarInt::from_u32(3);
+    /// The other end is no longer a member here; what it asked before may have been carried out.
+    pub(in crate::net) const EXPELLED: VarInt = VarInt::from_u32(5);
     /// Too many strangers at once.
     pub(in crate::net) const BUSY: VarInt = VarInt::from_u32(4);
 }
@@ -169,7 +171,7 @@ impl Peer {
         state.admitted = false;
         state.current = None;
         for link in [state.dialled.take(), state.accepted.take()].into_iter().flatten() {
-            link.connection.close(close::NOT_A_MEMBER, b"no longer a member of this pool");
+            link.connection.close(close::EXPELLED, b"no longer a member of this pool");
         }
         drop(state);
         self.bell.notify_one();

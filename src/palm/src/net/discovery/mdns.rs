@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use mdns_sd::{IfKind, Receiver, ResolvedService, ServiceDaemon, ServiceEvent, ServiceInfo};
+use mdns_sd::{IfKind, Receiver, ResolvedService, ScopedIp, ServiceDaemon, ServiceEvent, ServiceInfo};
 use palm_core::id::{PeerId, PoolId};
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{debug, warn};
@@ -102,10 +102,12 @@ impl Browser {
     pub async fn next(&mut self) -> Option<Found> {
         loop {
             match self.events.recv_async().await {
-                Ok(ServiceEvent::ServiceResolved(service)) => match found(&service) {
-                    Some(found) => return Some(found),
-                    None => debug!(service = %service.fullname, "not an announcement of ours"),
-                },
+                Ok(ServiceEvent::ServiceResolved(service)) => {
+                    if let Some(found) = found(&service) {
+                        return Some(found);
+                    }
+                    debug!(service = %service.fullname, "announcement makes no sense");
+                }
                 Ok(_) => {}
                 // The daemon drops who falls behind: a flood of announcements must cost no memory.
                 Err(_) => {
@@ -136,6 +138,7 @@ pub async fn browse(interfaces: &[String], timeout: Duration) -> Result<Vec<Foun
     Ok(all.into_values().collect())
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "given to map_err")]
 fn failed(error: mdns_sd::Error) -> NetError {
     NetError::Local(format!("mdns: {error}"))
 }
@@ -193,7 +196,7 @@ fn found(service: &ResolvedService) -> Option<Found> {
     let mut addresses: Vec<_> = service
         .addresses
         .iter()
-        .map(|address| address.to_ip_addr())
+        .map(ScopedIp::to_ip_addr)
         .filter(is_dialable)
         .map(|ip| SocketAddr::new(ip, service.port))
         .collect();
