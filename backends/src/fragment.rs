@@ -100,11 +100,7 @@ pub trait FragmentStore: Send + Sync + 'static {
     async fn delete(&self, id: FragmentId) -> Result<bool, StoreError>;
 
     /// Up to `limit` fragments in order of id, after the one given.
-    async fn list(
-        &self,
-        after: Option<FragmentId>,
-        limit: usize,
-    ) -> Result<Vec<FragmentStat>, StoreError>;
+    async fn list(&self, after: Option<FragmentId>, limit: usize) -> Result<Vec<FragmentStat>, StoreError>;
 
     /// What it holds. Cheap: counters, not a walk.
     async fn usage(&self) -> Result<Usage, StoreError>;

@@ -83,7 +83,7 @@ async fn describe(net: &Net, members: Vec<Found>) -> Option<PoolLine> {
 }
 
 async fn ask(net: &Net, pool: PoolId, address: SocketAddr) -> Option<PoolLine> {
-    match net.join_call(address, JoinRequest::Describe, DESCRIBE_TIMEOUT).await {
+    match net.join_call(address, None, JoinRequest::Describe, DESCRIBE_TIMEOUT).await {
         Ok((peer, JoinResponse::Pool { id, name, members, max_members, public_key, proof }))
             if id == pool && verify_proof(pool, &public_key, peer, &proof) =>
         {

@@ -7,11 +7,12 @@ use tracing_subscriber::EnvFilter;
 use super::{CliError, failed};
 use crate::config::{Log, LogFormat};
 
-/// Begins to log. Dependencies speak from `warn` on unless the level names them.
+/// Begins to log. Dependencies speak from `warn` on unless the level names them; s3s not at all, since it reports
+/// every client's mistake as an error (our own front end logs what is ours).
 pub(super) fn start(log: &Log) -> Result<(), CliError> {
     let is_plain_level = log.level.chars().all(char::is_alphanumeric);
     let directives = if is_plain_level {
-        format!("warn,palm={0},palm_core={0},palm_backends={0}", log.level)
+        format!("warn,s3s=off,palm={0},palm_core={0},palm_backends={0}", log.level)
     } else {
         log.level.clone()
     };

@@ -49,7 +49,9 @@ impl Ledger {
                 Round::Agreed(record) => return Ok(record.and_then(Current::of)),
                 Round::Disputed => {
                     let settled = timeout_at(deadline, self.settle(key)).await;
-                    return settled.unwrap_or_else(|_| Err(self.no_quorum(1))).map(|record| record.and_then(Current::of));
+                    return settled
+                        .unwrap_or_else(|_| Err(self.no_quorum(1)))
+                        .map(|record| record.and_then(Current::of));
                 }
                 Round::EpochChanged => 1,
                 Round::NoQuorum { missing } => missing,
