@@ -195,10 +195,14 @@ impl SegmentWriter {
             let targets: Vec<Target> = missing
                 .collect::<Vec<u8>>()
                 .into_iter()
-                .filter_map(|index| {
-                    let home = self.planned.reassign(index, &failed)?;
+                .map(|index| {
+                    // Where nobody else can take it, a home whose connection broke may be back on another.
+                    let home = match self.planned.reassign(index, &failed) {
+                        Some(home) => home,
+                        None => self.planned.plan.homes[usize::from(index)],
+                    };
                     let lane = Lane::new(&self.draft, home, self.draft.origin(id, index));
-                    Some(Target { lane, index, id: ids[usize::from(index)] })
+                    Target { lane, index, id: ids[usize::from(index)] }
                 })
                 .collect();
             if targets.is_empty() {
