@@ -160,8 +160,11 @@ def test_xml_bombs_and_giants(target, s3, bucket):
     giant = b"<Delete>" + b"<Object><Key>k</Key></Object>" * 150_000 + b"</Delete>"
     for body in (bomb, deep, giant, b"", b"<Delete>", b"\xff\xfe\x00", b"<Delete><Object><Key>a\x00</Key></Object></Delete>"):
         started = time.monotonic()
-        answer = target.server.signed("POST", f"/{bucket}", body, [("delete", "")], content_md5=samples.base64_md5(body))
-        assert 400 <= answer.status < 500, f"{body[:60]!r}: {answer}"
+        try:
+            answer = target.server.signed("POST", f"/{bucket}", body, [("delete", "")], content_md5=samples.base64_md5(body))
+            assert 400 <= answer.status < 500, f"{body[:60]!r}: {answer}"
+        except ConnectionError:  # refused by its length, before it was all sent
+            assert body is giant
         assert time.monotonic() - started < 5
     s3.head_object(Bucket=bucket, Key="k")
 
