@@ -21,8 +21,10 @@ use crate::record::{DecodeError, Stored};
 #[cfg(test)]
 mod tests;
 
-/// A record's history lists no more writes than this (R5); each costs about 30 bytes.
-pub const HISTORY_WRITES: usize = 8;
+/// A record's history lists no more writes than this (R5); each costs about 30 bytes, and only a key that is
+/// written all the time has many. Long enough that a proposer that was outrun, and waits its turn, still
+/// finds itself: with 8, five proposers of one key were told "unknown" now and then.
+pub const HISTORY_WRITES: usize = 64;
 /// Writes older than this leave the history when the next one comes: no retry lives that long.
 pub const HISTORY_MILLIS: u64 = 60_000;
 

@@ -120,13 +120,14 @@ fn a_retry_recognises_itself() {
 #[test]
 fn history_is_bounded_by_count_and_by_age_and_says_so() {
     let mut current: Option<Record> = None;
-    for time in 1..=20 {
+    let last = HISTORY_WRITES as u64 + 12;
+    for time in 1..=last {
         current = Some(Record::write(current.as_ref(), RequestId(time), ballot(time), None));
     }
     let history = current.clone().expect("written").history;
     assert_eq!((history.writes.len(), history.truncated), (HISTORY_WRITES, ballot(12)));
-    let later = Record::write(current.as_ref(), RequestId(99), ballot(20 + HISTORY_MILLIS + 1), None);
-    assert_eq!((later.history.writes.len(), later.history.truncated), (1, ballot(20)));
+    let later = Record::write(current.as_ref(), RequestId(99), ballot(last + HISTORY_MILLIS + 1), None);
+    assert_eq!((later.history.writes.len(), later.history.truncated), (1, ballot(last)));
 }
 
 /// Golden bytes: what disks and peers hold. A change here is a new version, never an edit.

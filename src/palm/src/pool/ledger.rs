@@ -313,7 +313,7 @@ fn wall_ms() -> u64 {
 /// A pause before trying again: doubles with every attempt, half of it random so that contenders part ways.
 async fn back_off(attempt: u32) {
     const FIRST_MS: u64 = 2;
-    const LONGEST_MS: u64 = 200;
+    const LONGEST_MS: u64 = 100;
     let bound = (FIRST_MS << attempt.min(8)).min(LONGEST_MS);
     let pause = bound / 2 + rand::random_range(0..=bound);
     tokio::time::sleep(Duration::from_millis(pause)).await;
