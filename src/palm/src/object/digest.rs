@@ -175,7 +175,7 @@ mod tests {
         assert_eq!(data_encoding::HEXLOWER.encode(&md5_of(b"abc")), "900150983cd24fb0d6963f7d28e17f72");
     }
 
-    /// CompleteMultipartUpload answers a full-object CRC without reading the object. A wrong combination
+    /// `CompleteMultipartUpload` answers a full-object CRC without reading the object. A wrong combination
     /// would make every client refuse its own upload, so it must equal the CRC of the whole, for parts of any
     /// length, empty ones too.
     #[test]

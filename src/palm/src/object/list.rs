@@ -155,8 +155,8 @@ mod tests {
         ] {
             assert_eq!(after_group(prefix).as_deref(), after, "{prefix:?}");
         }
-        assert!(after_key("a") > "a".to_owned());
-        assert!(after_key("a") < "a\u{1}".to_owned());
+        assert!(after_key("a").as_str() > "a");
+        assert!(after_key("a").as_str() < "a\u{1}");
     }
 
     /// The ledger works on bytes and may resume at ones that are no text; the front end's token must then be

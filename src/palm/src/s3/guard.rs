@@ -165,6 +165,9 @@ pub fn check_form<B>(request: &Request<B>) -> S3Result<()> {
     Ok(())
 }
 
+/// The most XML one request may carry. The largest, a completion of 10,000 parts with SHA-256 each, is 1.7 MiB.
+pub const XML_MAX_BYTES: usize = 2 << 20;
+
 /// What a client declares about the XML of a POST request. s3s reads such a body whole before any operation sees
 /// it, checks its SHA-256 but answers 500 when that fails, and checks nothing else; so it is judged here,
 /// on its way to s3s.
@@ -183,6 +186,9 @@ impl Promise {
         // A chunked body is verified by its chunk signatures, and its length is not the XML's.
         if request.method() != Method::POST || length == 0 || is_form(request) || hash.starts_with("STREAMING-") {
             return Ok(None);
+        }
+        if length > XML_MAX_BYTES as u64 {
+            return Err(S3Error::new(S3ErrorCode::MaxMessageLengthExceeded));
         }
         let decoded = HEXLOWER_PERMISSIVE.decode(hash.as_bytes()).ok();
         let sha256 = decoded.and_then(|hash| hash.try_into().ok());

@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::auth::{Gate, Keys};
-use super::guard::{self, Draining, Judged, Patient, Promise};
+use super::guard::{self, Draining, Judged, Patient, Promise, XML_MAX_BYTES};
 use super::{Frontend, error};
 use crate::object::{BodyError, MAX_BODY_BYTES, Store};
 
@@ -48,8 +48,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Request line and headers together: 2 KiB of user metadata, a long presigned URL and room.
 const HEAD_MAX_BYTES: usize = 32 << 10;
 
-/// XML of a request. The largest, a completion of 10,000 parts with SHA-256 each, is 1.7 MiB.
-const XML_MAX_BYTES: usize = 2 << 20;
 /// One signed chunk: s3s holds it whole until its signature is verified. SDKs send 64 KiB to 1 MiB.
 const SIGNED_CHUNK_MAX_BYTES: usize = 16 << 20;
 /// Fields of a POST form together, without the file (AWS allows 20 KB).

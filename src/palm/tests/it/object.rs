@@ -142,7 +142,7 @@ async fn cluster(count: u8, collect: CollectSettings) -> Vec<Peer> {
         let peer = Peer::start(tag, peers.first(), collect).await;
         peers.push(peer);
     }
-    let voters = usize::from(if count % 2 == 0 { count - 1 } else { count });
+    let voters = usize::from(if count.is_multiple_of(2) { count - 1 } else { count });
     eventually("all peers know each other", || async {
         peers.iter().all(|peer| {
             peer.store_candidates() == usize::from(count) && peer.pool.ledger().config().voters.len() == voters
@@ -284,12 +284,12 @@ async fn two_of_five_may_die_and_a_third_is_said_so_in_time() {
     peers[3].pool.shutdown().await;
     peers[4].pool.shutdown().await;
     for peer in &peers[..3] {
-        assert!(get(peer, "small", None).await.unwrap() == small);
-        assert!(get(peer, "large", None).await.unwrap() == large);
+        assert_eq!(get(peer, "small", None).await.unwrap(), small);
+        assert_eq!(get(peer, "large", None).await.unwrap(), large);
     }
     eventually("a write while two are away", || async { put(&peers[0], "new", &small).await.is_ok() }).await;
     eventually("a long write while two are away", || async { put(&peers[1], "new-large", &large).await.is_ok() }).await;
-    assert!(get(&peers[2], "new-large", None).await.unwrap() == large);
+    assert_eq!(get(&peers[2], "new-large", None).await.unwrap(), large);
 
     peers[2].pool.shutdown().await;
     for peer in &peers[..2] {
@@ -415,9 +415,9 @@ async fn a_multipart_upload_through_several_peers_is_one_object() {
     let whole = parts.concat();
     let crc = object.record.checksum.as_ref().unwrap();
     assert_eq!(crc.value, crc_fast::crc64_nvme(&whole).to_be_bytes());
-    assert!(get(&peers[1], "key", None).await.unwrap() == whole);
+    assert_eq!(get(&peers[1], "key", None).await.unwrap(), whole);
     let edge = 5 * MIB;
-    assert!(get(&peers[1], "key", Some(edge - 1..edge + 1)).await.unwrap() == whole[edge - 1..edge + 1]);
+    assert_eq!(get(&peers[1], "key", Some(edge - 1..edge + 1)).await.unwrap(), whole[(edge - 1)..=edge]);
     let retried = peers[1].store.complete_upload("bucket", "key", id, named(&[0, 1, 2])).await.unwrap();
     assert_eq!(retried, object);
     assert!(matches!(peers[1].store.abort_upload("bucket", "key", id).await, Err(ObjectError::NoSuchUpload)));
@@ -469,8 +469,8 @@ async fn collection_takes_garbage_and_nothing_else() {
     .await;
     tokio::time::sleep(Duration::from_secs(2)).await;
     for peer in &peers {
-        assert!(get(peer, "overwritten", None).await.unwrap() == new);
-        assert!(get(peer, "copy", None).await.unwrap() == old);
+        assert_eq!(get(peer, "overwritten", None).await.unwrap(), new);
+        assert_eq!(get(peer, "copy", None).await.unwrap(), old);
     }
     for collector in collectors {
         collector.abort();

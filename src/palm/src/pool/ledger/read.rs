@@ -74,7 +74,9 @@ impl Ledger {
         let have = own.as_ref().map(|accepted| accepted.ballot);
         let mut answers: BTreeMap<Option<Ballot>, BTreeSet<PeerId>> = BTreeMap::new();
         let mut heard = BTreeSet::new();
-        if let Some(ballot) = self.0.voter.own_ballot(epoch, key)? {
+        // Read first, counted only if this peer still votes in this epoch afterwards.
+        let ballot = self.0.voter.own_ballot(key)?;
+        if self.0.voter.votes_in(epoch) {
             heard.insert(self.me());
             answers.insert(ballot, heard.clone());
             if config.is_quorum(&heard) {
