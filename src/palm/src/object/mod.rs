@@ -2,15 +2,15 @@
 //!
 //! Everything is a method of [`Store`]. A good order to read:
 //!
-//! - [`store`]: what a store is made of; keys, ids, bodies in flight.
-//! - [`put`]: a body is cut ([`body`]), hashed ([`digest`]), sealed and sent. One stripe goes the short way
-//!   ([`whole`]), longer bodies stream segment by segment ([`write`]); [`draft`] cleans up after failures,
-//!   [`rebuild`] makes up for homes that fail under way, [`homes`] speaks to them.
-//! - [`get`]: stripes of the range, each from the quickest k homes ([`fetch`]), and from others where it does not
-//!   open ([`recover`]).
-//! - [`bucket`], [`delete`], [`list`], [`copy`], [`multipart`], [`complete`]: the other operations, each with its
+//! - `store`: what a store is made of; keys, ids, bodies in flight.
+//! - `put`: a body is cut (`body`), hashed (`digest`), sealed and sent. One stripe goes the short way
+//!   (`whole`), longer bodies stream segment by segment (`write`); `draft` cleans up after failures,
+//!   `rebuild` makes up for homes that fail under way, `homes` speaks to them.
+//! - `get`: stripes of the range, each from the quickest k homes (`fetch`), and from others where it does not
+//!   open (`recover`).
+//! - `bucket`, `delete`, `list`, `copy`, `multipart`, `complete`: the other operations, each with its
 //!   races explained at its top.
-//! - [`serve`]: what this peer does as a home; [`collect`]: how garbage goes.
+//! - `serve`: what this peer does as a home; `collect`: how garbage goes.
 //!
 //! Every change of state is one ledger update. What an operation checks (conditions, the upload's state) is
 //! checked inside it; what spans two registers (an object and its bucket, a body and its sharers) is kept right by
