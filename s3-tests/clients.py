@@ -19,6 +19,10 @@ class Clients:
         self.host = endpoint.removeprefix("http://")
         self.home = pathlib.Path(home)
         self.home.mkdir(parents=True, exist_ok=True)
+        # aws-cli 1 presigns with version 2 of the signature unless told so, and that is not spoken any more.
+        config = self.home / ".aws" / "config"
+        config.parent.mkdir(exist_ok=True)
+        config.write_text("[default]\ns3 =\n    signature_version = s3v4\n")
         self.keys = {"AWS_ACCESS_KEY_ID": access_key, "AWS_SECRET_ACCESS_KEY": secret_key}
         rclone = {
             "TYPE": "s3", "PROVIDER": "Other", "ENDPOINT": endpoint, "ACCESS_KEY_ID": access_key, "SECRET_ACCESS_KEY": secret_key,

@@ -22,15 +22,9 @@ type Failure = Box<dyn std::error::Error>;
 
 #[tokio::main(worker_threads = 2)]
 async fn main() -> Result<(), Failure> {
-    let dir = std::env::args_os()
-        .nth(1)
-        .map(PathBuf::from)
-        .ok_or("usage: disk_speed DIR")?;
+    let dir = std::env::args_os().nth(1).map(PathBuf::from).ok_or("usage: disk_speed DIR")?;
     let opening = Instant::now();
-    let store = Arc::new(DiskFragments::open(
-        &dir.join("fragments"),
-        DiskOptions::default(),
-    )?);
+    let store = Arc::new(DiskFragments::open(&dir.join("fragments"), DiskOptions::default())?);
     let index = Arc::new(DiskIndex::open(&dir.join("index"))?);
     println!(
         "open                       {:>10.1} ms  {:?}",
@@ -67,10 +61,7 @@ async fn main() -> Result<(), Failure> {
             None => break,
         }
     }
-    println!(
-        "list                       {:>10.0} /s",
-        listed as f64 / listing.elapsed().as_secs_f64()
-    );
+    println!("list                       {:>10.0} /s", listed as f64 / listing.elapsed().as_secs_f64());
     println!("usage                      {:?}", store.usage().await?);
     println!("memory                     {}", memory());
     Ok(())
@@ -83,11 +74,7 @@ fn random_bytes(random: &mut SmallRng, len: usize) -> Bytes {
     Bytes::from(bytes)
 }
 
-async fn small_puts(
-    store: &Arc<DiskFragments>,
-    callers: u64,
-    count: u64,
-) -> Result<(Vec<FragmentId>, f64), Failure> {
+async fn small_puts(store: &Arc<DiskFragments>, callers: u64, count: u64) -> Result<(Vec<FragmentId>, f64), Failure> {
     let begun = Instant::now();
     let mut tasks = JoinSet::new();
     for _ in 0..callers {
@@ -107,18 +94,12 @@ async fn small_puts(
     Ok((ids, count as f64 / begun.elapsed().as_secs_f64()))
 }
 
-async fn small_gets(
-    store: &Arc<DiskFragments>,
-    ids: &[FragmentId],
-    callers: u64,
-    count: u64,
-) -> Result<f64, Failure> {
+async fn small_gets(store: &Arc<DiskFragments>, ids: &[FragmentId], callers: u64, count: u64) -> Result<f64, Failure> {
     let ids: Arc<[_]> = ids.into();
     let begun = Instant::now();
     let mut tasks = JoinSet::new();
     for _ in 0..callers {
-        let (store, ids, mut random) =
-            (Arc::clone(store), Arc::clone(&ids), SmallRng::from_os_rng());
+        let (store, ids, mut random) = (Arc::clone(store), Arc::clone(&ids), SmallRng::from_os_rng());
         tasks.spawn(async move {
             for _ in 0..count / callers {
                 store.get(ids[random.random_range(0..ids.len())]).await?;
@@ -126,11 +107,7 @@ async fn small_gets(
             Ok::<_, StoreError>(())
         });
     }
-    tasks
-        .join_all()
-        .await
-        .into_iter()
-        .collect::<Result<(), _>>()?;
+    tasks.join_all().await.into_iter().collect::<Result<(), _>>()?;
     Ok(count as f64 / begun.elapsed().as_secs_f64())
 }
 
@@ -141,25 +118,13 @@ async fn commits(index: &Arc<DiskIndex>, callers: u64, count: u64) -> Result<f64
         let (index, mut random) = (Arc::clone(index), SmallRng::from_os_rng());
         tasks.spawn(async move {
             for _ in 0..count / callers {
-                let (key, value) = (
-                    random_bytes(&mut random, 60),
-                    random_bytes(&mut random, 300),
-                );
-                index
-                    .commit(
-                        vec![Write::Put(Space::Accepted, key, value)],
-                        Durability::Synced,
-                    )
-                    .await?;
+                let (key, value) = (random_bytes(&mut random, 60), random_bytes(&mut random, 300));
+                index.commit(vec![Write::Put(Space::Accepted, key, value)], Durability::Synced).await?;
             }
             Ok::<_, StoreError>(())
         });
     }
-    tasks
-        .join_all()
-        .await
-        .into_iter()
-        .collect::<Result<(), _>>()?;
+    tasks.join_all().await.into_iter().collect::<Result<(), _>>()?;
     Ok(count as f64 / begun.elapsed().as_secs_f64())
 }
 
@@ -176,24 +141,16 @@ async fn large(store: &Arc<DiskFragments>, streams: u64) -> Result<(f64, f64), F
             let mut ids = Vec::new();
             for number in 0..EACH {
                 let mut writer = store.writer(Some(LARGE_BYTES as u64)).await?;
-                writer
-                    .write(Bytes::from(vec![stream as u8, number as u8]))
-                    .await?;
+                writer.write(Bytes::from(vec![stream as u8, number as u8])).await?;
                 for start in (0..LARGE_BYTES).step_by(STRIPE_BYTES) {
-                    writer
-                        .write(stripe.slice(..STRIPE_BYTES.min(LARGE_BYTES - start)))
-                        .await?;
+                    writer.write(stripe.slice(..STRIPE_BYTES.min(LARGE_BYTES - start))).await?;
                 }
                 ids.push(writer.finish().await?.id);
             }
             Ok::<_, StoreError>(ids)
         });
     }
-    let ids = tasks
-        .join_all()
-        .await
-        .into_iter()
-        .collect::<Result<Vec<_>, _>>()?;
+    let ids = tasks.join_all().await.into_iter().collect::<Result<Vec<_>, _>>()?;
     let write = megabytes / begun.elapsed().as_secs_f64();
 
     let begun = Instant::now();
@@ -204,19 +161,13 @@ async fn large(store: &Arc<DiskFragments>, streams: u64) -> Result<(f64, f64), F
             for id in ids {
                 let reader = store.open(id).await?;
                 for start in (0..reader.len()).step_by(STRIPE_BYTES) {
-                    reader
-                        .read(start..reader.len().min(start + STRIPE_BYTES as u64))
-                        .await?;
+                    reader.read(start..reader.len().min(start + STRIPE_BYTES as u64)).await?;
                 }
             }
             Ok::<_, StoreError>(())
         });
     }
-    tasks
-        .join_all()
-        .await
-        .into_iter()
-        .collect::<Result<(), _>>()?;
+    tasks.join_all().await.into_iter().collect::<Result<(), _>>()?;
     let read = megabytes / begun.elapsed().as_secs_f64();
     for id in ids.into_iter().flatten() {
         store.delete(id).await?;
@@ -237,11 +188,7 @@ async fn middling(store: &Arc<DiskFragments>, len: usize, callers: u64) -> Resul
             Ok::<_, StoreError>(())
         });
     }
-    tasks
-        .join_all()
-        .await
-        .into_iter()
-        .collect::<Result<(), _>>()?;
+    tasks.join_all().await.into_iter().collect::<Result<(), _>>()?;
     Ok((callers * EACH) as f64 / begun.elapsed().as_secs_f64())
 }
 
@@ -249,9 +196,5 @@ async fn middling(store: &Arc<DiskFragments>, len: usize, callers: u64) -> Resul
 fn memory() -> String {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find(|line| line.starts_with("VmRSS"));
-    line.unwrap_or("unknown")
-        .split_whitespace()
-        .skip(1)
-        .collect::<Vec<_>>()
-        .join(" ")
+    line.unwrap_or("unknown").split_whitespace().skip(1).collect::<Vec<_>>().join(" ")
 }

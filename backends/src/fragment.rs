@@ -63,15 +63,17 @@ pub struct Usage {
 ///   power loss, its directory entries too.
 /// - **Content-addressed**: the id answered is the BLAKE3 of what was written, computed here.
 /// - **Idempotent**: storing the same bytes again, even at the same time, is `Ok` and keeps one.
-/// - **All or nothing**: a writer dropped before `finish`, a crash or an error leaves nothing visible, and
-///   its space is reclaimed at the latest when the store is opened again.
+/// - **All or nothing**: a writer dropped before `finish` leaves nothing visible; a crash, an error or a caller that
+///   goes away during `finish` or `put` leaves nothing or the whole fragment, never a part. Space is reclaimed at the latest
+///   when the store is opened again.
 /// - **Ordered listing**: by id, resumable after any id.
 ///
 /// Reads do not verify the hash: a stripe is checked end to end when it is opened, and scrubbing hashes
 /// whole fragments.
 #[async_trait]
 pub trait FragmentStore: Send + Sync + 'static {
-    /// Begins a fragment of `len` bytes, where known; fails early with [`StoreError::Full`].
+    /// Begins a fragment of `len` bytes, where known; fails early with [`StoreError::Full`]. The length is a hint: what
+    /// counts is what is written.
     async fn writer(&self, len: Option<u64>) -> Result<Box<dyn FragmentWriter>, StoreError>;
 
     /// Stores a whole fragment that is in memory. Stores that can group the syncs of concurrent calls do.
@@ -98,11 +100,7 @@ pub trait FragmentStore: Send + Sync + 'static {
     async fn delete(&self, id: FragmentId) -> Result<bool, StoreError>;
 
     /// Up to `limit` fragments in order of id, after the one given.
-    async fn list(
-        &self,
-        after: Option<FragmentId>,
-        limit: usize,
-    ) -> Result<Vec<FragmentStat>, StoreError>;
+    async fn list(&self, after: Option<FragmentId>, limit: usize) -> Result<Vec<FragmentStat>, StoreError>;
 
     /// What it holds. Cheap: counters, not a walk.
     async fn usage(&self) -> Result<Usage, StoreError>;

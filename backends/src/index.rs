@@ -69,12 +69,7 @@ pub trait IndexStore: Send + Sync + 'static {
 
     /// Visits keys from `from` (inclusive) in order, on one consistent snapshot, until `visit` says stop.
     /// `visit` sees key and value and answers where to go next.
-    fn scan(
-        &self,
-        space: Space,
-        from: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> Next,
-    ) -> Result<(), StoreError>;
+    fn scan(&self, space: Space, from: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> Next) -> Result<(), StoreError>;
 
     /// Applies a batch.
     async fn commit(&self, batch: Vec<Write>, durability: Durability) -> Result<(), StoreError>;

@@ -20,8 +20,6 @@ pub mod memory;
 pub mod open;
 pub mod reader;
 
-pub use fragment::{
-    FragmentReader, FragmentStat, FragmentStore, FragmentWriter, StoreError, Usage,
-};
+pub use fragment::{FragmentReader, FragmentStat, FragmentStore, FragmentWriter, StoreError, Usage};
 pub use index::{Durability, IndexStore, Next, Space, Write};
 pub use open::OpenError;

@@ -10,9 +10,7 @@ use bytes::{Bytes, BytesMut};
 use palm_core::id::FragmentId;
 use parking_lot::RwLock;
 
-use crate::fragment::{
-    FragmentReader, FragmentStat, FragmentStore, FragmentWriter, StoreError, Usage,
-};
+use crate::fragment::{FragmentReader, FragmentStat, FragmentStore, FragmentWriter, StoreError, Usage};
 use crate::index::{Durability, IndexStore, Next, Space, Write};
 use crate::reader::BytesReader;
 
@@ -38,17 +36,11 @@ impl Default for MemoryFragments {
 impl MemoryFragments {
     /// An empty store that takes at most `max_bytes` of payload; `u64::MAX` for no bound.
     pub fn new(max_bytes: u64) -> Self {
-        Self {
-            kept: Arc::default(),
-            max_bytes,
-        }
+        Self { kept: Arc::default(), max_bytes }
     }
 
     fn insert(&self, bytes: Bytes) -> Result<FragmentStat, StoreError> {
-        let stat = FragmentStat {
-            id: FragmentId::of(&bytes),
-            len: bytes.len() as u64,
-        };
+        let stat = FragmentStat { id: FragmentId::of(&bytes), len: bytes.len() as u64 };
         let mut kept = self.kept.write();
         if !kept.fragments.contains_key(&stat.id) {
             let total = kept.bytes.saturating_add(stat.len);
@@ -75,10 +67,7 @@ impl FragmentStore for MemoryFragments {
         if len.unwrap_or(0) > self.free() {
             return Err(StoreError::Full);
         }
-        Ok(Box::new(MemoryWriter {
-            store: self.clone(),
-            bytes: BytesMut::new(),
-        }))
+        Ok(Box::new(MemoryWriter { store: self.clone(), bytes: BytesMut::new() }))
     }
 
     async fn put(&self, bytes: Bytes) -> Result<FragmentStat, StoreError> {
@@ -86,27 +75,16 @@ impl FragmentStore for MemoryFragments {
     }
 
     async fn open(&self, id: FragmentId) -> Result<Box<dyn FragmentReader>, StoreError> {
-        Ok(Box::new(BytesReader {
-            id,
-            bytes: self.get(id).await?,
-        }))
+        Ok(Box::new(BytesReader { id, bytes: self.get(id).await? }))
     }
 
     async fn get(&self, id: FragmentId) -> Result<Bytes, StoreError> {
-        self.kept
-            .read()
-            .fragments
-            .get(&id)
-            .cloned()
-            .ok_or(StoreError::NotFound(id))
+        self.kept.read().fragments.get(&id).cloned().ok_or(StoreError::NotFound(id))
     }
 
     async fn stat(&self, id: FragmentId) -> Result<Option<FragmentStat>, StoreError> {
         let kept = self.kept.read();
-        Ok(kept.fragments.get(&id).map(|bytes| FragmentStat {
-            id,
-            len: bytes.len() as u64,
-        }))
+        Ok(kept.fragments.get(&id).map(|bytes| FragmentStat { id, len: bytes.len() as u64 }))
     }
 
     async fn delete(&self, id: FragmentId) -> Result<bool, StoreError> {
@@ -116,30 +94,17 @@ impl FragmentStore for MemoryFragments {
         Ok(removed.is_some())
     }
 
-    async fn list(
-        &self,
-        after: Option<FragmentId>,
-        limit: usize,
-    ) -> Result<Vec<FragmentStat>, StoreError> {
+    async fn list(&self, after: Option<FragmentId>, limit: usize) -> Result<Vec<FragmentStat>, StoreError> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let kept = self.kept.read();
         let found = kept.fragments.range((from, Bound::Unbounded)).take(limit);
-        Ok(found
-            .map(|(&id, bytes)| FragmentStat {
-                id,
-                len: bytes.len() as u64,
-            })
-            .collect())
+        Ok(found.map(|(&id, bytes)| FragmentStat { id, len: bytes.len() as u64 }).collect())
     }
 
     async fn usage(&self) -> Result<Usage, StoreError> {
         let free = self.free();
         let kept = self.kept.read();
-        Ok(Usage {
-            fragments: kept.fragments.len() as u64,
-            bytes: kept.bytes,
-            free,
-        })
+        Ok(Usage { fragments: kept.fragments.len() as u64, bytes: kept.bytes, free })
     }
 }
 
@@ -186,15 +151,9 @@ impl IndexStore for MemoryIndex {
         Ok(self.spaces.read()[space as usize].get(key).cloned())
     }
 
-    fn scan(
-        &self,
-        space: Space,
-        from: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> Next,
-    ) -> Result<(), StoreError> {
+    fn scan(&self, space: Space, from: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> Next) -> Result<(), StoreError> {
         let snapshot = Arc::clone(&self.spaces.read()[space as usize]);
-        let entries_from =
-            |key: &[u8]| snapshot.range::<[u8], _>((Bound::Included(key), Bound::Unbounded));
+        let entries_from = |key: &[u8]| snapshot.range::<[u8], _>((Bound::Included(key), Bound::Unbounded));
         let mut found = entries_from(from);
         while let Some((key, value)) = found.next() {
             match visit(key, value) {
@@ -234,18 +193,12 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn fragments_conform() {
-        conformance::fragments(Lifetime::Handle, async |_| {
-            Arc::new(MemoryFragments::default()) as _
-        })
-        .await;
+        conformance::fragments(Lifetime::Handle, async |_| Arc::new(MemoryFragments::default()) as _).await;
         conformance::fragments_when_full(Arc::new(MemoryFragments::new(1 << 20)), 1 << 20).await;
     }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn index_conforms() {
-        conformance::index(Lifetime::Handle, async |_| {
-            Arc::new(MemoryIndex::new()) as _
-        })
-        .await;
+        conformance::index(Lifetime::Handle, async |_| Arc::new(MemoryIndex::new()) as _).await;
     }
 }

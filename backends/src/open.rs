@@ -6,6 +6,10 @@
 //! | `memory:` | this process, as long as it lives | `max_bytes` (fragments only) |
 //!
 //! Sizes are bytes, or carry a unit: `max_bytes=500GiB`, `reserve=2GB`.
+#![cfg_attr(
+    not(all(feature = "disk", feature = "memory")),
+    allow(dead_code, reason = "each backend uses some parts of a URL")
+)]
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -80,10 +84,7 @@ pub fn fragments(url: &str) -> Result<Arc<dyn FragmentStore>, OpenError> {
                     _ => return Err(url.unknown_option(name, "max_bytes, reserve")),
                 }
             }
-            Ok(Arc::new(crate::disk::DiskFragments::open(
-                &url.directory()?,
-                options,
-            )?))
+            Ok(Arc::new(crate::disk::DiskFragments::open(&url.directory()?, options)?))
         }
         #[cfg(feature = "memory")]
         "memory" => {
@@ -131,12 +132,7 @@ impl<'a> Url<'a> {
     fn parse(text: &'a str) -> Result<Self, OpenError> {
         let (scheme, rest) = text.split_once(':').unwrap_or((text, ""));
         let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let url = Self {
-            text,
-            scheme,
-            path,
-            query,
-        };
+        let url = Self { text, scheme, path, query };
         if !text.contains(':') {
             return Err(url.unknown_scheme());
         }
@@ -144,19 +140,12 @@ impl<'a> Url<'a> {
     }
 
     fn bad(&self, reason: impl Into<String>) -> OpenError {
-        OpenError::BadUrl {
-            url: self.text.to_owned(),
-            reason: reason.into(),
-        }
+        OpenError::BadUrl { url: self.text.to_owned(), reason: reason.into() }
     }
 
     fn unknown_scheme(&self) -> OpenError {
         let known = KNOWN.join(", ");
-        OpenError::UnknownScheme {
-            url: self.text.to_owned(),
-            scheme: self.scheme.to_owned(),
-            known,
-        }
+        OpenError::UnknownScheme { url: self.text.to_owned(), scheme: self.scheme.to_owned(), known }
     }
 
     fn unknown_option(&self, name: &str, known: &str) -> OpenError {
@@ -166,38 +155,24 @@ impl<'a> Url<'a> {
     fn options(&self) -> Result<Vec<(&'a str, &'a str)>, OpenError> {
         let pairs = self.query.split('&').filter(|pair| !pair.is_empty());
         pairs
-            .map(|pair| {
-                pair.split_once('=')
-                    .ok_or_else(|| self.bad(format!("option {pair:?} has no value")))
-            })
+            .map(|pair| pair.split_once('=').ok_or_else(|| self.bad(format!("option {pair:?} has no value"))))
             .collect()
     }
 
     fn size(&self, name: &str, value: &str) -> Result<u64, OpenError> {
-        parse_size(value).ok_or_else(|| {
-            self.bad(format!(
-                "{name}={value} is not a size such as 500GiB or 1000000"
-            ))
-        })
+        parse_size(value).ok_or_else(|| self.bad(format!("{name}={value} is not a size such as 500GiB or 1000000")))
     }
 
     /// The directory of a `scheme:///path`. The path is taken as it is written, without percent-decoding.
     fn directory(&self) -> Result<PathBuf, OpenError> {
         match self.path.strip_prefix("//") {
             Some(path) if path.starts_with('/') && path.len() > 1 => Ok(PathBuf::from(path)),
-            _ => Err(self.bad(format!(
-                "expected an absolute directory, as in {}:///srv/palm",
-                self.scheme
-            ))),
+            _ => Err(self.bad(format!("expected an absolute directory, as in {}:///srv/palm", self.scheme))),
         }
     }
 
     fn no_path(&self) -> Result<(), OpenError> {
-        if self.path.trim_matches('/').is_empty() {
-            Ok(())
-        } else {
-            Err(self.bad("takes no path"))
-        }
+        if self.path.trim_matches('/').is_empty() { Ok(()) } else { Err(self.bad("takes no path")) }
     }
 }
 

@@ -33,11 +33,7 @@ impl FragmentReader for BytesReader {
 /// Refuses a range that goes backwards or beyond a fragment of `len` bytes.
 pub fn check_range(id: FragmentId, range: &Range<u64>, len: u64) -> Result<(), StoreError> {
     if range.start > range.end || range.end > len {
-        return Err(StoreError::OutOfRange {
-            id,
-            range: range.clone(),
-            len,
-        });
+        return Err(StoreError::OutOfRange { id, range: range.clone(), len });
     }
     Ok(())
 }

@@ -135,12 +135,19 @@ UNKNOWN = [
 ]
 
 
+UNKNOWN_BODIES = {
+    "accelerate": b"<AccelerateConfiguration><Status>Enabled</Status></AccelerateConfiguration>",
+    "restore": b"<RestoreRequest><Days>1</Days></RestoreRequest>",
+    "requestPayment": b"<RequestPaymentConfiguration><Payer>Requester</Payer></RequestPaymentConfiguration>",
+}
+
+
 @pytest.mark.parametrize("method, path, name", UNKNOWN, ids=[f"{method}-{name}" for method, _, name in UNKNOWN])
 def test_unknown_operations(target, s3, bucket, method, path, name):
     """Operations that PALM does not have. Danger: `PUT /bucket?accelerate` taken for CreateBucket, `GET ?torrent` for GetObject.
     Expected: NotImplemented, 501."""
     s3.put_object(Bucket=bucket, Key="k", Body=b"x")
-    body = b"<X xmlns='http://s3.amazonaws.com/doc/2006-03-01/'/>" if method != "GET" else b""
+    body = UNKNOWN_BODIES.get(name, b"")
     answer = target.server.signed(method, "/" + path.format(bucket=bucket), body, [(name, "")])
     assert (answer.status, answer.code) == (501, "NotImplemented"), str(answer)
 
@@ -153,8 +160,11 @@ def test_xml_bombs_and_giants(target, s3, bucket):
     giant = b"<Delete>" + b"<Object><Key>k</Key></Object>" * 150_000 + b"</Delete>"
     for body in (bomb, deep, giant, b"", b"<Delete>", b"\xff\xfe\x00", b"<Delete><Object><Key>a\x00</Key></Object></Delete>"):
         started = time.monotonic()
-        answer = target.server.signed("POST", f"/{bucket}", body, [("delete", "")], content_md5=samples.base64_md5(body))
-        assert 400 <= answer.status < 500, f"{body[:60]!r}: {answer}"
+        try:
+            answer = target.server.signed("POST", f"/{bucket}", body, [("delete", "")], content_md5=samples.base64_md5(body))
+            assert 400 <= answer.status < 500, f"{body[:60]!r}: {answer}"
+        except ConnectionError:  # refused by its length, before it was all sent
+            assert body is giant
         assert time.monotonic() - started < 5
     s3.head_object(Bucket=bucket, Key="k")
 
@@ -171,7 +181,7 @@ def test_garbage_on_the_port(target, s3, bucket, index):
             connection.sendall(GARBAGE[index])
             connection.shutdown(socket.SHUT_WR)
             answer = connection.recv(65536)
-        except ConnectionError:
+        except OSError:  # closed under our hands
             answer = b""
     assert not answer or answer.startswith((b"HTTP/1.1 4", b"HTTP/1.1 505", b"HTTP/1.0 4")), answer[:100]
     s3.head_bucket(Bucket=bucket)

@@ -32,34 +32,20 @@ where
 /// what was put is there and nothing else.
 async fn keys_and_values(index: &dyn IndexStore) {
     let mut random = Random(1);
-    let keys = [
-        Bytes::new(),
-        Bytes::from_static(b"\0"),
-        Bytes::from_static(&[0xff; 40]),
-        random.bytes(1200),
-    ];
+    let keys = [Bytes::new(), Bytes::from_static(b"\0"), Bytes::from_static(&[0xff; 40]), random.bytes(1200)];
     for (number, space) in Space::ALL.into_iter().enumerate() {
         assert_eq!(scan_all(index, space), []);
         for key in &keys {
             assert_eq!(index.get(space, key).unwrap(), None);
             let value = random.bytes(number * 400_000);
-            index
-                .commit(vec![Write::Put(space, key.clone(), value.clone())], Synced)
-                .await
-                .unwrap();
+            index.commit(vec![Write::Put(space, key.clone(), value.clone())], Synced).await.unwrap();
             assert_eq!(index.get(space, key).unwrap(), Some(value));
         }
     }
     for space in Space::ALL {
         assert_eq!(scan_all(index, space).len(), keys.len());
-        index
-            .commit(vec![Write::Delete(space, keys[1].clone())], Buffered)
-            .await
-            .unwrap();
-        index
-            .commit(vec![Write::Delete(space, keys[1].clone())], Buffered)
-            .await
-            .unwrap();
+        index.commit(vec![Write::Delete(space, keys[1].clone())], Buffered).await.unwrap();
+        index.commit(vec![Write::Delete(space, keys[1].clone())], Buffered).await.unwrap();
         assert_eq!(index.get(space, &keys[1]).unwrap(), None);
         assert_eq!(scan_all(index, space).len(), keys.len() - 1);
     }
@@ -70,39 +56,18 @@ async fn keys_and_values(index: &dyn IndexStore) {
 /// Expectation: the last one counts, in a batch and from batch to batch.
 async fn batches_in_order(index: &dyn IndexStore) {
     let key = Bytes::from_static(b"key");
-    let put = |value: &'static str| {
-        Write::Put(
-            Space::Meta,
-            key.clone(),
-            Bytes::from_static(value.as_bytes()),
-        )
-    };
+    let put = |value: &'static str| Write::Put(Space::Meta, key.clone(), Bytes::from_static(value.as_bytes()));
     let delete = || Write::Delete(Space::Meta, key.clone());
-    index
-        .commit(vec![put("1"), put("2")], Buffered)
-        .await
-        .unwrap();
+    index.commit(vec![put("1"), put("2")], Buffered).await.unwrap();
     assert_eq!(index.get(Space::Meta, &key).unwrap().unwrap(), "2");
-    index
-        .commit(vec![put("3"), delete()], Buffered)
-        .await
-        .unwrap();
+    index.commit(vec![put("3"), delete()], Buffered).await.unwrap();
     assert_eq!(index.get(Space::Meta, &key).unwrap(), None);
-    index
-        .commit(vec![delete(), put("4")], Synced)
-        .await
-        .unwrap();
+    index.commit(vec![delete(), put("4")], Synced).await.unwrap();
     assert_eq!(index.get(Space::Meta, &key).unwrap().unwrap(), "4");
     for number in 0..200_u32 {
         let durability = if number % 7 == 0 { Synced } else { Buffered };
         let value = Bytes::copy_from_slice(&number.to_be_bytes());
-        index
-            .commit(
-                vec![Write::Put(Space::Meta, key.clone(), value.clone())],
-                durability,
-            )
-            .await
-            .unwrap();
+        index.commit(vec![Write::Put(Space::Meta, key.clone(), value.clone())], durability).await.unwrap();
         assert_eq!(index.get(Space::Meta, &key).unwrap().unwrap(), value);
     }
 }
@@ -112,36 +77,25 @@ async fn batches_in_order(index: &dyn IndexStore) {
 async fn scans(index: &dyn IndexStore) {
     let key = |folder: u32, file: u32| Bytes::from(format!("{folder:03}/{file:03}"));
     let puts = (0..50).flat_map(|folder| (0..20).map(move |file| (folder, file)));
-    let puts = puts
-        .map(|(folder, file)| Write::Put(Space::Followed, key(folder, file), key(file, folder)));
+    let puts = puts.map(|(folder, file)| Write::Put(Space::Followed, key(folder, file), key(file, folder)));
     index.commit(puts.rev().collect(), Synced).await.unwrap();
 
     let all = scan_all(index, Space::Followed);
     assert_eq!(all.len(), 1000);
     assert!(all.is_sorted());
-    assert!(
-        all.iter()
-            .all(|(key, value)| key[..3] == value[4..] && key[4..] == value[..3])
-    );
+    assert!(all.iter().all(|(key, value)| key[..3] == value[4..] && key[4..] == value[..3]));
 
     let mut seen = Vec::new();
     let mut stop_at = |from: &[u8], count: usize| {
         seen.clear();
         let visit = &mut |key: &[u8], _: &[u8]| {
             seen.push(key.to_vec());
-            if seen.len() == count {
-                Next::Stop
-            } else {
-                Next::Continue
-            }
+            if seen.len() == count { Next::Stop } else { Next::Continue }
         };
         index.scan(Space::Followed, from, visit).unwrap();
         seen.clone()
     };
-    assert_eq!(
-        stop_at(b"010/005", 3),
-        [&b"010/005"[..], b"010/006", b"010/007"]
-    );
+    assert_eq!(stop_at(b"010/005", 3), [&b"010/005"[..], b"010/006", b"010/007"]);
     assert_eq!(stop_at(b"010/0055", 1), [&b"010/006"[..]]);
     assert_eq!(stop_at(b"010/019", 2), [&b"010/019"[..], b"011/000"]);
     assert_eq!(stop_at(b"049/019", 5), [&b"049/019"[..]]);
@@ -154,47 +108,22 @@ async fn scans(index: &dyn IndexStore) {
         Next::Seek(Bytes::from([&key[..3], b"0"].concat()))
     };
     index.scan(Space::Followed, b"", visit).unwrap();
-    let expected: Vec<_> = (0..50)
-        .map(|folder| format!("{folder:03}").into_bytes())
-        .collect();
+    let expected: Vec<_> = (0..50).map(|folder| format!("{folder:03}").into_bytes()).collect();
     assert_eq!(folders, expected);
 }
 
 /// Scenario: a learner too far behind drops its space and fills it anew. Danger: keys that survive, or other spaces hit.
 /// Expectation: all keys of that space are gone, also those of the same batch before it, and those after it are there.
 async fn cleared(index: &dyn IndexStore) {
-    let put =
-        |space, key: &str| Write::Put(space, Bytes::copy_from_slice(key.as_bytes()), Bytes::new());
-    index
-        .commit(vec![Write::Clear(Space::Followed)], Synced)
-        .await
-        .unwrap();
-    index
-        .commit(
-            vec![put(Space::Followed, "a"), put(Space::Accepted, "a")],
-            Buffered,
-        )
-        .await
-        .unwrap();
-    let batch = vec![
-        put(Space::Followed, "z"),
-        Write::Clear(Space::Followed),
-        put(Space::Followed, "b"),
-    ];
+    let put = |space, key: &str| Write::Put(space, Bytes::copy_from_slice(key.as_bytes()), Bytes::new());
+    index.commit(vec![Write::Clear(Space::Followed)], Synced).await.unwrap();
+    index.commit(vec![put(Space::Followed, "a"), put(Space::Accepted, "a")], Buffered).await.unwrap();
+    let batch = vec![put(Space::Followed, "z"), Write::Clear(Space::Followed), put(Space::Followed, "b")];
     index.commit(batch, Buffered).await.unwrap();
     assert_eq!(scan_all(index, Space::Followed), [(b"b".to_vec(), vec![])]);
     assert_eq!(scan_all(index, Space::Accepted).len(), 1);
-    index
-        .commit(
-            vec![put(Space::Followed, ""), put(Space::Followed, "c")],
-            Buffered,
-        )
-        .await
-        .unwrap();
-    index
-        .commit(vec![Write::Clear(Space::Followed)], Synced)
-        .await
-        .unwrap();
+    index.commit(vec![put(Space::Followed, ""), put(Space::Followed, "c")], Buffered).await.unwrap();
+    index.commit(vec![Write::Clear(Space::Followed)], Synced).await.unwrap();
     assert_eq!(scan_all(index, Space::Followed), []);
 }
 
@@ -203,15 +132,7 @@ async fn cleared(index: &dyn IndexStore) {
 async fn scans_see_one_moment(index: Arc<dyn IndexStore>) {
     let set_all = |number: u64| {
         let value = Bytes::copy_from_slice(&number.to_be_bytes());
-        (0..100_u8)
-            .map(|key| {
-                Write::Put(
-                    Space::Accepted,
-                    Bytes::copy_from_slice(&[key]),
-                    value.clone(),
-                )
-            })
-            .collect()
+        (0..100_u8).map(|key| Write::Put(Space::Accepted, Bytes::copy_from_slice(&[key]), value.clone())).collect()
     };
     index.commit(set_all(0), Buffered).await.unwrap();
     let done = Arc::new(AtomicBool::new(false));
@@ -219,10 +140,7 @@ async fn scans_see_one_moment(index: Arc<dyn IndexStore>) {
     let scanner = tokio::task::spawn_blocking(move || {
         let (mut newest, mut scans) = (Vec::new(), 0);
         while !finished.load(Ordering::Relaxed) || scans == 0 {
-            let mut values: Vec<_> = scan_all(&*scanned, Space::Accepted)
-                .into_iter()
-                .map(|(_, value)| value)
-                .collect();
+            let mut values: Vec<_> = scan_all(&*scanned, Space::Accepted).into_iter().map(|(_, value)| value).collect();
             assert_eq!(values.len(), 100);
             values.dedup();
             assert_eq!(values.len(), 1, "a scan saw more than one batch");
@@ -232,13 +150,7 @@ async fn scans_see_one_moment(index: Arc<dyn IndexStore>) {
         }
     });
     for number in 1..300 {
-        index
-            .commit(
-                set_all(number),
-                if number % 10 == 0 { Synced } else { Buffered },
-            )
-            .await
-            .unwrap();
+        index.commit(set_all(number), if number % 10 == 0 { Synced } else { Buffered }).await.unwrap();
     }
     done.store(true, Ordering::Relaxed);
     scanner.await.unwrap();
@@ -257,14 +169,8 @@ async fn commits_at_once(index: Arc<dyn IndexStore>) {
                     Write::Put(Space::Fragments, key.clone(), key.clone()),
                     Write::Put(Space::Accepted, key.clone(), key.clone()),
                 ];
-                index
-                    .commit(batch, if caller % 2 == 0 { Synced } else { Buffered })
-                    .await
-                    .unwrap();
-                assert_eq!(
-                    index.get(Space::Fragments, &key).unwrap().as_ref(),
-                    Some(&key)
-                );
+                index.commit(batch, if caller % 2 == 0 { Synced } else { Buffered }).await.unwrap();
+                assert_eq!(index.get(Space::Fragments, &key).unwrap().as_ref(), Some(&key));
             }
         });
     }
@@ -310,22 +216,14 @@ where
                 }
             }
         }
-        index
-            .commit(batch, if step % 5 == 0 { Synced } else { Buffered })
-            .await
-            .expect(&context);
+        index.commit(batch, if step % 5 == 0 { Synced } else { Buffered }).await.expect(&context);
         if lifetime == Lifetime::Persistent && step % 100 == 99 {
             drop(index);
             index = open(NAME).await;
         }
         if step % 10 == 9 {
             for space in Space::ALL {
-                let expected: Vec<_> = model
-                    .entry(space)
-                    .or_default()
-                    .clone()
-                    .into_iter()
-                    .collect();
+                let expected: Vec<_> = model.entry(space).or_default().clone().into_iter().collect();
                 assert_eq!(scan_all(&*index, space), expected, "{context}");
             }
         }
@@ -342,37 +240,18 @@ where
     let mut random = Random(3);
     let index = open(NAME).await;
     let fill = |random: &mut Random| {
-        let keys = (0..1000).map(|_| {
-            (
-                Space::ALL[random.below(4) as usize],
-                random.bytes(20),
-                random.bytes(100),
-            )
-        });
-        keys.map(|(space, key, value)| Write::Put(space, key, value))
-            .collect::<Vec<_>>()
+        let keys = (0..1000).map(|_| (Space::ALL[random.below(4) as usize], random.bytes(20), random.bytes(100)));
+        keys.map(|(space, key, value)| Write::Put(space, key, value)).collect::<Vec<_>>()
     };
     index.commit(fill(&mut random), Buffered).await.unwrap();
-    index
-        .commit(vec![Write::Clear(Space::Meta)], Synced)
-        .await
-        .unwrap();
+    index.commit(vec![Write::Clear(Space::Meta)], Synced).await.unwrap();
     index.commit(fill(&mut random), Synced).await.unwrap();
     let (key, _) = scan_all(&*index, Space::Accepted).remove(5);
-    index
-        .commit(
-            vec![Write::Delete(Space::Accepted, Bytes::from(key))],
-            Buffered,
-        )
-        .await
-        .unwrap();
+    index.commit(vec![Write::Delete(Space::Accepted, Bytes::from(key))], Buffered).await.unwrap();
     let before = Space::ALL.map(|space| scan_all(&*index, space));
     drop(index);
     let index = open(NAME).await;
-    assert!(
-        Space::ALL.map(|space| scan_all(&*index, space)) == before,
-        "reopened"
-    );
+    assert!(Space::ALL.map(|space| scan_all(&*index, space)) == before, "reopened");
 }
 
 fn scan_all(index: &dyn IndexStore, space: Space) -> Vec<(Vec<u8>, Vec<u8>)> {

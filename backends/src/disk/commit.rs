@@ -26,11 +26,7 @@ pub(super) trait Changes: Send + 'static {
     type Answer: Send + 'static;
 
     /// Adds a request to the group, after the others in `batch`. On an error it has added nothing.
-    fn stage(
-        &mut self,
-        request: Self::Request,
-        batch: &mut WriteBatch,
-    ) -> Result<Self::Answer, StoreError>;
+    fn stage(&mut self, request: Self::Request, batch: &mut WriteBatch) -> Result<Self::Answer, StoreError>;
 
     /// Adds what a whole group needs once.
     fn seal(&mut self, _batch: &mut WriteBatch) -> Result<(), StoreError> {
@@ -65,56 +61,25 @@ impl<A> Pending<A> {
 
 impl<C: Changes> Committer<C> {
     /// Starts the thread, called `name`.
-    pub(super) fn start(
-        name: &str,
-        db: Arc<DB>,
-        health: Arc<Health>,
-        changes: C,
-    ) -> io::Result<Self> {
+    pub(super) fn start(name: &str, db: Arc<DB>, health: Arc<Health>, changes: C) -> io::Result<Self> {
         let (queue, waiting) = mpsc::channel(QUEUED_COMMITS);
-        let thread = Builder::new()
-            .name(name.to_owned())
-            .spawn(move || run(&db, &health, changes, waiting))?;
-        Ok(Self {
-            queue: Some(queue),
-            thread: Some(thread),
-        })
+        let thread = Builder::new().name(name.to_owned()).spawn(move || run(&db, &health, changes, waiting))?;
+        Ok(Self { queue: Some(queue), thread: Some(thread) })
     }
 
     /// Commits, and answers when the request is applied and as durable as asked for.
-    pub(super) async fn commit(
-        &self,
-        request: C::Request,
-        durability: Durability,
-    ) -> Result<C::Answer, StoreError> {
+    pub(super) async fn commit(&self, request: C::Request, durability: Durability) -> Result<C::Answer, StoreError> {
         let (answer, answered) = oneshot::channel();
         let queue = self.queue.as_ref().ok_or_else(stopped)?;
-        queue
-            .send(Commit {
-                request,
-                durability,
-                answer,
-            })
-            .await
-            .map_err(|_| stopped())?;
+        queue.send(Commit { request, durability, answer }).await.map_err(|_| stopped())?;
         answered.await.unwrap_or_else(|_| Err(stopped()))
     }
 
     /// Queues a commit from a thread that may block. Commits are applied in the order they are queued.
-    pub(super) fn submit(
-        &self,
-        request: C::Request,
-        durability: Durability,
-    ) -> Result<Pending<C::Answer>, StoreError> {
+    pub(super) fn submit(&self, request: C::Request, durability: Durability) -> Result<Pending<C::Answer>, StoreError> {
         let (answer, answered) = oneshot::channel();
         let queue = self.queue.as_ref().ok_or_else(stopped)?;
-        queue
-            .blocking_send(Commit {
-                request,
-                durability,
-                answer,
-            })
-            .map_err(|_| stopped())?;
+        queue.blocking_send(Commit { request, durability, answer }).map_err(|_| stopped())?;
         Ok(Pending(answered))
     }
 }
@@ -134,12 +99,7 @@ fn stopped() -> StoreError {
     StoreError::Io(io::Error::other("the commit thread has stopped"))
 }
 
-fn run<C: Changes>(
-    db: &DB,
-    health: &Health,
-    mut changes: C,
-    mut waiting: mpsc::Receiver<Commit<C>>,
-) {
+fn run<C: Changes>(db: &DB, health: &Health, mut changes: C, mut waiting: mpsc::Receiver<Commit<C>>) {
     while let Some(first) = waiting.blocking_recv() {
         let mut batch = WriteBatch::default();
         let mut answers = Vec::new();
@@ -153,21 +113,13 @@ fn run<C: Changes>(
                 }
                 Err(error) => reply(commit.answer, Err(error)),
             }
-            next = if batch.size_in_bytes() < GROUP_BYTES {
-                waiting.try_recv().ok()
-            } else {
-                None
-            };
+            next = if batch.size_in_bytes() < GROUP_BYTES { waiting.try_recv().ok() } else { None };
         }
         let written = write(db, health, &mut changes, batch, sync);
         changes.settle(written.is_ok());
         match written {
-            Ok(()) => answers
-                .into_iter()
-                .for_each(|(to, answer)| reply(to, Ok(answer))),
-            Err(error) => answers
-                .into_iter()
-                .for_each(|(to, _)| reply(to, Err(copy(&error)))),
+            Ok(()) => answers.into_iter().for_each(|(to, answer)| reply(to, Ok(answer))),
+            Err(error) => answers.into_iter().for_each(|(to, _)| reply(to, Err(copy(&error)))),
         }
     }
 }

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType,
-    ErrorKind, LogLevel, Options, WriteBufferManager,
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, ErrorKind, LogLevel,
+    Options, WriteBufferManager,
 };
 
 use crate::fragment::StoreError;
@@ -37,11 +37,7 @@ fn memory() -> &'static (Cache, WriteBufferManager) {
     static MEMORY: OnceLock<(Cache, WriteBufferManager)> = OnceLock::new();
     MEMORY.get_or_init(|| {
         let cache = Cache::new_lru_cache(MEMORY_BYTES);
-        let writes = WriteBufferManager::new_write_buffer_manager_with_cache(
-            WRITE_BYTES,
-            false,
-            cache.clone(),
-        );
+        let writes = WriteBufferManager::new_write_buffer_manager_with_cache(WRITE_BYTES, false, cache.clone());
         (cache, writes)
     })
 }
@@ -64,9 +60,7 @@ pub(super) fn open(dir: &Path, families: &[(&str, Shape)]) -> Result<DB, StoreEr
     options.set_log_level(LogLevel::Warn);
     options.set_max_log_file_size(MAX_INFO_LOG_BYTES);
     options.set_keep_log_file_num(2);
-    let families = families
-        .iter()
-        .map(|&(name, shape)| ColumnFamilyDescriptor::new(name, family_options(shape)));
+    let families = families.iter().map(|&(name, shape)| ColumnFamilyDescriptor::new(name, family_options(shape)));
     DB::open_cf_descriptors(&options, dir, families).map_err(|error| store_error(&error))
 }
 
@@ -99,8 +93,7 @@ fn family_options(shape: Shape) -> Options {
 
 /// The handle of a family that [`open`] was told of.
 pub(super) fn family<'a>(db: &'a DB, name: &str) -> Result<&'a ColumnFamily, StoreError> {
-    db.cf_handle(name)
-        .ok_or_else(|| StoreError::Corrupt(format!("column family {name:?} is missing")))
+    db.cf_handle(name).ok_or_else(|| StoreError::Corrupt(format!("column family {name:?} is missing")))
 }
 
 /// A database's error by what the caller can do about it.

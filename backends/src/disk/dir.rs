@@ -22,12 +22,8 @@ impl DirLock {
     /// version; a directory that says something else is refused rather than misread.
     pub(super) fn acquire(dir: &Path, format: &str) -> Result<Self, OpenError> {
         create_dir(dir)?;
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(dir.join(LOCK_FILE))?;
+        let mut file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(dir.join(LOCK_FILE))?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(OpenError::InUse(dir.to_owned())),
@@ -41,11 +37,7 @@ impl DirLock {
             sync_dir(dir)?;
         } else if found != format {
             let (found, expected) = (found.trim().to_owned(), format.trim().to_owned());
-            return Err(OpenError::Format {
-                dir: dir.to_owned(),
-                found,
-                expected,
-            });
+            return Err(OpenError::Format { dir: dir.to_owned(), found, expected });
         }
         Ok(Self { _file: file })
     }

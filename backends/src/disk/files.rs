@@ -61,19 +61,11 @@ impl Files {
         }
         create_dir(&parts)?;
         remove_parts(&parts)?;
-        Ok(Self {
-            shards,
-            parts,
-            next_part: AtomicU64::new(0),
-            health,
-            busy: Busy::default(),
-        })
+        Ok(Self { shards, parts, next_part: AtomicU64::new(0), health, busy: Busy::default() })
     }
 
     fn path(&self, id: FragmentId) -> PathBuf {
-        self.shards
-            .join(shard_name(id.as_bytes()[0]))
-            .join(id.to_string())
+        self.shards.join(shard_name(id.as_bytes()[0])).join(id.to_string())
     }
 
     /// Begins a file.
@@ -81,19 +73,8 @@ impl Files {
         self.health.check()?;
         let number = self.next_part.fetch_add(1, Ordering::Relaxed);
         let path = self.parts.join(format!("{number:0PART_DIGITS$x}{PART}"));
-        let file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .open(&path)
-            .map_err(write_error)?;
-        Ok(Part {
-            file,
-            path,
-            placed: false,
-            hasher: Hasher::new(),
-            len: 0,
-            begun: 0,
-        })
+        let file = OpenOptions::new().write(true).create_new(true).open(&path).map_err(write_error)?;
+        Ok(Part { file, path, placed: false, hasher: Hasher::new(), len: 0, begun: 0 })
     }
 
     /// Makes a written file durable and visible under its name.
@@ -109,9 +90,7 @@ impl Files {
         // Renamed even when it is there: bytes that rotted are replaced by the ones just hashed.
         let counted = len_of(&path)?;
         let announced = packed.announce(id, counted)?;
-        part.file
-            .sync_all()
-            .map_err(|error| self.health.poison("fragment sync", &error))?;
+        part.file.sync_all().map_err(|error| self.health.poison("fragment sync", &error))?;
         announced.wait()?;
         part.rename(&path)?;
         self.sync_shard(id)?;
@@ -161,11 +140,7 @@ impl Files {
     }
 
     /// Up to `limit` fragments in order of id, after the one given. Holds the names of one shard at a time.
-    pub(super) fn list(
-        &self,
-        after: Option<FragmentId>,
-        limit: usize,
-    ) -> Result<Vec<FragmentStat>, StoreError> {
+    pub(super) fn list(&self, after: Option<FragmentId>, limit: usize) -> Result<Vec<FragmentStat>, StoreError> {
         let mut found = Vec::new();
         let first = after.map_or(0, |after| after.as_bytes()[0]);
         for shard in first..=u8::MAX {
@@ -294,10 +269,7 @@ fn len_of(path: &Path) -> io::Result<Option<u64>> {
 fn ids_in(dir: &Path, after: Option<FragmentId>) -> io::Result<Vec<FragmentId>> {
     let mut ids = Vec::new();
     for entry in fs::read_dir(dir)? {
-        let id = entry?
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse().ok());
+        let id = entry?.file_name().to_str().and_then(|name| name.parse().ok());
         ids.extend(id.filter(|&id| Some(id) > after));
     }
     ids.sort_unstable();
@@ -309,10 +281,7 @@ fn remove_parts(dir: &Path) -> io::Result<()> {
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
         let name = entry.file_name();
-        let digits = name
-            .to_str()
-            .and_then(|name| name.strip_suffix(PART))
-            .unwrap_or_default();
+        let digits = name.to_str().and_then(|name| name.strip_suffix(PART)).unwrap_or_default();
         if digits.len() == PART_DIGITS && digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
             fs::remove_file(entry.path())?;
         }

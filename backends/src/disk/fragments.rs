@@ -18,9 +18,7 @@ use super::files::{Files, Part, read_range};
 use super::health::Health;
 use super::packed::{Glance, Packed};
 use super::room::{Promise, Room};
-use crate::fragment::{
-    FragmentReader, FragmentStat, FragmentStore, FragmentWriter, StoreError, Usage,
-};
+use crate::fragment::{FragmentReader, FragmentStat, FragmentStore, FragmentWriter, StoreError, Usage};
 use crate::open::OpenError;
 use crate::reader::{BytesReader, check_range};
 
@@ -37,16 +35,14 @@ const RESERVE_BYTES: u64 = 256 << 20;
 pub struct DiskOptions {
     /// Payload bytes kept at most; `u64::MAX` for no bound but the disk.
     pub max_bytes: u64,
-    /// Bytes left free on the file system.
+    /// Bytes left free on the file system. With much less than the default, a disk that fills up may stop `RocksDB` for
+    /// want of room for its log, and with it deleting, until somebody makes space.
     pub reserve_bytes: u64,
 }
 
 impl Default for DiskOptions {
     fn default() -> Self {
-        Self {
-            max_bytes: u64::MAX,
-            reserve_bytes: RESERVE_BYTES,
-        }
+        Self { max_bytes: u64::MAX, reserve_bytes: RESERVE_BYTES }
     }
 }
 
@@ -74,19 +70,9 @@ impl DiskFragments {
         let lock = DirLock::acquire(dir, FORMAT)?;
         let health = Arc::new(Health::default());
         let files = Files::open(dir, Arc::clone(&health))?;
-        let packed = Packed::open(&dir.join("packed"), Arc::clone(&health), |id| {
-            files.outcome(id)
-        })?;
+        let packed = Packed::open(&dir.join("packed"), Arc::clone(&health), |id| files.outcome(id))?;
         let room = Arc::new(Room::new(dir, options.max_bytes, options.reserve_bytes)?);
-        Ok(Self {
-            store: Arc::new(Store {
-                packed,
-                files,
-                room,
-                health,
-                _lock: lock,
-            }),
-        })
+        Ok(Self { store: Arc::new(Store { packed, files, room, health, _lock: lock }) })
     }
 
     /// Runs on a thread that may block. Once begun it runs to its end, whether or not the caller still waits.
@@ -124,10 +110,7 @@ impl Store {
     }
 
     async fn pack(&self, bytes: Bytes) -> Result<FragmentStat, StoreError> {
-        let stat = FragmentStat {
-            id: FragmentId::of(&bytes),
-            len: bytes.len() as u64,
-        };
+        let stat = FragmentStat { id: FragmentId::of(&bytes), len: bytes.len() as u64 };
         self.packed.put(stat.id, bytes).await?;
         Ok(stat)
     }
@@ -176,11 +159,7 @@ impl FragmentStore for DiskFragments {
             return Ok(Box::new(BytesReader { id, bytes }));
         }
         let (file, len) = self.blocking(move |store| store.open_file(id)).await?;
-        Ok(Box::new(FileReader {
-            id,
-            len,
-            file: Arc::new(file),
-        }))
+        Ok(Box::new(FileReader { id, len, file: Arc::new(file) }))
     }
 
     async fn get(&self, id: FragmentId) -> Result<Bytes, StoreError> {
@@ -211,15 +190,10 @@ impl FragmentStore for DiskFragments {
         if self.store.packed.delete(id).await? {
             return Ok(true);
         }
-        self.blocking(move |store| store.files.remove(id, &store.packed))
-            .await
+        self.blocking(move |store| store.files.remove(id, &store.packed)).await
     }
 
-    async fn list(
-        &self,
-        after: Option<FragmentId>,
-        limit: usize,
-    ) -> Result<Vec<FragmentStat>, StoreError> {
+    async fn list(&self, after: Option<FragmentId>, limit: usize) -> Result<Vec<FragmentStat>, StoreError> {
         let list = move |store: &Store| {
             let mut found = store.packed.list(after, limit)?;
             found.extend(store.files.list(after, limit)?);
@@ -234,11 +208,7 @@ impl FragmentStore for DiskFragments {
         let counters = self.store.packed.counters();
         let bytes = counters.packed_bytes + counters.file_bytes;
         let free = self.store.room.free(bytes)?;
-        Ok(Usage {
-            fragments: counters.packed + counters.files,
-            bytes,
-            free,
-        })
+        Ok(Usage { fragments: counters.packed + counters.files, bytes, free })
     }
 }
 
@@ -268,9 +238,7 @@ impl DiskWriter {
         match mem::replace(&mut self.file, Destination::Failed) {
             Destination::Undecided => Ok(None),
             Destination::Appending(append) => join(append).await.map(Some),
-            Destination::Failed => Err(StoreError::Io(std::io::Error::other(
-                "an earlier write failed",
-            ))),
+            Destination::Failed => Err(StoreError::Io(std::io::Error::other("an earlier write failed"))),
         }
     }
 }
@@ -341,10 +309,7 @@ impl FragmentReader for FileReader {
     async fn read(&self, range: Range<u64>) -> Result<Bytes, StoreError> {
         check_range(self.id, &range, self.len)?;
         let file = Arc::clone(&self.file);
-        join(spawn_blocking(move || {
-            Ok(read_range(&file, range.start, range.end - range.start)?)
-        }))
-        .await
+        join(spawn_blocking(move || Ok(read_range(&file, range.start, range.end - range.start)?))).await
     }
 }
 
@@ -357,6 +322,5 @@ fn concat(mut pieces: Vec<Bytes>) -> Bytes {
 }
 
 async fn join<T>(task: JoinHandle<Result<T, StoreError>>) -> Result<T, StoreError> {
-    task.await
-        .unwrap_or_else(|error| Err(StoreError::Io(std::io::Error::other(error))))
+    task.await.unwrap_or_else(|error| Err(StoreError::Io(std::io::Error::other(error))))
 }

@@ -30,25 +30,10 @@ impl DiskIndex {
     /// Opens the index kept in `dir`, or makes it. Blocks while the log is read.
     pub fn open(dir: &Path) -> Result<Self, OpenError> {
         let lock = DirLock::acquire(dir, FORMAT)?;
-        let db = Arc::new(db::open(
-            dir,
-            &Space::ALL.map(|space| (space.name(), Shape::Records)),
-        )?);
-        let batches = Batches {
-            db: Arc::clone(&db),
-            highest: Default::default(),
-        };
-        let committer = Committer::start(
-            "palm-index",
-            Arc::clone(&db),
-            Arc::new(Health::default()),
-            batches,
-        )?;
-        Ok(Self {
-            committer,
-            db,
-            _lock: lock,
-        })
+        let db = Arc::new(db::open(dir, &Space::ALL.map(|space| (space.name(), Shape::Records)))?);
+        let batches = Batches { db: Arc::clone(&db), highest: Default::default() };
+        let committer = Committer::start("palm-index", Arc::clone(&db), Arc::new(Health::default()), batches)?;
+        Ok(Self { committer, db, _lock: lock })
     }
 
     fn family(&self, space: Space) -> Result<&ColumnFamily, StoreError> {
@@ -69,19 +54,11 @@ impl DiskIndex {
 #[async_trait]
 impl IndexStore for DiskIndex {
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        let value = self
-            .db
-            .get_cf(self.family(space)?, key)
-            .map_err(|error| store_error(&error))?;
+        let value = self.db.get_cf(self.family(space)?, key).map_err(|error| store_error(&error))?;
         Ok(value.map(Bytes::from))
     }
 
-    fn scan(
-        &self,
-        space: Space,
-        from: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> Next,
-    ) -> Result<(), StoreError> {
+    fn scan(&self, space: Space, from: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> Next) -> Result<(), StoreError> {
         // An iterator reads one snapshot, taken when it is made.
         let mut cursor = self.db.raw_iterator_cf(self.family(space)?);
         cursor.seek(from);
@@ -100,23 +77,16 @@ impl IndexStore for DiskIndex {
     }
 
     fn size(&self) -> u64 {
-        Space::ALL
-            .into_iter()
-            .filter_map(|space| self.family(space).ok())
-            .map(|family| size_of(&self.db, family))
-            .sum()
+        Space::ALL.into_iter().filter_map(|space| self.family(space).ok()).map(|family| size_of(&self.db, family)).sum()
     }
 }
 
 /// Tables, and memtables for their share of the log.
 fn size_of(db: &DB, family: &ColumnFamily) -> u64 {
-    [
-        "rocksdb.live-sst-files-size",
-        "rocksdb.cur-size-active-mem-table",
-    ]
-    .into_iter()
-    .filter_map(|property| db.property_int_value_cf(family, property).ok().flatten())
-    .sum()
+    ["rocksdb.live-sst-files-size", "rocksdb.cur-size-active-mem-table"]
+        .into_iter()
+        .filter_map(|property| db.property_int_value_cf(family, property).ok().flatten())
+        .sum()
 }
 
 /// Turns batches into changes of the database.
@@ -160,11 +130,7 @@ impl Changes for Batches {
                 Write::Clear(space) => {
                     if let Some(highest) = &self.highest[space as usize] {
                         // The end is exclusive; the next possible key has one zero more.
-                        batch.delete_range_cf(
-                            family(space)?,
-                            &[][..],
-                            &[highest, &[0][..]].concat(),
-                        );
+                        batch.delete_range_cf(family(space)?, &[][..], &[highest, &[0][..]].concat());
                     }
                 }
             }

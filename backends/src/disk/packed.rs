@@ -71,10 +71,8 @@ impl Counters {
     /// Counts a file's change from one length to another; `None` is no file. Saturates, because people may put
     /// files into the folder and take them out.
     fn count_file(&mut self, before: Option<u64>, after: Option<u64>) {
-        self.files =
-            (self.files + u64::from(after.is_some())).saturating_sub(u64::from(before.is_some()));
-        self.file_bytes =
-            (self.file_bytes + after.unwrap_or(0)).saturating_sub(before.unwrap_or(0));
+        self.files = (self.files + u64::from(after.is_some())).saturating_sub(u64::from(before.is_some()));
+        self.file_bytes = (self.file_bytes + after.unwrap_or(0)).saturating_sub(before.unwrap_or(0));
     }
 }
 
@@ -100,12 +98,8 @@ impl Packed {
         health: Arc<Health>,
         outcome: impl Fn(FragmentId) -> Result<Option<u64>, StoreError>,
     ) -> Result<Self, StoreError> {
-        let families = [
-            (VALUES, Shape::Blobs),
-            (SIZES, Shape::Records),
-            (USAGE, Shape::Records),
-            (MOVING, Shape::Records),
-        ];
+        let families =
+            [(VALUES, Shape::Blobs), (SIZES, Shape::Records), (USAGE, Shape::Records), (MOVING, Shape::Records)];
         let db = Arc::new(db::open(dir, &families)?);
         let counted = recover(&db, outcome)?;
         let counters = Arc::new(Mutex::new(counted));
@@ -116,11 +110,7 @@ impl Packed {
             staged: HashMap::new(),
         };
         let committer = Committer::start("palm-packed", Arc::clone(&db), health, packing)?;
-        Ok(Self {
-            committer,
-            db,
-            counters,
-        })
+        Ok(Self { committer, db, counters })
     }
 
     pub(super) fn counters(&self) -> Counters {
@@ -129,27 +119,19 @@ impl Packed {
 
     /// Stores a fragment durably.
     pub(super) async fn put(&self, id: FragmentId, bytes: Bytes) -> Result<(), StoreError> {
-        self.committer
-            .commit(Change::Put(id, bytes), Durability::Synced)
-            .await
-            .map(drop)
+        self.committer.commit(Change::Put(id, bytes), Durability::Synced).await.map(drop)
     }
 
     /// Deletes a fragment; `false` when there was none.
     pub(super) async fn delete(&self, id: FragmentId) -> Result<bool, StoreError> {
-        self.committer
-            .commit(Change::Delete(id), Durability::Buffered)
-            .await
+        self.committer.commit(Change::Delete(id), Durability::Buffered).await
     }
 
     /// A fragment's bytes if memory has them; never waits for the disk.
     pub(super) fn glance(&self, id: FragmentId) -> Result<Glance<Bytes>, StoreError> {
         let mut options = ReadOptions::default();
         options.set_read_tier(ReadTier::BlockCache);
-        match self
-            .db
-            .get_cf_opt(db::family(&self.db, VALUES)?, id.as_bytes(), &options)
-        {
+        match self.db.get_cf_opt(db::family(&self.db, VALUES)?, id.as_bytes(), &options) {
             Ok(Some(value)) => Ok(Glance::Found(Bytes::from(value))),
             Ok(None) => Ok(Glance::Absent),
             Err(error) if error.kind() == rocksdb::ErrorKind::Incomplete => Ok(Glance::Unknown),
@@ -169,16 +151,10 @@ impl Packed {
     }
 
     /// Up to `limit` fragments in order of id, after the one given.
-    pub(super) fn list(
-        &self,
-        after: Option<FragmentId>,
-        limit: usize,
-    ) -> Result<Vec<FragmentStat>, StoreError> {
+    pub(super) fn list(&self, after: Option<FragmentId>, limit: usize) -> Result<Vec<FragmentStat>, StoreError> {
         let mut options = ReadOptions::default();
         options.fill_cache(false);
-        let mut cursor = self
-            .db
-            .raw_iterator_cf_opt(db::family(&self.db, SIZES)?, options);
+        let mut cursor = self.db.raw_iterator_cf_opt(db::family(&self.db, SIZES)?, options);
         match after {
             None => cursor.seek_to_first(),
             Some(after) => {
@@ -192,10 +168,7 @@ impl Packed {
         while found.len() < limit
             && let Some((key, value)) = cursor.item()
         {
-            found.push(FragmentStat {
-                id: decode_id(key)?,
-                len: decode_len(value)?,
-            });
+            found.push(FragmentStat { id: decode_id(key)?, len: decode_len(value)? });
             cursor.next();
         }
         cursor.status().map_err(|error| store_error(&error))?;
@@ -204,31 +177,14 @@ impl Packed {
 
     /// Announces, durably, that the file of a fragment is about to be placed or removed, while its length counts as
     /// `counted`. For threads that may block; one announcement at a time for a fragment.
-    pub(super) fn announce(
-        &self,
-        id: FragmentId,
-        counted: Option<u64>,
-    ) -> Result<Pending<bool>, StoreError> {
-        self.committer
-            .submit(Change::Announce(id, counted), Durability::Synced)
+    pub(super) fn announce(&self, id: FragmentId, counted: Option<u64>) -> Result<Pending<bool>, StoreError> {
+        self.committer.submit(Change::Announce(id, counted), Durability::Synced)
     }
 
     /// Takes an announcement back and counts what became of the file.
-    pub(super) fn conclude(
-        &self,
-        id: FragmentId,
-        counted: Option<u64>,
-        became: Option<u64>,
-    ) -> Result<(), StoreError> {
-        let change = Change::Conclude {
-            id,
-            counted,
-            became,
-        };
-        self.committer
-            .submit(change, Durability::Buffered)?
-            .wait()
-            .map(drop)
+    pub(super) fn conclude(&self, id: FragmentId, counted: Option<u64>, became: Option<u64>) -> Result<(), StoreError> {
+        let change = Change::Conclude { id, counted, became };
+        self.committer.submit(change, Durability::Buffered)?.wait().map(drop)
     }
 }
 
@@ -237,11 +193,7 @@ enum Change {
     Put(FragmentId, Bytes),
     Delete(FragmentId),
     Announce(FragmentId, Option<u64>),
-    Conclude {
-        id: FragmentId,
-        counted: Option<u64>,
-        became: Option<u64>,
-    },
+    Conclude { id: FragmentId, counted: Option<u64>, became: Option<u64> },
 }
 
 /// Turns changes into batches and keeps count. Lives on the commit thread.
@@ -268,20 +220,11 @@ impl Packing {
         }
     }
 
-    fn put(
-        &mut self,
-        id: FragmentId,
-        bytes: &Bytes,
-        batch: &mut WriteBatch,
-    ) -> Result<bool, StoreError> {
+    fn put(&mut self, id: FragmentId, bytes: &Bytes, batch: &mut WriteBatch) -> Result<bool, StoreError> {
         let new = self.current(id)?.is_none();
         // Written even when it is there: bytes that rotted are replaced by the ones just hashed.
         batch.put_cf(self.family(VALUES)?, id.as_bytes(), bytes);
-        batch.put_cf(
-            self.family(SIZES)?,
-            id.as_bytes(),
-            (bytes.len() as u32).to_be_bytes(),
-        );
+        batch.put_cf(self.family(SIZES)?, id.as_bytes(), (bytes.len() as u32).to_be_bytes());
         if new {
             let len = bytes.len() as u64;
             self.counters.packed += 1;
@@ -314,18 +257,10 @@ impl Changes for Packing {
             Change::Delete(id) => self.delete(id, batch),
             Change::Announce(id, counted) => {
                 let value = counted.map(u64::to_be_bytes);
-                batch.put_cf(
-                    self.family(MOVING)?,
-                    id.as_bytes(),
-                    value.as_ref().map_or(&[][..], |len| &len[..]),
-                );
+                batch.put_cf(self.family(MOVING)?, id.as_bytes(), value.as_ref().map_or(&[][..], |len| &len[..]));
                 Ok(true)
             }
-            Change::Conclude {
-                id,
-                counted,
-                became,
-            } => {
+            Change::Conclude { id, counted, became } => {
                 batch.delete_cf(self.family(MOVING)?, id.as_bytes());
                 self.counters.count_file(counted, became);
                 Ok(true)
@@ -350,27 +285,17 @@ impl Changes for Packing {
 }
 
 /// Reads the counters, and settles what was announced and never concluded.
-fn recover(
-    db: &DB,
-    outcome: impl Fn(FragmentId) -> Result<Option<u64>, StoreError>,
-) -> Result<Counters, StoreError> {
+fn recover(db: &DB, outcome: impl Fn(FragmentId) -> Result<Option<u64>, StoreError>) -> Result<Counters, StoreError> {
     let (usage, moving) = (db::family(db, USAGE)?, db::family(db, MOVING)?);
-    let record = db
-        .get_cf(usage, USAGE_KEY)
-        .map_err(|error| store_error(&error))?;
-    let mut counters =
-        record.map_or(Ok(Counters::default()), |record| Counters::decode(&record))?;
+    let record = db.get_cf(usage, USAGE_KEY).map_err(|error| store_error(&error))?;
+    let mut counters = record.map_or(Ok(Counters::default()), |record| Counters::decode(&record))?;
     let mut batch = WriteBatch::default();
     for entry in db.iterator_cf(moving, IteratorMode::Start) {
         let (key, value) = entry.map_err(|error| store_error(&error))?;
         let id = decode_id(&key)?;
         let counted = match value.len() {
             0 => None,
-            _ => Some(u64::from_be_bytes(
-                value[..]
-                    .try_into()
-                    .map_err(|_| corrupt("announced length"))?,
-            )),
+            _ => Some(u64::from_be_bytes(value[..].try_into().map_err(|_| corrupt("announced length"))?)),
         };
         let became = outcome(id)?;
         tracing::info!(fragment = %id, ?counted, ?became, "settled a change that was cut short");
@@ -381,16 +306,13 @@ fn recover(
         batch.put_cf(usage, USAGE_KEY, counters.encode());
         let mut options = WriteOptions::default();
         options.set_sync(true);
-        db.write_opt(batch, &options)
-            .map_err(|error| store_error(&error))?;
+        db.write_opt(batch, &options).map_err(|error| store_error(&error))?;
     }
     Ok(counters)
 }
 
 fn len_of(db: &DB, id: FragmentId) -> Result<Option<u64>, StoreError> {
-    let value = db
-        .get_pinned_cf(db::family(db, SIZES)?, id.as_bytes())
-        .map_err(|error| store_error(&error))?;
+    let value = db.get_pinned_cf(db::family(db, SIZES)?, id.as_bytes()).map_err(|error| store_error(&error))?;
     value.map(|value| decode_len(&value)).transpose()
 }
 
@@ -400,9 +322,7 @@ fn decode_len(value: &[u8]) -> Result<u64, StoreError> {
 }
 
 fn decode_id(key: &[u8]) -> Result<FragmentId, StoreError> {
-    Ok(FragmentId::from_bytes(
-        key.try_into().map_err(|_| corrupt("fragment id"))?,
-    ))
+    Ok(FragmentId::from_bytes(key.try_into().map_err(|_| corrupt("fragment id"))?))
 }
 
 fn corrupt(what: &str) -> StoreError {

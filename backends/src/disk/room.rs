@@ -22,33 +22,20 @@ pub(super) struct Room {
 impl Room {
     pub(super) fn new(dir: &Path, max_bytes: u64, reserve_bytes: u64) -> io::Result<Self> {
         let path = CString::new(dir.as_os_str().as_bytes())?;
-        Ok(Self {
-            path,
-            max_bytes,
-            reserve_bytes,
-            promised: AtomicU64::new(0),
-        })
+        Ok(Self { path, max_bytes, reserve_bytes, promised: AtomicU64::new(0) })
     }
 
     /// Bytes that could still be stored when `used` are, and all promises are kept.
     pub(super) fn free(&self, used: u64) -> io::Result<u64> {
-        Ok(self
-            .limit(used)?
-            .saturating_sub(self.promised.load(Ordering::Relaxed)))
+        Ok(self.limit(used)?.saturating_sub(self.promised.load(Ordering::Relaxed)))
     }
 
     /// Sets `bytes` aside for a fragment that is being written. What it has written already counts twice until
     /// the promise is dropped, and of two that race for the last space both may be refused: near the end a store is
     /// full a little early, never late.
     pub(super) fn promise(self: &Arc<Self>, bytes: u64, used: u64) -> Result<Promise, StoreError> {
-        let promised = self
-            .promised
-            .fetch_add(bytes, Ordering::Relaxed)
-            .saturating_add(bytes);
-        let promise = Promise {
-            room: Arc::clone(self),
-            bytes,
-        };
+        let promised = self.promised.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
+        let promise = Promise { room: Arc::clone(self), bytes };
         if promised > self.limit(used)? {
             return Err(StoreError::Full);
         }

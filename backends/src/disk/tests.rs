@@ -7,17 +7,15 @@ use bytes::Bytes;
 use palm_core::id::FragmentId;
 use tempfile::TempDir;
 
+use super::crash::LoopDisk;
 use super::*;
 use crate::conformance::{self, Lifetime};
-use crate::fragment::{FragmentStore, StoreError};
+use crate::fragment::{FragmentStat, FragmentStore, StoreError};
 use crate::index::{Durability, IndexStore, Space, Write};
 use crate::open::OpenError;
 
 /// No reserve: a nearly full development machine should not fail the tests.
-const OPTIONS: DiskOptions = DiskOptions {
-    max_bytes: u64::MAX,
-    reserve_bytes: 0,
-};
+const OPTIONS: DiskOptions = DiskOptions { max_bytes: u64::MAX, reserve_bytes: 0 };
 
 fn open(dir: &Path) -> DiskFragments {
     DiskFragments::open(dir, OPTIONS).unwrap()
@@ -36,14 +34,8 @@ fn file_of(dir: &Path, id: FragmentId) -> std::path::PathBuf {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fragments_conform() {
     let dir = TempDir::new().unwrap();
-    conformance::fragments(Lifetime::Persistent, async |name| {
-        Arc::new(open(&dir.path().join(name))) as _
-    })
-    .await;
-    let options = DiskOptions {
-        max_bytes: 1 << 20,
-        ..OPTIONS
-    };
+    conformance::fragments(Lifetime::Persistent, async |name| Arc::new(open(&dir.path().join(name))) as _).await;
+    let options = DiskOptions { max_bytes: 1 << 20, ..OPTIONS };
     let store = DiskFragments::open(&dir.path().join("full"), options).unwrap();
     conformance::fragments_when_full(Arc::new(store), options.max_bytes).await;
 }
@@ -67,10 +59,7 @@ async fn large_fragments_are_plain_files() {
     let file = std::fs::read(file_of(dir.path(), large.id)).unwrap();
     assert_eq!(blake3::hash(&file).to_hex().as_str(), large.id.to_string());
     assert!(!file_of(dir.path(), small.id).exists());
-    assert_eq!(
-        std::fs::read_dir(dir.path().join("tmp")).unwrap().count(),
-        0
-    );
+    assert_eq!(std::fs::read_dir(dir.path().join("tmp")).unwrap().count(), 0);
 }
 
 /// Scenario: a process dies while writing, and an operator keeps a note in tmp. Danger: space lost for ever, or a
@@ -79,10 +68,7 @@ async fn large_fragments_are_plain_files() {
 async fn opening_empties_tmp_of_our_files_only() {
     let dir = TempDir::new().unwrap();
     drop(open(dir.path()));
-    let (ours, note) = (
-        dir.path().join("tmp/00000000000000ff.part"),
-        dir.path().join("tmp/note.part"),
-    );
+    let (ours, note) = (dir.path().join("tmp/00000000000000ff.part"), dir.path().join("tmp/note.part"));
     std::fs::write(&ours, b"half").unwrap();
     std::fs::write(&note, b"keep").unwrap();
     let store = open(dir.path());
@@ -96,20 +82,12 @@ async fn opening_empties_tmp_of_our_files_only() {
 fn a_directory_is_opened_once_and_as_what_it_is() {
     let dir = TempDir::new().unwrap();
     let first = open(dir.path());
-    let second = DiskFragments::open(dir.path(), OPTIONS)
-        .map(drop)
-        .unwrap_err();
-    assert!(
-        matches!(second, OpenError::InUse(_)) && second.to_string().contains("in use"),
-        "{second}"
-    );
+    let second = DiskFragments::open(dir.path(), OPTIONS).map(drop).unwrap_err();
+    assert!(matches!(second, OpenError::InUse(_)) && second.to_string().contains("in use"), "{second}");
     drop(first);
     drop(open(dir.path()));
     let wrong = DiskIndex::open(dir.path()).map(drop).unwrap_err();
-    assert!(
-        wrong.to_string().contains("palm fragments, format 1"),
-        "{wrong}"
-    );
+    assert!(wrong.to_string().contains("palm fragments, format 1"), "{wrong}");
 }
 
 /// Scenario: the disk answers EIO to a sync. Danger: a retry that succeeds because the kernel dropped the pages, and an
@@ -119,29 +97,17 @@ fn a_directory_is_opened_once_and_as_what_it_is() {
 async fn a_failed_sync_stops_writes_and_not_reads() {
     let dir = TempDir::new().unwrap();
     let store = open(dir.path());
-    let kept = [
-        store.put(bytes(1, 100)).await.unwrap(),
-        store.put(bytes(2, 100_000)).await.unwrap(),
-    ];
+    let kept = [store.put(bytes(1, 100)).await.unwrap(), store.put(bytes(2, 100_000)).await.unwrap()];
     let mut begun = store.writer(None).await.unwrap();
     begun.write(bytes(3, 300_000)).await.unwrap();
     store.poison_for_test();
     assert!(matches!(begun.finish().await, Err(StoreError::Poisoned(_))));
     for len in [10, 100_000] {
-        assert!(matches!(
-            store.put(bytes(4, len)).await,
-            Err(StoreError::Poisoned(_))
-        ));
+        assert!(matches!(store.put(bytes(4, len)).await, Err(StoreError::Poisoned(_))));
     }
-    assert!(matches!(
-        store.writer(None).await.map(drop),
-        Err(StoreError::Poisoned(_))
-    ));
+    assert!(matches!(store.writer(None).await.map(drop), Err(StoreError::Poisoned(_))));
     for stat in kept {
-        assert!(matches!(
-            store.delete(stat.id).await,
-            Err(StoreError::Poisoned(_))
-        ));
+        assert!(matches!(store.delete(stat.id).await, Err(StoreError::Poisoned(_))));
         assert_eq!(store.get(stat.id).await.unwrap().len() as u64, stat.len);
     }
     assert_eq!(store.list(None, 10).await.unwrap().len(), 2);
@@ -149,6 +115,74 @@ async fn a_failed_sync_stops_writes_and_not_reads() {
     let store = open(dir.path());
     store.put(bytes(4, 100_000)).await.unwrap();
     assert_eq!(store.usage().await.unwrap().fragments, 3);
+}
+
+/// Scenario: a disk runs full, first by the store alone, then for real because somebody else takes the reserve too.
+/// Danger: a store that stops for good, loses what it has, or counts what it refused. Expectation: Full for small and
+/// large, everything acknowledged reads back, deleting makes room; with no byte left still nothing but Full, and once
+/// the other is gone writing goes on.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs root: makes and mounts a small file system in a file"]
+async fn a_full_disk_refuses_and_recovers() {
+    let dir = TempDir::new().unwrap();
+    let disk = LoopDisk::make(dir.path(), 128 << 20);
+    let options = DiskOptions { reserve_bytes: 32 << 20, ..OPTIONS };
+    let store = DiskFragments::open(&disk.mounted.join("store"), options).unwrap();
+    let mut kept = Vec::new();
+    // The large ones leave a rest that only smaller ones fit into.
+    for len in [3 << 20, 100_000, 20_000] {
+        fill(&store, &mut kept, 0, len).await;
+    }
+    for (stat, _) in kept.drain(..3) {
+        assert!(store.delete(stat.id).await.unwrap());
+    }
+    fill(&store, &mut kept, 1000, 100_000).await;
+
+    let other = disk.mounted.join("other");
+    let mut taken = std::fs::File::create(&other).unwrap();
+    while std::io::Write::write_all(&mut taken, &[7; 4096]).is_ok() {}
+    drop(taken);
+    fill(&store, &mut kept, 2000, 20_000).await;
+    for (stat, content) in kept.split_off(kept.len() - 30) {
+        match store.delete(stat.id).await {
+            Ok(deleted) => assert!(deleted),
+            Err(StoreError::Full) => kept.push((stat, content)),
+            Err(error) => panic!("{error}"),
+        }
+    }
+    let sum = kept.iter().map(|(stat, _)| stat.len).sum::<u64>();
+    let usage = store.usage().await.unwrap();
+    assert_eq!((usage.fragments, usage.bytes), (kept.len() as u64, sum));
+    for (stat, content) in &kept {
+        assert_eq!(store.get(stat.id).await.unwrap(), content);
+    }
+
+    std::fs::remove_file(&other).unwrap();
+    for (stat, _) in kept.drain(..3) {
+        // RocksDB looks for space every few seconds before it takes writes again.
+        while !matches!(store.delete(stat.id).await, Ok(true)) {
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+    }
+    for len in [100_000, 10_000] {
+        store.put(bytes(99_999, len)).await.unwrap();
+    }
+}
+
+/// Stores fragments of a length, numbered from `first`, until three were refused.
+async fn fill(store: &DiskFragments, kept: &mut Vec<(FragmentStat, Bytes)>, first: u64, len: usize) {
+    let mut refused = 0;
+    for number in first..u64::MAX {
+        if refused == 3 {
+            break;
+        }
+        let content = bytes(number, len);
+        match store.put(content.clone()).await {
+            Ok(stat) => kept.push((stat, content)),
+            Err(StoreError::Full) => refused += 1,
+            Err(error) => panic!("{error}"),
+        }
+    }
 }
 
 /// Scenario: a crash between a file's rename or removal and its counting. Danger: counters that drift with every crash.
@@ -162,9 +196,7 @@ async fn changes_cut_short_are_counted_when_opened() {
     let kept = store.put(kept).await.unwrap();
     let placed_id = FragmentId::of(&placed);
     store.announce_for_test(placed_id, None).await;
-    store
-        .announce_for_test(FragmentId::of(b"never placed"), None)
-        .await;
+    store.announce_for_test(FragmentId::of(b"never placed"), None).await;
     store.announce_for_test(removed.id, Some(removed.len)).await;
     store.announce_for_test(kept.id, Some(kept.len)).await;
     drop(store);
@@ -173,10 +205,7 @@ async fn changes_cut_short_are_counted_when_opened() {
 
     for _opening in 0..2 {
         let usage = open(dir.path()).usage().await.unwrap();
-        assert_eq!(
-            (usage.fragments, usage.bytes),
-            (2, kept.len + placed.len() as u64)
-        );
+        assert_eq!((usage.fragments, usage.bytes), (2, kept.len + placed.len() as u64));
     }
 }
 
@@ -201,16 +230,8 @@ async fn a_file_cut_short_is_an_error() {
     let store = open(dir.path());
     let stat = store.put(bytes(1, 100_000)).await.unwrap();
     let reader = store.open(stat.id).await.unwrap();
-    std::fs::File::options()
-        .write(true)
-        .open(file_of(dir.path(), stat.id))
-        .unwrap()
-        .set_len(50_000)
-        .unwrap();
-    assert!(matches!(
-        reader.read(0..stat.len).await,
-        Err(StoreError::Io(_))
-    ));
+    std::fs::File::options().write(true).open(file_of(dir.path(), stat.id)).unwrap().set_len(50_000).unwrap();
+    assert!(matches!(reader.read(0..stat.len).await, Err(StoreError::Io(_))));
 }
 
 /// Scenario: a byte of the index flips on disk. Danger: a wrong record served as an accepted one. Expectation: an error,
@@ -220,21 +241,12 @@ async fn a_flipped_table_byte_is_an_error() {
     let dir = TempDir::new().unwrap();
     let key = |number: u32| Bytes::copy_from_slice(&number.to_be_bytes());
     let index = DiskIndex::open(dir.path()).unwrap();
-    let puts = (0..5000)
-        .map(|number| Write::Put(Space::Accepted, key(number), bytes(u64::from(number), 100)));
-    index
-        .commit(puts.collect(), Durability::Synced)
-        .await
-        .unwrap();
+    let puts = (0..5000).map(|number| Write::Put(Space::Accepted, key(number), bytes(u64::from(number), 100)));
+    index.commit(puts.collect(), Durability::Synced).await.unwrap();
     index.flush_for_test();
     drop(index);
-    let tables = std::fs::read_dir(dir.path())
-        .unwrap()
-        .map(|entry| entry.unwrap().path());
-    let table = tables
-        .filter(|path| path.extension().is_some_and(|kind| kind == "sst"))
-        .max()
-        .unwrap();
+    let tables = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
+    let table = tables.filter(|path| path.extension().is_some_and(|kind| kind == "sst")).max().unwrap();
     let mut content = std::fs::read(&table).unwrap();
     let middle = content.len() / 3;
     content[middle] ^= 0x10;

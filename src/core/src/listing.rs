@@ -191,7 +191,14 @@ mod tests {
 
     #[test]
     fn a_page_groups_skips_and_stops() {
-        let all = keys(&[("p/a", 1, true), ("p/b/1", 1, false), ("p/b/2", 1, true), ("p/b/3", 1, true), ("p/c", 1, true), ("q", 1, true)]);
+        let all = keys(&[
+            ("p/a", 1, true),
+            ("p/b/1", 1, false),
+            ("p/b/2", 1, true),
+            ("p/b/3", 1, true),
+            ("p/c", 1, true),
+            ("q", 1, true),
+        ]);
         let query = query("p/", "", Some("/"), 2);
         let page = page(&query, &all);
         let names: Vec<_> = page.entries.iter().map(|entry| (&entry.key[..], entry.live, entry.group)).collect();

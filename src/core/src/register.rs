@@ -70,7 +70,8 @@ impl Config {
 
     /// How many more voters would have to answer for a quorum, at least.
     pub fn missing(&self, acks: &BTreeSet<PeerId>) -> usize {
-        let short = |voters: &BTreeSet<PeerId>| (voters.len() / 2 + 1).saturating_sub(voters.intersection(acks).count());
+        let short =
+            |voters: &BTreeSet<PeerId>| (voters.len() / 2 + 1).saturating_sub(voters.intersection(acks).count());
         short(&self.voters).max(self.outgoing.as_ref().map_or(0, short))
     }
 
@@ -187,10 +188,7 @@ impl Slot {
     /// Strictly above everything: two proposers can never hold the same promise.
     pub fn prepare(&mut self, ballot: Ballot) -> Result<Option<&Accepted>, Refused> {
         let accepted = self.accepted.as_ref().map_or(Ballot::ZERO, |accepted| accepted.ballot);
-        let free = ballot > self.promised
-            && ballot > accepted
-            && ballot.stamp > self.floor
-            && ballot > self.collected;
+        let free = ballot > self.promised && ballot > accepted && ballot.stamp > self.floor && ballot > self.collected;
         if !free {
             return Err(Refused { highest: self.highest() });
         }
@@ -203,10 +201,8 @@ impl Slot {
     /// `accepted` is checked beside `promised` because promises do not survive a restart (R2).
     pub fn accept(&mut self, ballot: Ballot, record: Record) -> Result<&Accepted, Refused> {
         let accepted = self.accepted.as_ref().map_or(Ballot::ZERO, |accepted| accepted.ballot);
-        let free = ballot >= self.promised
-            && ballot >= accepted
-            && ballot.stamp > self.floor
-            && ballot > self.collected;
+        let free =
+            ballot >= self.promised && ballot >= accepted && ballot.stamp > self.floor && ballot > self.collected;
         if !free {
             return Err(Refused { highest: self.highest() });
         }

@@ -1,5 +1,5 @@
 //! The `palm` command.
 
 fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+    palm::cli::run()
 }

@@ -15,7 +15,10 @@ fn golden<T: Stored + PartialEq + Debug>(value: &T, hex: &str) {
     // Truncated or extended bytes are refused, never guessed at.
     assert!(T::decode(&bytes[..bytes.len() - 1]).is_err());
     assert!(T::decode(&[bytes.as_slice(), &[0]].concat()).is_err());
-    assert!(matches!(T::decode(&[&[250], &bytes[1..]].concat()), Err(DecodeError::UnknownVersion { version: 250, .. })));
+    assert!(matches!(
+        T::decode(&[&[250], &bytes[1..]].concat()),
+        Err(DecodeError::UnknownVersion { version: 250, .. })
+    ));
 }
 
 fn segment() -> Segment {
@@ -44,14 +47,28 @@ fn attributes() -> Attributes {
 #[test]
 fn pool_and_members() {
     golden(
-        &PoolRecord { name: "lab".to_owned(), max_members: 10, policy: Some((3, 5)), open: false, created_ms: 1_700_000_000_000 },
+        &PoolRecord {
+            name: "lab".to_owned(),
+            max_members: 10,
+            policy: Some((3, 5)),
+            open: false,
+            created_ms: 1_700_000_000_000,
+        },
         "01036c61620a0103050080d095ffbc31",
     );
     golden(
-        &MemberRecord { name: "h".to_owned(), state: MemberState::Evicted, joined_ms: 5, addresses: vec!["1:2".to_owned()] },
+        &MemberRecord {
+            name: "h".to_owned(),
+            state: MemberState::Evicted,
+            joined_ms: 5,
+            addresses: vec!["1:2".to_owned()],
+        },
         "01016801050103313a32",
     );
-    golden(&TokenRecord { expires_ms: 300, used_by: Some(PeerId::from_bytes([9; 32])) }, "01ac02010909090909090909090909090909090909090909090909090909090909090909");
+    golden(
+        &TokenRecord { expires_ms: 300, used_by: Some(PeerId::from_bytes([9; 32])) },
+        "01ac02010909090909090909090909090909090909090909090909090909090909090909",
+    );
     golden(
         &JoinRequestRecord { name: "h".to_owned(), address: "a".to_owned(), requested_ms: 1, approved: true },
         "01016801610101",
@@ -66,7 +83,12 @@ fn keys_and_buckets() {
     );
     golden(&DataKeyRecord { sealed: vec![7; 3] }, "0103070707");
     golden(
-        &BucketRecord { owner: "o".to_owned(), created_ms: 1, state: BucketState::Deleting, data_key: KeyId::from_bytes([4; 16]) },
+        &BucketRecord {
+            owner: "o".to_owned(),
+            created_ms: 1,
+            state: BucketState::Deleting,
+            data_key: KeyId::from_bytes([4; 16]),
+        },
         "01016f010104040404040404040404040404040404",
     );
 }
@@ -82,7 +104,10 @@ fn objects() {
         body: BodyId::from_bytes([6; 16]),
         content: Content::Segments(vec![segment()]),
     };
-    golden(&object, "01f0a20405050505050505050505050505050505000103612f6200000000010130000001016b017601010104010203040404040404040404040404040404040406060606060606060606060606060606000101010101010101010101010101010101f0a2040102010102020202020202020202020202020202020202020202020202020202020202020303030303030303030303030303030303030303030303030303030303030303");
+    golden(
+        &object,
+        "01f0a20405050505050505050505050505050505000103612f6200000000010130000001016b017601010104010203040404040404040404040404040404040406060606060606060606060606060606000101010101010101010101010101010101f0a2040102010102020202020202020202020202020202020202020202020202020202020202020303030303030303030303030303030303030303030303030303030303030303",
+    );
     let part = PartRef { number: 300, attempt: 1, size: 2, md5: [5; 16], checksum: None };
     let multipart = ObjectRecord {
         etag: Etag { md5: [5; 16], parts: 300 },
@@ -91,7 +116,10 @@ fn objects() {
         content: Content::Parts(vec![part]),
         ..object
     };
-    golden(&multipart, "01f0a20405050505050505050505050505050505ac020000000000000000000004040404040404040404040404040404060606060606060606060606060606060101ac0201020505050505050505050505050505050500");
+    golden(
+        &multipart,
+        "01f0a20405050505050505050505050505050505ac020000000000000000000004040404040404040404040404040404060606060606060606060606060606060101ac0201020505050505050505050505050505050500",
+    );
 }
 
 #[test]

@@ -106,7 +106,11 @@ fn a_retry_recognises_itself() {
     };
     assert_eq!(change.judge(&seen(over, Ballot::ZERO)), Verdict::Done(ballot(5)));
     assert_eq!(change.judge(&seen(record(6, "other"), Ballot::ZERO)), Verdict::Decide);
-    assert_eq!(change.judge(&seen(record(6, "other"), ballot(5))), Verdict::Unknown, "a collected tombstone may hide it");
+    assert_eq!(
+        change.judge(&seen(record(6, "other"), ballot(5))),
+        Verdict::Unknown,
+        "a collected tombstone may hide it"
+    );
     let mut truncated = record(6, "other");
     truncated.history.truncated = ballot(5);
     assert_eq!(change.judge(&seen(truncated, Ballot::ZERO)), Verdict::Unknown);
@@ -130,7 +134,10 @@ fn history_is_bounded_by_count_and_by_age_and_says_so() {
 fn accepted_records_keep_their_bytes() {
     let accepted = Accepted { ballot: ballot(2), record: record(1, "v") };
     let bytes = accepted.encode();
-    assert_eq!(data_encoding::HEXLOWER.encode(&bytes), "0180800801018080040101010176010180800401010000 00".replace(' ', ""));
+    assert_eq!(
+        data_encoding::HEXLOWER.encode(&bytes),
+        "0180800801018080040101010176010180800401010000 00".replace(' ', "")
+    );
     assert_eq!(Accepted::decode(&bytes), Ok(accepted));
 }
 

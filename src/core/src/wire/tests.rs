@@ -51,19 +51,40 @@ fn requests() -> Vec<(Request, &'static str)> {
     vec![
         (Request::Ping, "0100"),
         (Request::Prepare { epoch: 1, key: key.clone(), ballot: ballot() }, "010101016bac020102"),
-        (Request::Accept { epoch: 1, key: key.clone(), ballot: ballot(), record: record() }, "010201016bac020102ac0201020101760107ac020102000000"),
+        (
+            Request::Accept { epoch: 1, key: key.clone(), ballot: ballot(), record: record() },
+            "010201016bac020102ac0201020101760107ac020102000000",
+        ),
         (Request::Read { epoch: 1, key: key.clone(), have: Some(ballot()) }, "010301016b01ac020102"),
-        (Request::Scan { epoch: 1, query, expect: Some([5; 32]) }, "010401016b016b01016b09010505050505050505050505050505050505050505050505050505050505050505"),
+        (
+            Request::Scan { epoch: 1, query, expect: Some([5; 32]) },
+            "010401016b016b01016b09010505050505050505050505050505050505050505050505050505050505050505",
+        ),
         (Request::Learn { key: key.clone(), accepted: accepted() }, "0105016bac020102ac0201020101760107ac020102000000"),
         (Request::GetConfig, "0106"),
-        (Request::AdoptConfig(config()), "0107030101010101010101010101010101010101010101010101010101010101010101010100"),
-        (Request::Compare { from: key.clone(), to: None, fingerprint: [5; 32] }, "0108016b000505050505050505050505050505050505050505050505050505050505050505"),
+        (
+            Request::AdoptConfig(config()),
+            "0107030101010101010101010101010101010101010101010101010101010101010101010100",
+        ),
+        (
+            Request::Compare { from: key.clone(), to: None, fingerprint: [5; 32] },
+            "0108016b000505050505050505050505050505050505050505050505050505050505050505",
+        ),
         (Request::Fetch { keys: vec![key] }, "010901016b"),
         (Request::PutFragment(origin()), "010a010101010101010101010101010101010203030303030303030303030303030303016b"),
-        (Request::PutSmall { origin: origin(), bytes: Bytes::from_static(b"xy") }, "010b010101010101010101010101010101010203030303030303030303030303030303016b027879"),
-        (Request::GetFragment { id, offset: 1, len: 300 }, "010c040404040404040404040404040404040404040404040404040404040404040401ac02"),
+        (
+            Request::PutSmall { origin: origin(), bytes: Bytes::from_static(b"xy") },
+            "010b010101010101010101010101010101010203030303030303030303030303030303016b027879",
+        ),
+        (
+            Request::GetFragment { id, offset: 1, len: 300 },
+            "010c040404040404040404040404040404040404040404040404040404040404040401ac02",
+        ),
         (Request::GetSmall { id }, "010d0404040404040404040404040404040404040404040404040404040404040404"),
-        (Request::DeleteFragments { ids: vec![id] }, "010e010404040404040404040404040404040404040404040404040404040404040404"),
+        (
+            Request::DeleteFragments { ids: vec![id] },
+            "010e010404040404040404040404040404040404040404040404040404040404040404",
+        ),
         (Request::Release { body }, "010f03030303030303030303030303030303"),
         (Request::InFlight { body }, "011003030303030303030303030303030303"),
     ]
@@ -76,16 +97,25 @@ fn responses() -> Vec<(Response, &'static str)> {
     vec![
         (Response::Done, "0100"),
         (Response::Pong { epoch: 300 }, "0101ac02"),
-        (Response::Promised { accepted: Some(accepted()), floor: Ballot::ZERO }, "010201ac020102ac0201020101760107ac020102000000000000"),
+        (
+            Response::Promised { accepted: Some(accepted()), floor: Ballot::ZERO },
+            "010201ac020102ac0201020101760107ac020102000000000000",
+        ),
         (Response::Accepted, "0103"),
         (Response::Nack { highest: ballot() }, "0104ac020102"),
         (Response::Digest { ballot: Some(ballot()), record: None }, "010501ac02010200"),
         (Response::SamePage, "0106"),
         (Response::Page(ScanPage { entries: vec![entry], next: Some(key.clone()) }), "010701016bac02010201010101016b"),
-        (Response::WrongEpoch(config()), "0108030101010101010101010101010101010101010101010101010101010101010101010100"),
+        (
+            Response::WrongEpoch(config()),
+            "0108030101010101010101010101010101010101010101010101010101010101010101010100",
+        ),
         (Response::Config(config()), "0109030101010101010101010101010101010101010101010101010101010101010101010100"),
         (Response::SameRange, "010a"),
-        (Response::Ranges(vec![(key.clone(), [5; 32])]), "010b01016b0505050505050505050505050505050505050505050505050505050505050505"),
+        (
+            Response::Ranges(vec![(key.clone(), [5; 32])]),
+            "010b01016b0505050505050505050505050505050505050505050505050505050505050505",
+        ),
         (Response::Keys(vec![(key.clone(), ballot())]), "010c01016bac020102"),
         (Response::Registers(vec![(key, accepted())]), "010d01016bac020102ac0201020101760107ac020102000000"),
         (Response::Stored { id, len: 300 }, "010e0404040404040404040404040404040404040404040404040404040404040404ac02"),
@@ -121,7 +151,12 @@ fn frames_keep_their_bytes() {
 fn joining_keeps_its_bytes() {
     golden(&JoinRequest::Describe, "0100");
     golden(
-        &JoinRequest::Join { pool: PoolId::from_bytes([1; 16]), token: Some([2; 32]), name: "h".to_owned(), port: 5000 },
+        &JoinRequest::Join {
+            pool: PoolId::from_bytes([1; 16]),
+            token: Some([2; 32]),
+            name: "h".to_owned(),
+            port: 5000,
+        },
         "01010101010101010101010101010101010101020202020202020202020202020202020202020202020202020202020202020201688827",
     );
     golden(

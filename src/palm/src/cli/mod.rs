@@ -1,1 +1,111 @@
-//! cli
+//! The command line: what can be said, and what it leads to.
+//!
+//! [`args`] is the grammar, [`peer`] runs a peer, [`ask`] are the commands to a running one, [`discover`] looks around.
+//! Results go to stdout (one line of JSON each with `--json`), logs to stderr. Exit codes: 0 done, 1 failed, 2 wrong
+//! usage or settings.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+mod args;
+mod ask;
+mod data_dir;
+mod discover;
+mod logging;
+mod peer;
+mod print;
+
+use args::{Args, Command};
+
+use crate::admin::client::AskError;
+use crate::config::{self, Loaded, SettingsError};
+use crate::net::NetError;
+use crate::pool::PoolError;
+
+/// Why a command ended without success.
+#[derive(Debug, thiserror::Error)]
+enum CliError {
+    /// The settings are wrong: nothing was started.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// The command makes no sense as given.
+    #[error("{0}")]
+    Usage(String),
+    /// A running peer did not do it.
+    #[error(transparent)]
+    Ask(#[from] AskError),
+    /// The network did not.
+    #[error(transparent)]
+    Net(#[from] NetError),
+    /// The pool did not.
+    #[error(transparent)]
+    Pool(#[from] PoolError),
+    /// Something else, in words.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl CliError {
+    fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Settings(_) | Self::Usage(_) => ExitCode::from(2),
+            _ => ExitCode::from(1),
+        }
+    }
+}
+
+/// Wraps a failure in words on what was tried.
+fn failed<E: std::fmt::Display>(what: impl std::fmt::Display) -> impl FnOnce(E) -> CliError {
+    move |error| CliError::Failed(format!("{what}: {error}"))
+}
+
+/// Runs the command that the process was started with.
+pub fn run() -> ExitCode {
+    let args = Args::parse();
+    let json = args.json;
+    match start(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            if json {
+                eprintln!("{}", serde_json::json!({ "error": error.to_string() }));
+            } else {
+                eprintln!("palm: {error}");
+            }
+            error.exit_code()
+        }
+    }
+}
+
+fn start(args: Args) -> Result<(), CliError> {
+    let mut loaded = config::load(args.config.as_deref(), std::env::vars(), args.given())?;
+    if let Some(port) = args.port() {
+        loaded.settings.quic.address.set_port(port);
+    }
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(failed("the runtime cannot start"))?;
+    let result = runtime.block_on(dispatch(args, loaded));
+    // A blocking task (a name being resolved, say) must not hold up the exit.
+    runtime.shutdown_background();
+    result
+}
+
+async fn dispatch(args: Args, loaded: Loaded) -> Result<(), CliError> {
+    let json = args.json;
+    let settings = loaded.settings;
+    match args.command {
+        Command::Serve(_) => peer::run(settings, peer::Start::Serve, json).await,
+        Command::CreatePool(_) => peer::run(settings, peer::Start::Create, json).await,
+        Command::JoinPool(join) => peer::run(settings, peer::Start::Join(join.into_target()?), json).await,
+        Command::DiscoverPools { timeout } => discover::run(&settings, timeout, json).await,
+        Command::Invite { expires } => ask::invite(&settings.data, expires.0, json).await,
+        Command::Approve { peer_id, all: _ } => ask::approve(&settings.data, peer_id, json).await,
+        Command::ListMembers => ask::members(&settings.data, json).await,
+        Command::Status => ask::status(&settings.data, json).await,
+        Command::Key(key) => ask::key(&settings.data, key, json).await,
+        Command::Config { print: _ } => {
+            print::config(&loaded.origins, json);
+            Ok(())
+        }
+    }
+}

@@ -16,6 +16,9 @@ const FRAME_RESERVE_BYTES: usize = 64 << 10;
 /// The code with which a stream is reset before its end.
 const ABANDONED: VarInt = VarInt::from_u32(1);
 
+/// Stream priority of small messages; fragment bodies have 0.
+const URGENT: i32 = 1;
+
 /// Why no frame could be read.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FrameError {
@@ -141,6 +144,13 @@ pub(super) struct FrameWriter {
 impl FrameWriter {
     pub(super) fn new(stream: SendStream) -> Self {
         Self { stream, finished: false }
+    }
+
+    /// Goes before fragment bytes that wait to be sent over the same connection.
+    pub(super) fn urgent(self) -> Self {
+        // Fails only on a stream that has ended.
+        let _ = self.stream.set_priority(URGENT);
+        self
     }
 
     /// Writes a frame. `body` comes from [`encode`], so its length fits.

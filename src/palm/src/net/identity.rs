@@ -13,6 +13,8 @@ use zeroize::Zeroizing;
 
 use super::NetError;
 
+pub use super::poolkey::{PoolKey, verify_proof};
+
 /// The seed's file in a data directory.
 pub const IDENTITY_FILE: &str = "identity.key";
 /// An Ed25519 seed (RFC 8032).

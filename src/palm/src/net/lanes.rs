@@ -173,8 +173,8 @@ impl Inner {
         }
         match timeout_at(deadline, answer).await {
             Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Err(NetError::Local("endpoint is closed".into())),
-            Err(_) => Err(NetError::NoAnswer { peer: id, detail: "deadline passed".into() }),
+            // Given up by us or with its whole batch: either way it may have been carried out.
+            Ok(Err(_)) | Err(_) => Err(NetError::NoAnswer { peer: id, detail: "deadline passed".into() }),
         }
     }
 
@@ -208,7 +208,7 @@ impl Inner {
         let call = async {
             let link = self.link(&peer).await?;
             exchange(id, &link.occupy(), vec![request], vec![asker]).await;
-            answer.try_recv().unwrap_or_else(|_| Err(NetError::Local("request was not sent".into())))
+            answer.try_recv().unwrap_or_else(|_| Err(NetError::NoAnswer { peer: id, detail: "no answer".into() }))
         };
         timeout_at(deadline, call)
             .await
@@ -244,7 +244,7 @@ async fn exchange_on(
     drop(message);
     // A connection that has ended before the request was sent has not carried it out.
     let (send, receive) = link.connection.open_bi().await.map_err(|_| NetError::Unreachable(peer))?;
-    let mut writer = FrameWriter::new(send);
+    let mut writer = FrameWriter::new(send).urgent();
     writer.frame(body).await.map_err(|error| write_failed(peer, &error))?;
     writer.finish();
 

@@ -26,7 +26,7 @@ pub mod identity;
 mod inner;
 mod lanes;
 mod peer;
-pub mod poolkey;
+mod poolkey;
 mod serve;
 mod tls;
 mod transport;
@@ -41,8 +41,7 @@ use peer::{InUse, Peer, close};
 use tls::{Purpose, peer_of};
 
 pub use fragment::{FragmentDownload, FragmentSink, FragmentSource, FragmentUpload};
-pub use identity::Identity;
-pub use poolkey::{PoolKey, verify_proof};
+pub use identity::{Identity, PoolKey, verify_proof};
 
 /// No gossip message is longer.
 pub const MAX_GOSSIP_BYTES: usize = serve::MAX_GOSSIP_BYTES;
@@ -259,15 +258,18 @@ impl Net {
     }
 
     /// Asks someone at an address, as a non-member; answers who it proved to be.
+    ///
+    /// With `expect` nothing is said to anyone but that peer.
     pub async fn join_call(
         &self,
         address: SocketAddr,
+        expect: Option<PeerId>,
         request: JoinRequest,
         timeout: Duration,
     ) -> Result<(PeerId, JoinResponse), NetError> {
         let deadline = Instant::now() + timeout;
         let local = |detail: String| NetError::Local(format!("{address}: {detail}"));
-        let config = transport::client_config(&self.0.tls, Purpose::Join, None)?;
+        let config = transport::client_config(&self.0.tls, Purpose::Join, expect)?;
         let ask = async {
             let connection = self.0.handshake(config, address).await.map_err(|error| local(error.to_string()))?;
             let peer = peer_of(&connection).ok_or_else(|| local("no identity".into()))?;

@@ -40,6 +40,8 @@ pub(super) mod close {
     pub(in crate::net) const PROTOCOL: VarInt = VarInt::from_u32(2);
     /// Another connection to the same peer takes over.
     pub(in crate::net) const SUPERSEDED: VarInt = VarInt::from_u32(3);
+    /// The other end is no longer a member here; what it asked before may have been carried out.
+    pub(in crate::net) const EXPELLED: VarInt = VarInt::from_u32(5);
     /// Too many strangers at once.
     pub(in crate::net) const BUSY: VarInt = VarInt::from_u32(4);
 }
@@ -133,6 +135,8 @@ pub(super) struct Peer {
 struct State {
     admitted: bool,
     hints: VecDeque<SocketAddr>,
+    /// Where it last proved to be; kept however many hints are heard since.
+    proven: Option<SocketAddr>,
     /// The link in use for new requests: one of the next two.
     current: Option<Arc<Link>>,
     dialled: Option<Arc<Link>>,
@@ -167,7 +171,7 @@ impl Peer {
         state.admitted = false;
         state.current = None;
         for link in [state.dialled.take(), state.accepted.take()].into_iter().flatten() {
-            link.connection.close(close::NOT_A_MEMBER, b"no longer a member of this pool");
+            link.connection.close(close::EXPELLED, b"no longer a member of this pool");
         }
         drop(state);
         self.bell.notify_one();
@@ -192,12 +196,16 @@ impl Peer {
 
     /// Forgets an address at which another peer answered.
     pub(super) fn refute_hint(&self, address: SocketAddr) {
-        self.state.lock().hints.retain(|hint| *hint != address);
+        let mut state = self.state.lock();
+        state.hints.retain(|hint| *hint != address);
+        state.proven = state.proven.filter(|proven| *proven != address);
     }
 
     /// Where it may be found, newest hint first.
     pub(super) fn hints(&self) -> Vec<SocketAddr> {
-        self.state.lock().hints.iter().copied().collect()
+        let state = self.state.lock();
+        let proven = state.proven.filter(|proven| !state.hints.contains(proven));
+        state.hints.iter().copied().chain(proven).collect()
     }
 
     /// The link new requests use.
@@ -267,6 +275,7 @@ impl Peer {
             former.connection.close(close::SUPERSEDED, b"superseded by a newer connection");
         }
         state.current = Some(link.clone());
+        state.proven = Some(link.connection.remote_address());
         state.failures = 0;
         let attempt = state.attempt.take();
         let both = state.dialled.is_some() && state.accepted.is_some();

@@ -72,18 +72,16 @@ async fn greet(net: Arc<Inner>, incoming: Incoming, permit: OwnedSemaphorePermit
         return connection.close(close::PROTOCOL, b"no identity or no protocol");
     };
     match purpose {
-        Purpose::Member => match net.peer(from).filter(|peer| peer.is_admitted()) {
-            Some(peer) => {
-                raise_limits(&connection);
-                // One socket dials and listens, so this is also where the peer can be dialled.
-                peer.hint(connection.remote_address());
-                net.established(&peer, connection, false);
-            }
-            None => {
+        Purpose::Member => {
+            let Some(peer) = net.peer(from).filter(|peer| peer.is_admitted()) else {
                 info!(peer = %from, %address, "refused: not a member");
-                connection.close(close::NOT_A_MEMBER, b"not a member of this pool");
-            }
-        },
+                return connection.close(close::NOT_A_MEMBER, b"not a member of this pool");
+            };
+            raise_limits(&connection);
+            // One socket dials and listens, so this is also where the peer can be dialled.
+            peer.hint(connection.remote_address());
+            net.established(&peer, connection, false);
+        }
         Purpose::Join => match net.strangers.clone().try_acquire_owned() {
             Ok(_place) => {
                 if timeout(VISIT_TIMEOUT, receive_stranger(&net, from, &connection)).await.is_err() {
@@ -222,7 +220,8 @@ fn is_plain(request: &Request) -> bool {
     !matches!(request, Request::PutFragment(_) | Request::GetFragment { .. })
 }
 
-async fn send(mut writer: FrameWriter, bodies: Vec<Bytes>) {
+async fn send(writer: FrameWriter, bodies: Vec<Bytes>) {
+    let mut writer = writer.urgent();
     let write = async {
         for body in bodies {
             writer.frame(body).await?;

@@ -23,11 +23,14 @@ const WAIT: Duration = Duration::from_secs(3);
 pub(super) const STREAM_BYTES: u64 = 8 * STRIPE_BYTES as u64;
 
 /// The bytes still to be had.
-pub(super) struct Budget(Arc<Semaphore>);
+pub(super) struct Budget {
+    units: Arc<Semaphore>,
+    wait: Duration,
+}
 
 impl Default for Budget {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new((BUDGET_BYTES / UNIT_BYTES) as usize)))
+        Self { units: Arc::new(Semaphore::new((BUDGET_BYTES / UNIT_BYTES) as usize)), wait: WAIT }
     }
 }
 
@@ -36,12 +39,12 @@ pub(super) struct Share(#[expect(dead_code, reason = "held for its drop")] Owned
 
 impl Budget {
     /// A share of this many bytes, first come first served; refused as [`ObjectError::Overloaded`] when none
-    /// is free for [`WAIT`].
+    /// becomes free in time.
     pub(super) async fn take(&self, bytes: u64) -> Result<Share, ObjectError> {
         let units = bytes.min(BUDGET_BYTES).div_ceil(UNIT_BYTES) as u32;
-        let share = match self.0.clone().try_acquire_many_owned(units) {
+        let share = match self.units.clone().try_acquire_many_owned(units) {
             Ok(share) => share,
-            Err(_) => tokio::time::timeout(WAIT, self.0.clone().acquire_many_owned(units))
+            Err(_) => tokio::time::timeout(self.wait, self.units.clone().acquire_many_owned(units))
                 .await
                 .map_err(|_| ObjectError::Overloaded)?
                 .map_err(|_| ObjectError::Overloaded)?,
@@ -51,7 +54,7 @@ impl Budget {
 
     /// Bytes not taken.
     pub(super) fn free_bytes(&self) -> u64 {
-        self.0.available_permits() as u64 * UNIT_BYTES
+        self.units.available_permits() as u64 * UNIT_BYTES
     }
 }
 
@@ -61,9 +64,9 @@ mod tests {
 
     /// Too many streams at once must be refused, not buffered until the peer is killed for its memory; and a
     /// stream that ends must make room for the next.
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn beyond_the_budget_requests_are_refused_until_one_ends() {
-        let budget = Budget::default();
+        let budget = Budget { wait: Duration::from_millis(10), ..Budget::default() };
         let mut shares = Vec::new();
         for _ in 0..BUDGET_BYTES / STREAM_BYTES {
             shares.push(budget.take(STREAM_BYTES).await.unwrap());

@@ -72,10 +72,10 @@ pub struct CollectSettings {
 impl Default for CollectSettings {
     fn default() -> Self {
         Self {
-            grace: Duration::from_secs(60 * 60),
-            released_grace: Duration::from_secs(5 * 60),
-            unreachable_grace: Duration::from_secs(24 * 60 * 60),
-            walk_every: Duration::from_secs(60 * 60),
+            grace: Duration::from_hours(1),
+            released_grace: Duration::from_mins(5),
+            unreachable_grace: Duration::from_hours(24),
+            walk_every: Duration::from_hours(1),
         }
     }
 }

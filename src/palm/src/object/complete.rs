@@ -36,7 +36,7 @@ const MAX_OBJECT_BYTES: u64 = 5 << 40;
 /// A completion older than this by the ledger's clock is not written any more.
 const GIVE_UP_MS: u64 = 10 * 60 * 1000;
 
-/// A part as a client names it in CompleteMultipartUpload.
+/// A part as a client names it in `CompleteMultipartUpload`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CompletedPart {
     /// 1 to 10,000.
@@ -106,7 +106,13 @@ impl Store {
         let register = key::upload(bucket, key, id);
         let store = self.clone();
         Self::settle(async move {
-            let mark = store.mark_completing(&register).await?;
+            let mark = match store.mark_completing(&register).await {
+                // Another completion has come to its end since.
+                Err(ObjectError::NoSuchUpload) => {
+                    return store.completed(&at, id).await?.ok_or(ObjectError::NoSuchUpload);
+                }
+                other => other?,
+            };
             let object = store.write_completed(&at, &completion.conditions, record).await;
             match &object {
                 Ok(object) => {

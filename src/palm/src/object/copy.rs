@@ -26,7 +26,7 @@ use crate::pool::Decision;
 const MAX_SHARERS: usize = 1000;
 /// A copy that takes longer than this from sharing to writing gives up. Collection leaves a body alone for
 /// [`SHARE_GRACE`](super::collect::SHARE_GRACE) after the sharers changed.
-pub(super) const HOLD: Duration = Duration::from_secs(5 * 60);
+pub(super) const HOLD: Duration = Duration::from_mins(5);
 
 impl Store {
     /// Makes `bucket/key` an object of the same bytes as `source`, which was read at `source_at` (bucket and

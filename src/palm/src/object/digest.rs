@@ -69,14 +69,14 @@ struct Checksummer {
 }
 
 enum State {
-    Crc(crc_fast::Digest),
+    Crc(Box<crc_fast::Digest>),
     Sha(Context),
 }
 
 impl Checksummer {
     fn new(algorithm: ChecksumAlgorithm) -> Self {
         let state = match (crc(algorithm), algorithm) {
-            (Some((crc, _)), _) => State::Crc(crc_fast::Digest::new(crc)),
+            (Some((crc, _)), _) => State::Crc(Box::new(crc_fast::Digest::new(crc))),
             (None, ChecksumAlgorithm::Sha1) => State::Sha(Context::new(&SHA1_FOR_LEGACY_USE_ONLY)),
             (None, _) => State::Sha(Context::new(&SHA256)),
         };
@@ -175,7 +175,7 @@ mod tests {
         assert_eq!(data_encoding::HEXLOWER.encode(&md5_of(b"abc")), "900150983cd24fb0d6963f7d28e17f72");
     }
 
-    /// CompleteMultipartUpload answers a full-object CRC without reading the object. A wrong combination
+    /// `CompleteMultipartUpload` answers a full-object CRC without reading the object. A wrong combination
     /// would make every client refuse its own upload, so it must equal the CRC of the whole, for parts of any
     /// length, empty ones too.
     #[test]

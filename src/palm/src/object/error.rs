@@ -54,7 +54,7 @@ pub enum ObjectError {
     /// The body ended early or was refused.
     #[error(transparent)]
     Body(#[from] BodyError),
-    /// 503 SlowDown: the global buffer budget is used up.
+    /// 503 `SlowDown`: the global buffer budget is used up.
     #[error("too busy")]
     Overloaded,
     /// 507.

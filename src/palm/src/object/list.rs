@@ -155,8 +155,8 @@ mod tests {
         ] {
             assert_eq!(after_group(prefix).as_deref(), after, "{prefix:?}");
         }
-        assert!(after_key("a") > "a".to_owned());
-        assert!(after_key("a") < "a\u{1}".to_owned());
+        assert!(after_key("a").as_str() > "a");
+        assert!(after_key("a").as_str() < "a\u{1}");
     }
 
     /// The ledger works on bytes and may resume at ones that are no text; the front end's token must then be
@@ -166,7 +166,7 @@ mod tests {
         assert_eq!(resume_at(b"ob\0a/b", 3).as_deref(), Some("a/b"));
         assert_eq!(resume_at(b"x", 1).as_deref(), Some(""));
         let samples: Vec<char> = (0..=0x0010_ffff)
-            .step_by(37)
+            .step_by(997)
             .chain([0x7f, 0x80, 0x7ff, 0x800, 0xffff])
             .filter_map(char::from_u32)
             .collect();

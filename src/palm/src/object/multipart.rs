@@ -20,8 +20,8 @@ use super::draft::Draft;
 use super::put::{Received, nothing_written};
 use super::store::{At, new_upload, random};
 use super::{Incoming, ListPage, ListQuery, Listed, Object, ObjectError, Store, list};
-use crate::pool::ledger::Item;
 use crate::pool::Decision;
+use crate::pool::ledger::Item;
 
 /// Part numbers go from 1 to this.
 pub const MAX_PARTS: u16 = 10_000;

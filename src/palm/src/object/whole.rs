@@ -93,13 +93,15 @@ struct Round {
     draft: Arc<Draft>,
     stored: Vec<Option<PeerId>>,
     failed: Vec<PeerId>,
+    /// Fragments sent to the same home again, each once.
+    retried: Vec<bool>,
     full: usize,
 }
 
 impl Round {
     fn new(whole: Whole, draft: Arc<Draft>) -> Self {
-        let stored = vec![None; whole.shards.len()];
-        Self { whole, draft, stored, failed: Vec::new(), full: 0 }
+        let (stored, retried) = (vec![None; whole.shards.len()], vec![false; whole.shards.len()]);
+        Self { whole, draft, stored, failed: Vec::new(), retried, full: 0 }
     }
 
     fn policy(&self) -> Policy {
@@ -132,6 +134,7 @@ impl Round {
         let Outcome { index, home, result } = outcome;
         let at = usize::from(index);
         let suspects = &self.draft.store.suspects;
+        let mut again = false;
         match result {
             Ok(id) if id == self.whole.ids[at] => {
                 suspects.clear(home);
@@ -145,13 +148,17 @@ impl Round {
             Err(error) => {
                 debug!(peer = %home, %error, "fragment refused");
                 suspects.add(home);
+                again = true;
             }
         }
         // A hedge may have stored it or be about to.
         if self.stored[at].is_some() || self.home_of(index) != home {
             return None;
         }
+        // Where nobody else can take it, a home whose connection broke may be back on another: storing the same
+        // fragment twice stores it once.
         self.reassign(index)
+            .or_else(|| (again && !std::mem::replace(&mut self.retried[at], true)).then_some((index, home)))
     }
 
     /// Every home still owing a fragment is slow: other homes for their fragments.

@@ -21,7 +21,7 @@ use tracing::{debug, warn};
 use super::body::Stripe;
 use super::draft::Draft;
 use super::homes::{HomeError, Planned};
-use super::store::{Counters, DataKey, Store, random};
+use super::store::{Counters, DataKey, random};
 use super::{ObjectError, rebuild};
 
 /// Shards waiting for one home. With the one being written, a home may lag the others by this many stripes
@@ -86,10 +86,13 @@ pub(super) struct SegmentWriter {
     state: State,
 }
 
+/// The sealer, and the shards of the stripe it has just sealed.
+type Sealed = Result<(Box<Sealer>, Vec<Bytes>), ObjectError>;
+
 /// Sealing runs one stripe ahead of sending, on the blocking pool.
 enum State {
     Idle(Box<Sealer>),
-    Sealing(JoinHandle<Result<(Box<Sealer>, Vec<Bytes>), ObjectError>>),
+    Sealing(JoinHandle<Sealed>),
     /// A step failed; so has the write.
     Failed,
 }
@@ -103,7 +106,7 @@ impl SegmentWriter {
             .homes
             .iter()
             .zip(0..)
-            .map(|(&home, index)| Lane::new(&draft.store, home, draft.origin(planned.segment, index)))
+            .map(|(&home, index)| Lane::new(draft, home, draft.origin(planned.segment, index)))
             .collect();
         let state = State::Idle(Box::new(sealer));
         Ok(Self { draft: draft.clone(), planned, lanes, len: 0, state })
@@ -164,7 +167,7 @@ impl SegmentWriter {
     async fn shortage(&mut self, living: usize) -> ObjectError {
         let mut full = 0;
         for lane in self.lanes.iter_mut().filter(|lane| !lane.is_open()) {
-            if let Some(task) = lane.task.take().filter(|task| task.is_finished())
+            if let Some(task) = lane.task.take().filter(JoinHandle::is_finished)
                 && matches!(task.await, Ok(Err(HomeError::Full)))
             {
                 full += 1;
@@ -192,10 +195,14 @@ impl SegmentWriter {
             let targets: Vec<Target> = missing
                 .collect::<Vec<u8>>()
                 .into_iter()
-                .filter_map(|index| {
-                    let home = self.planned.reassign(index, &failed)?;
-                    let lane = Lane::new(&self.draft.store, home, self.draft.origin(id, index));
-                    Some(Target { lane, index, id: ids[usize::from(index)] })
+                .map(|index| {
+                    // Where nobody else can take it, a home whose connection broke may be back on another.
+                    let home = match self.planned.reassign(index, &failed) {
+                        Some(home) => home,
+                        None => self.planned.plan.homes[usize::from(index)],
+                    };
+                    let lane = Lane::new(&self.draft, home, self.draft.origin(id, index));
+                    Target { lane, index, id: ids[usize::from(index)] }
                 })
                 .collect();
             if targets.is_empty() {
@@ -270,7 +277,6 @@ async fn collect(
         match result {
             Ok(id) if id == expected => {
                 draft.store.suspects.clear(home);
-                draft.add(home, id);
                 stored.push(Placed { index, home, id });
                 continue;
             }
@@ -310,14 +316,16 @@ pub(super) enum Parcel {
 pub(super) struct Lane {
     pub(super) home: PeerId,
     queue: Option<mpsc::Sender<Parcel>>,
-    task: Option<AbortOnDropHandle<Result<FragmentId, HomeError>>>,
+    /// Goes on by itself once it has its end, so that whatever the home stores is noted in the draft.
+    task: Option<JoinHandle<Result<FragmentId, HomeError>>>,
+    ended: bool,
 }
 
 impl Lane {
-    pub(super) fn new(store: &Store, home: PeerId, origin: FragmentOrigin) -> Self {
+    pub(super) fn new(draft: &Arc<Draft>, home: PeerId, origin: FragmentOrigin) -> Self {
         let (queue, parcels) = mpsc::channel(LANE_SHARDS);
-        let task = tokio::spawn(carry(store.clone(), home, origin, parcels));
-        Self { home, queue: Some(queue), task: Some(AbortOnDropHandle::new(task)) }
+        let task = tokio::spawn(carry(draft.clone(), home, origin, parcels));
+        Self { home, queue: Some(queue), task: Some(task), ended: false }
     }
 
     /// Whether its home still takes shards.
@@ -328,15 +336,19 @@ impl Lane {
     /// Queues a parcel; closes the lane where the home has failed or stalls, and answers a home that stalls.
     pub(super) async fn send(&mut self, parcel: Parcel) -> Option<PeerId> {
         let queue = self.queue.as_ref()?;
+        let end = matches!(parcel, Parcel::End);
         let sent = match queue.try_send(parcel) {
-            Ok(()) => return None,
+            Ok(()) => Ok(true),
             Err(mpsc::error::TrySendError::Closed(_)) => Ok(false),
             Err(mpsc::error::TrySendError::Full(parcel)) => {
                 timeout(HOME_STALL, queue.send(parcel)).await.map(|sent| sent.is_ok())
             }
         };
         match sent {
-            Ok(true) => None,
+            Ok(true) => {
+                self.ended = end;
+                None
+            }
             // The task has ended; its answer says why.
             Ok(false) => {
                 self.queue = None;
@@ -344,24 +356,42 @@ impl Lane {
             }
             Err(_) => {
                 self.queue = None;
-                self.task = None;
+                self.give_up();
                 Some(self.home)
             }
+        }
+    }
+
+    fn give_up(&mut self) {
+        if let Some(task) = self.task.take() {
+            task.abort();
+        }
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.give_up();
         }
     }
 }
 
 async fn carry(
-    store: Store,
+    draft: Arc<Draft>,
     home: PeerId,
     origin: FragmentOrigin,
     mut parcels: mpsc::Receiver<Parcel>,
 ) -> Result<FragmentId, HomeError> {
-    let mut upload = store.begin_fragment(home, origin).await?;
+    let mut upload = draft.store.begin_fragment(home, origin).await?;
     while let Some(parcel) = parcels.recv().await {
         match parcel {
             Parcel::Shard(shard) => upload.write(shard).await?,
-            Parcel::End => return upload.finish().await,
+            Parcel::End => {
+                let id = upload.finish().await?;
+                draft.add(home, id);
+                return Ok(id);
+            }
         }
     }
     Err(HomeError::Failed("given up by the writer".to_owned()))

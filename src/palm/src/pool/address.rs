@@ -12,9 +12,8 @@ pub fn advertised(listen: SocketAddr) -> Vec<SocketAddr> {
     if !listen.ip().is_unspecified() {
         return vec![listen];
     }
-    let interfaces: Vec<IpAddr> = if_addrs::get_if_addrs()
-        .map(|found| found.iter().map(if_addrs::Interface::ip).collect())
-        .unwrap_or_default();
+    let interfaces: Vec<IpAddr> =
+        if_addrs::get_if_addrs().map(|found| found.iter().map(if_addrs::Interface::ip).collect()).unwrap_or_default();
     spread(listen, &interfaces)
 }
 

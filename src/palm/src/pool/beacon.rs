@@ -98,7 +98,7 @@ async fn look_at_named(shared: &Shared, peers: &[String]) {
             }
         };
         for address in addresses.into_iter().filter(|&address| address != shared.net.local_addr()) {
-            match shared.net.join_call(address, JoinRequest::Describe, LOOK_TIMEOUT).await {
+            match shared.net.join_call(address, None, JoinRequest::Describe, LOOK_TIMEOUT).await {
                 Ok((peer, JoinResponse::Pool { id, .. })) if id == shared.state.id => {
                     if shared.admitted.lock().contains(&peer) {
                         shared.net.hint(peer, address);

@@ -33,7 +33,7 @@ const MAX_INTERVAL: Duration = Duration::from_secs(2);
 /// Heartbeats the usual interval is computed from.
 const WINDOW: usize = 100;
 /// What is known of an absent peer is kept this long.
-const REMEMBER: Duration = Duration::from_secs(24 * 60 * 60);
+const REMEMBER: Duration = Duration::from_hours(24);
 /// Messages waiting to be taken in; when it is full new ones are lost, as gossip may be.
 const INBOX: usize = 256;
 /// The port of every made-up address. It means nothing.

@@ -13,7 +13,7 @@ pub const ACCESS_KEY_PREFIX: &str = "PALM";
 const ACCESS_KEY_LEN: usize = 20;
 /// Characters of a secret, as at AWS: 40 of 64 possible ones are 240 bits.
 const SECRET_LEN: usize = 40;
-/// Keys given by the environment are not shorter (S3 clients and MinIO refuse less).
+/// Keys given by the environment are not shorter (S3 clients and `MinIO` refuse less).
 const MIN_ID_LEN: usize = 3;
 const MIN_SECRET_LEN: usize = 8;
 /// Nor longer.

@@ -237,7 +237,11 @@ mod tests {
             ("heard only, as through others", Evidence { heard: true, ..nothing }, true),
             ("heard, but it cannot be dialled", Evidence { heard: true, unreachable: true, ..nothing }, false),
             ("just connected", Evidence { connected_for: Some(Duration::ZERO), ..nothing }, true),
-            ("connected and silent: killed, not timed out yet", Evidence { connected_for: Some(LONG), ..nothing }, false),
+            (
+                "connected and silent: killed, not timed out yet",
+                Evidence { connected_for: Some(LONG), ..nothing },
+                false,
+            ),
             (
                 "connected, gossip late, answers",
                 Evidence { connected_for: Some(LONG), answered: Some(Duration::ZERO), ..nothing },
@@ -253,7 +257,10 @@ mod tests {
         for (name, evidence, lives) in cases {
             assert_eq!(evidence.lives(), lives, "{name}");
         }
-        assert!(!Evidence { connected_for: Some(LONG), heard: true, ..nothing }.is_doubtful(), "nobody is asked in vain");
+        assert!(
+            !Evidence { connected_for: Some(LONG), heard: true, ..nothing }.is_doubtful(),
+            "nobody is asked in vain"
+        );
     }
 
     /// A peer is restarted: the connection goes, dialling fails, then it is back. Its old failure must not count

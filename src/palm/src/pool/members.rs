@@ -95,12 +95,8 @@ fn decode(registers: Vec<(Bytes, Current)>) -> BTreeMap<PeerId, MemberRecord> {
 /// Puts the members this peer was introduced to on the roll, for until it has read the ledger itself.
 pub(super) fn introduce(shared: &Shared) {
     let introduced = shared.state.introduced.iter().map(|(peer, addresses)| {
-        let record = MemberRecord {
-            name: peer.short(),
-            state: MemberState::Active,
-            joined_ms: 0,
-            addresses: addresses.clone(),
-        };
+        let record =
+            MemberRecord { name: peer.short(), state: MemberState::Active, joined_ms: 0, addresses: addresses.clone() };
         (*peer, record)
     });
     shared.roll.learn(introduced.collect(), None, false);
@@ -256,7 +252,11 @@ mod tests {
     fn only_a_complete_answer_strikes_members_off() {
         let roll = Roll::new();
         let (one, two) = (PeerId::from_bytes([1; 32]), PeerId::from_bytes([2; 32]));
-        assert!(roll.learn([(one, record(MemberState::Active)), (two, record(MemberState::Active))].into(), None, true));
+        assert!(roll.learn(
+            [(one, record(MemberState::Active)), (two, record(MemberState::Active))].into(),
+            None,
+            true
+        ));
         assert!(!roll.learn([(one, record(MemberState::Active))].into(), None, false), "a partial copy");
         assert_eq!(roll.active().len(), 2);
         assert!(roll.learn([(two, record(MemberState::Evicted))].into(), None, false));

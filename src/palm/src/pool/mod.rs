@@ -44,7 +44,7 @@ pub use secret::SealingKey;
 pub use state::PoolState;
 pub use view::{MemberStatus, View};
 
-use crate::net::identity::PoolKey;
+use crate::net::PoolKey;
 use crate::net::{Net, NetError};
 use gossip::Gossip;
 use ledger::Item;
@@ -56,7 +56,7 @@ pub const DEFAULT_MAX_MEMBERS: u16 = 10;
 /// Metadata is whole on every full member: beyond this a campus is several pools.
 pub const MAX_MAX_MEMBERS: u16 = 64;
 /// How long the invitation lasts that a creator is given.
-const FIRST_INVITATION: Duration = Duration::from_secs(60 * 60);
+const FIRST_INVITATION: Duration = Duration::from_hours(1);
 /// How long a start waits for the members to be known; without a majority they may not be.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(3);
 /// A scan of a small family (members, keys) never takes more pages than this.
@@ -252,6 +252,7 @@ impl Pool {
 
         let stop = || shared.stop.clone();
         let tasks = &shared.tasks;
+        tasks.spawn(shared.ledger.clone().keep_level(stop()));
         tasks.spawn(members::keep(Arc::clone(shared), Arc::clone(&gossip), stop()));
         tasks.spawn(liveness::keep(Arc::clone(shared), gossip, stop()));
         tasks.spawn(voters::keep(shared.ledger.clone(), shared.view.clone(), stop()));
@@ -402,11 +403,7 @@ impl Shared {
 
     /// Writes a new pool's first records. Each is written only where it is missing, so that doing it again after a
     /// crash changes nothing.
-    async fn finish_creating(
-        &mut self,
-        index: &Arc<dyn IndexStore>,
-        root: Option<AccessKey>,
-    ) -> Result<(), PoolError> {
+    async fn finish_creating(&mut self, index: &Arc<dyn IndexStore>, root: Option<AccessKey>) -> Result<(), PoolError> {
         let Origin::Created { settings, done: false } = &self.state.origin else { return Ok(()) };
         let now_ms = self.ledger.now_ms();
         let settings = PoolRecord { created_ms: now_ms, ..settings.clone() };

@@ -51,12 +51,9 @@ impl SealingKey {
     /// Seals `secret` for the purpose `context` names, which must be given again to open it.
     pub fn seal(&self, context: &str, secret: &[u8]) -> Result<Vec<u8>, SecretError> {
         let mut buffer = secret.to_vec();
-        let nonce = match self.cipher()?.seal_in_place_append_tag(Aad::from(context), &mut buffer) {
-            Ok(nonce) => nonce,
-            Err(_) => {
-                buffer.zeroize();
-                return Err(SecretError::Seal);
-            }
+        let Ok(nonce) = self.cipher()?.seal_in_place_append_tag(Aad::from(context), &mut buffer) else {
+            buffer.zeroize();
+            return Err(SecretError::Seal);
         };
         let mut sealed = Vec::with_capacity(NONCE_LEN + buffer.len());
         sealed.extend_from_slice(nonce.as_ref());
@@ -69,11 +66,8 @@ impl SealingKey {
         let (nonce, body) = sealed.split_at_checked(NONCE_LEN).ok_or(SecretError::Open)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| SecretError::Open)?;
         let mut buffer = Zeroizing::new(body.to_vec());
-        let len = self
-            .cipher()?
-            .open_in_place(nonce, Aad::from(context), &mut buffer)
-            .map_err(|_| SecretError::Open)?
-            .len();
+        let len =
+            self.cipher()?.open_in_place(nonce, Aad::from(context), &mut buffer).map_err(|_| SecretError::Open)?.len();
         buffer.truncate(len);
         Ok(buffer)
     }

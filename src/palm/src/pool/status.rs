@@ -108,11 +108,7 @@ pub(super) async fn of(pool: &Pool) -> Status {
         fragments_here: usage.fragments,
         bytes_here: usage.bytes,
         free_here: (usage.free != u64::MAX).then_some(usage.free),
-        free_pool: pool
-            .view()
-            .candidates()
-            .iter()
-            .fold(0, |sum: u64, candidate| sum.saturating_add(candidate.free)),
+        free_pool: pool.view().candidates().iter().fold(0, |sum: u64, candidate| sum.saturating_add(candidate.free)),
     }
 }
 
@@ -139,7 +135,10 @@ impl Status {
                     "You can lose no more peers: one more voter lost and requests are answered 503.".to_owned()
                 }
                 (0, Limit::Fragments) => "You can lose no more peers without losing access to objects.".to_owned(),
-                (n, _) => format!("You can lose {n} more {}.", if n == 1 { "peer, whichever it is" } else { "peers, whichever they are" }),
+                (n, _) => format!(
+                    "You can lose {n} more {}.",
+                    if n == 1 { "peer, whichever it is" } else { "peers, whichever they are" }
+                ),
             });
         }
         if self.exposed {

@@ -14,9 +14,9 @@ use std::time::Duration;
 use palm_core::id::PeerId;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
-use super::ledger::Ledger;
+use super::ledger::{Ledger, LedgerError};
 use super::view::View;
 
 /// More voters tolerate more failures, and cost every write more messages.
@@ -25,6 +25,8 @@ pub const MAX_VOTERS: usize = 7;
 const SETTLE: Duration = Duration::from_millis(500);
 /// Each further live voter waits this much longer, so that one proposes and the others step in only if it fails.
 const STEP: Duration = Duration::from_secs(4);
+/// Steps of one change: each voter added takes two (R8).
+const MAX_STEPS: usize = 2 * MAX_VOTERS;
 /// How often the need for a change is looked at when nothing happens.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -50,8 +52,7 @@ pub fn wanted(members: usize) -> usize {
 /// The voters the pool should have, or `None` when those it has are right. Present voters stay; the longest-joined
 /// live members are added, never so that the number ends even.
 pub fn choose(members: &[Elector], voters: &BTreeSet<PeerId>) -> Option<BTreeSet<PeerId>> {
-    let mut newcomers: Vec<_> =
-        members.iter().filter(|member| member.live && !voters.contains(&member.peer)).collect();
+    let mut newcomers: Vec<_> = members.iter().filter(|member| member.live && !voters.contains(&member.peer)).collect();
     newcomers.sort_by_key(|member| (member.joined_ms, member.peer));
     let reachable = wanted(members.len()).min(wanted(voters.len() + newcomers.len()));
     let missing = reachable.checked_sub(voters.len()).filter(|&missing| missing > 0)?;
@@ -86,13 +87,10 @@ pub(super) async fn keep(ledger: Ledger, view: View, stop: CancellationToken) {
             info!(voters = target.len(), epoch = config.epoch, "changing voters");
             tokio::select! {
                 () = stop.cancelled() => return,
-                changed = ledger.change_voters(target.clone()) => {
-                    if let Err(error) = changed {
-                        warn!(%error, "voters could not be changed; trying again");
-                    } else {
-                        debug!(epoch = ledger.config().epoch, "voters changed");
-                    }
-                }
+                changed = change(&ledger, target) => match changed {
+                    Ok(()) => info!(voters = target.len(), epoch = ledger.config().epoch, "voters changed"),
+                    Err(error) => warn!(%error, "voters could not be changed; trying again"),
+                },
             }
             need = None;
         }
@@ -104,6 +102,17 @@ pub(super) async fn keep(ledger: Ledger, view: View, stop: CancellationToken) {
             () = tokio::time::sleep(wake) => {}
         }
     }
+}
+
+/// Takes the voters to `target`, one member at a time. Another peer may be at it too: whoever is faster, each step is
+/// taken once.
+async fn change(ledger: &Ledger, target: &BTreeSet<PeerId>) -> Result<(), LedgerError> {
+    for _ in 0..MAX_STEPS {
+        if ledger.change_voters(target).await? {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// How many live voters come before this peer in proposing; `None` when it does not vote.

@@ -16,9 +16,6 @@ use super::checksum::Declared;
 use super::error;
 use crate::object::{BodyError, ByteStream, Incoming, Rejection};
 
-/// The most bytes one `PutObject` or `UploadPart` takes (AWS's limit).
-pub const PUT_MAX_BYTES: u64 = 5 << 30;
-
 /// A body on its way in, to be judged by what the client declared. `length` is the decoded length.
 pub fn incoming(blob: Option<StreamingBlob>, length: Option<i64>, declared: Declared) -> S3Result<Incoming> {
     let length = length.ok_or_else(|| S3Error::new(S3ErrorCode::MissingContentLength))?;

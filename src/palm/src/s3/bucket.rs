@@ -6,7 +6,7 @@ use s3s::dto::{
     GetBucketLocationInput, GetBucketLocationOutput, GetBucketVersioningInput, GetBucketVersioningOutput,
     HeadBucketInput, HeadBucketOutput, ListBucketsInput, ListBucketsOutput,
 };
-use s3s::{S3Request, S3Response, S3Result};
+use s3s::{S3Request, S3Response, S3Result, s3_error};
 
 use super::list::{decode_token, encode_token};
 use super::{Frontend, error, owner_of, timestamp};
@@ -26,11 +26,20 @@ pub async fn create(
 ) -> S3Result<S3Response<CreateBucketOutput>> {
     let owner = super::asker(&request)?;
     let bucket = &request.input.bucket;
+    check_reserved(bucket)?;
     // A location is a pool's name, or whatever region a client believes in: one peer serves one pool, so
     // either is accepted.
     frontend.store.create_bucket(bucket, owner).await.map_err(error::of)?;
     let location = Some(format!("/{bucket}"));
     Ok(S3Response::new(CreateBucketOutput { location, ..CreateBucketOutput::default() }))
+}
+
+/// Names AWS keeps for itself, beyond the form that s3s checks
+/// (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html>).
+fn check_reserved(bucket: &str) -> S3Result<()> {
+    let reserved = ["xn--", "sthree-", "amzn-s3-demo-"].iter().any(|prefix| bucket.starts_with(prefix))
+        || ["-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3"].iter().any(|suffix| bucket.ends_with(suffix));
+    if reserved { Err(s3_error!(InvalidBucketName, "the name {bucket} is reserved by S3")) } else { Ok(()) }
 }
 
 pub async fn head(frontend: &Frontend, request: S3Request<HeadBucketInput>) -> S3Result<S3Response<HeadBucketOutput>> {

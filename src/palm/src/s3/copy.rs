@@ -13,7 +13,7 @@ use super::checksum::{Declared, set_checksum};
 use super::condition::{self, ReadConditions, Verdict};
 use super::object::{check_version, etag};
 use super::{Frontend, body, checksum, error, multipart, range, timestamp};
-use crate::object::Object;
+use crate::object::{MAX_BODY_BYTES, Object};
 
 /// Bucket and key a copy reads from.
 fn source_of(source: &CopySource) -> S3Result<(&str, &str)> {
@@ -107,7 +107,7 @@ pub async fn copy_part(
         None => 0..size,
     };
     let length = bytes.end - bytes.start;
-    if length > body::PUT_MAX_BYTES {
+    if length > MAX_BODY_BYTES {
         return Err(S3Error::new(S3ErrorCode::EntityTooLarge));
     }
     let stream = match length {

@@ -101,6 +101,11 @@ fn answer(error: &ObjectError) -> Answer {
         ObjectError::InvalidPart => Answer::known(S3ErrorCode::InvalidPart),
         ObjectError::InvalidPartOrder => Answer::known(S3ErrorCode::InvalidPartOrder),
         ObjectError::PartTooSmall => Answer::known(S3ErrorCode::EntityTooSmall),
+        // Not a trailer here, but the size of the object to come.
+        ObjectError::Mismatch(Rejection::Malformed) => Answer::said(
+            S3ErrorCode::InvalidRequest,
+            "The provided 'x-amz-mp-object-size' header value does not match what was computed.",
+        ),
         ObjectError::Mismatch(rejection) => answer_rejection(*rejection),
         ObjectError::BadRange => Answer::known(S3ErrorCode::InvalidRange),
         ObjectError::Body(body) => answer_body(body),
@@ -180,6 +185,7 @@ mod tests {
             (ObjectError::InvalidPartOrder, "InvalidPartOrder", 400),
             (ObjectError::PartTooSmall, "EntityTooSmall", 400),
             (ObjectError::Mismatch(Rejection::BadChecksum), "BadDigest", 400),
+            (ObjectError::Mismatch(Rejection::Malformed), "InvalidRequest", 400),
             (ObjectError::BadRange, "InvalidRange", 416),
             (ObjectError::Body(BodyError::Incomplete), "IncompleteBody", 400),
             (ObjectError::Body(BodyError::Unavailable("one short".into())), "ServiceUnavailable", 503),

@@ -1,5 +1,5 @@
-//! Request bodies under guard: a client that stops sending is cut off, and the XML of a request is what the
-//! client says it is.
+//! Clients under guard: one that stops sending or taking is cut off, and the XML of a request is what its client
+//! says it is.
 
 use std::io;
 use std::pin::Pin;
@@ -16,26 +16,59 @@ use palm_core::record::{Checksum, ChecksumAlgorithm, ChecksumKind};
 use s3s::checksum::ChecksumHasher;
 use s3s::crypto::{Checksum as _, Crc32, Crc32c, Crc64Nvme, Md5, Sha1, Sha256};
 use s3s::{S3Error, S3ErrorCode, S3Result, StdError};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 use super::checksum::Declared;
 use crate::object::{Digested, Rejection};
 
-/// A request's body that fails once its client has sent nothing for a while although it is waited for. Time in
-/// which nobody asks for more does not count: that is our own back pressure.
-pub struct Patient<B> {
-    inner: B,
+/// Tells when a client has been waited for too long. Time in which nobody waits does not count: that is our own
+/// doing.
+struct Alarm {
     patience: Duration,
     /// Since when the client has been waited for.
     waiting: Option<Instant>,
     /// Moved when it fires, not with every frame.
-    alarm: Pin<Box<Sleep>>,
+    sleep: Pin<Box<Sleep>>,
+}
+
+impl Alarm {
+    fn new(patience: Duration) -> Self {
+        Self { patience, waiting: None, sleep: Box::pin(tokio::time::sleep(patience)) }
+    }
+
+    /// Passes on what came of an attempt; one that has been pending for too long becomes an error.
+    fn watch<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        attempt: Poll<T>,
+        what: &'static str,
+    ) -> Poll<Result<T, io::Error>> {
+        if let Poll::Ready(outcome) = attempt {
+            self.waiting = None;
+            return Poll::Ready(Ok(outcome));
+        }
+        let deadline = *self.waiting.get_or_insert_with(Instant::now) + self.patience;
+        while self.sleep.as_mut().poll(context).is_ready() {
+            if Instant::now() >= deadline {
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, what)));
+            }
+            self.sleep.as_mut().reset(deadline);
+        }
+        Poll::Pending
+    }
+}
+
+/// A request's body that fails once its client has sent nothing for a while although it is waited for.
+pub struct Patient<B> {
+    inner: B,
+    alarm: Alarm,
 }
 
 impl<B> Patient<B> {
     /// Waits `patience` for each frame.
     pub fn new(inner: B, patience: Duration) -> Self {
-        Self { inner, patience, waiting: None, alarm: Box::pin(tokio::time::sleep(patience)) }
+        Self { inner, alarm: Alarm::new(patience) }
     }
 }
 
@@ -48,19 +81,11 @@ where
     type Error = StdError;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, StdError>>> {
-        if let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(context) {
-            self.waiting = None;
-            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+        let attempt = Pin::new(&mut self.inner).poll_frame(context);
+        match ready!(self.alarm.watch(context, attempt, "client stopped sending")) {
+            Ok(frame) => Poll::Ready(frame.map(|frame| frame.map_err(Into::into))),
+            Err(overdue) => Poll::Ready(Some(Err(overdue.into()))),
         }
-        let deadline = *self.waiting.get_or_insert_with(Instant::now) + self.patience;
-        while self.alarm.as_mut().poll(context).is_ready() {
-            if Instant::now() >= deadline {
-                let cause = io::Error::new(io::ErrorKind::TimedOut, "client stopped sending");
-                return Poll::Ready(Some(Err(cause.into())));
-            }
-            self.alarm.as_mut().reset(deadline);
-        }
-        Poll::Pending
     }
 
     fn is_end_stream(&self) -> bool {
@@ -71,6 +96,57 @@ where
         self.inner.size_hint()
     }
 }
+
+/// A connection that fails once its client has taken nothing for a while although there is something to send: it
+/// would hold an answer's buffers for ever.
+pub struct Draining<S> {
+    inner: S,
+    alarm: Alarm,
+}
+
+impl<S> Draining<S> {
+    /// Waits `patience` for each write.
+    pub fn new(inner: S, patience: Duration) -> Self {
+        Self { inner, alarm: Alarm::new(patience) }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Draining<S> {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_read(context, into)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Draining<S> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        let attempt = Pin::new(&mut self.inner).poll_write(context, data);
+        self.alarm.watch(context, attempt, NOT_TAKING).map(Result::flatten)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        data: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let attempt = Pin::new(&mut self.inner).poll_write_vectored(context, data);
+        self.alarm.watch(context, attempt, NOT_TAKING).map(Result::flatten)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let attempt = Pin::new(&mut self.inner).poll_flush(context);
+        self.alarm.watch(context, attempt, NOT_TAKING).map(Result::flatten)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(context)
+    }
+}
+
+const NOT_TAKING: &str = "client stopped taking";
 
 /// Content types of forms start so.
 const FORM: &[u8] = b"multipart/";
@@ -88,6 +164,9 @@ pub fn check_form<B>(request: &Request<B>) -> S3Result<()> {
     }
     Ok(())
 }
+
+/// The most XML one request may carry. The largest, a completion of 10,000 parts with SHA-256 each, is 1.7 MiB.
+pub const XML_MAX_BYTES: usize = 2 << 20;
 
 /// What a client declares about the XML of a POST request. s3s reads such a body whole before any operation sees
 /// it, checks its SHA-256 but answers 500 when that fails, and checks nothing else; so it is judged here,
@@ -107,6 +186,9 @@ impl Promise {
         // A chunked body is verified by its chunk signatures, and its length is not the XML's.
         if request.method() != Method::POST || length == 0 || is_form(request) || hash.starts_with("STREAMING-") {
             return Ok(None);
+        }
+        if length > XML_MAX_BYTES as u64 {
+            return Err(S3Error::new(S3ErrorCode::MaxMessageLengthExceeded));
         }
         let decoded = HEXLOWER_PERMISSIVE.decode(hash.as_bytes()).ok();
         let sha256 = decoded.and_then(|hash| hash.try_into().ok());
@@ -306,5 +388,15 @@ mod tests {
         let cause = body.frame().await.expect("an end").expect_err("an error");
         assert_eq!(cause.to_string(), "client stopped sending");
         assert!(asked.elapsed() >= patience, "time in which nobody asked does not count");
+    }
+
+    #[tokio::test]
+    async fn a_client_that_takes_nothing_is_cut_off() {
+        use tokio::io::AsyncWriteExt;
+        let (ours, theirs) = tokio::io::duplex(4);
+        let mut connection = Draining::new(ours, Duration::from_millis(20));
+        let cause = connection.write_all(b"more than four bytes").await.expect_err("nobody reads");
+        assert_eq!(cause.kind(), io::ErrorKind::TimedOut);
+        drop(theirs);
     }
 }

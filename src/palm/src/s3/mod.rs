@@ -1,13 +1,13 @@
 //! The S3 front end: [`s3s`] speaks HTTP and XML, [`Store`] keeps the objects, and this room lies between.
 //! It is the only place that names s3s, whose API changes with every release.
 //!
-//! A good order to read: [`server`] takes connections and puts limits on them; [`auth`] says who may come
+//! A good order to read: [`server`] takes connections and puts limits on them; `auth` says who may come
 //! in; `Frontend` below hands each operation to its family (`bucket`, `object`, `copy`, `multipart`, `list`);
 //! `body`, `checksum`, `condition`, `range` and `attributes` are what the families share; `guard` watches
 //! bodies on their way to s3s; `error` is the one table from failures to S3's codes.
 //!
 //! What is not here answers 501: s3s says so for every operation that `Frontend` does not override, and
-//! [`auth`] for headers that ask for something PALM lacks.
+//! `auth` for headers that ask for something PALM lacks.
 
 use s3s::dto;
 use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
@@ -16,7 +16,7 @@ use time::OffsetDateTime;
 use crate::object::Store;
 
 mod attributes;
-pub mod auth;
+mod auth;
 mod body;
 mod bucket;
 mod checksum;
@@ -81,7 +81,7 @@ operations! {
     abort_multipart_upload(AbortMultipartUploadInput) -> AbortMultipartUploadOutput = multipart::abort;
 }
 
-/// The access key that signed a request. [`auth`] lets no unsigned request come here; were one to come all the
+/// The access key that signed a request. `auth` lets no unsigned request come here; were one to come all the
 /// same, it is refused.
 fn asker<T>(request: &S3Request<T>) -> S3Result<&str> {
     let credentials = request.credentials.as_ref();

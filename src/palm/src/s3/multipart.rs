@@ -17,14 +17,11 @@ use super::checksum::{self, Declared, explain, given_checksum, set_checksum};
 use super::list::{Encoding, after_marker, fits_xml, given, page_size};
 use super::object::etag;
 use super::{Frontend, asker, body, condition, error, owner_of, signed, timestamp};
-use crate::object::{CompletedPart, Completion, ListQuery, Listed, NewUpload, ObjectError, PartInfo};
-
-/// The highest part number.
-const PART_NUMBER_MAX: u16 = 10_000;
+use crate::object::{CompletedPart, Completion, ListQuery, Listed, MAX_PARTS, NewUpload, PartInfo};
 
 /// A part number a client may use.
 pub fn part_number(number: i32) -> S3Result<u16> {
-    let valid = u16::try_from(number).ok().filter(|number| (1..=PART_NUMBER_MAX).contains(number));
+    let valid = u16::try_from(number).ok().filter(|number| (1..=MAX_PARTS).contains(number));
     valid.ok_or_else(|| error::invalid_argument("Part number must be an integer between 1 and 10000, inclusive"))
 }
 
@@ -122,29 +119,16 @@ pub async fn complete(
     };
     let given = given_checksum!(input)?;
     let parts = input.multipart_upload.take().and_then(|upload| upload.parts).unwrap_or_default();
-    if parts.is_empty() || parts.len() > usize::from(PART_NUMBER_MAX) {
+    if parts.is_empty() || parts.len() > usize::from(MAX_PARTS) {
         return Err(S3Error::new(S3ErrorCode::MalformedXML));
     }
     let parts = parts.into_iter().map(completed_part).collect::<S3Result<Vec<_>>>()?;
     let algorithm = given.as_ref().map(|(algorithm, _)| *algorithm);
+    // A checksum of the other kind than the upload's does not match, and is refused as that.
+    let asked_kind = input.checksum_type.as_ref().map(ChecksumType::as_str);
     let checksum = match given {
         None => None,
-        Some((algorithm, value)) => {
-            let asked = input.checksum_type.as_ref().map(ChecksumType::as_str);
-            // A completed upload is gone, and repeating its completion still succeeds: then AWS's default is as
-            // good as the record.
-            let kind = match frontend.store.upload(&input.bucket, &input.key, id).await {
-                Ok(UploadRecord { checksum: Some((_, kind)), .. }) => kind,
-                Ok(_) | Err(ObjectError::NoSuchUpload) => checksum::kind(algorithm, asked)?,
-                Err(failure) => return Err(error::of(failure)),
-            };
-            if asked.is_some_and(|asked| asked != checksum::kind_name(kind)) {
-                return Err(error::invalid_request(
-                    "The x-amz-checksum-type value does not match the checksum type of the multipart upload.",
-                ));
-            }
-            Some(Checksum { algorithm, kind, value })
-        }
+        Some((algorithm, value)) => Some(Checksum { algorithm, kind: checksum::kind(algorithm, asked_kind)?, value }),
     };
     let completion = Completion { parts, conditions, checksum, size };
     let completed = frontend.store.complete_upload(&input.bucket, &input.key, id, completion).await;
@@ -337,8 +321,8 @@ fn upload_entry(key: String, id: BodyId, record: &UploadRecord) -> MultipartUplo
 
 #[cfg(test)]
 mod tests {
-    use super::super::list::{after_group, after_key};
     use super::*;
+    use crate::object::{after_group, after_key};
 
     fn parts(numbers: &[u16]) -> Vec<PartInfo> {
         let part = |&number| PartInfo { number, size: 1, md5: [0; 16], checksum: None, modified_ms: 0 };
@@ -382,7 +366,10 @@ mod tests {
         let at = uploads_start("k", Some(&id), "", None).expect("marker");
         assert_eq!(at, ("k".to_owned(), Some(BodyId::from_bytes([7; 16]))));
         assert_eq!(uploads_start("k", None, "", None).expect("marker"), (after_key("k"), None));
-        assert_eq!(uploads_start("a/", None, "", Some("/")).expect("group"), (after_group("a/"), None));
+        assert_eq!(
+            uploads_start("a/", None, "", Some("/")).expect("group"),
+            (after_group("a/").expect("a group"), None)
+        );
         assert_eq!(uploads_start("", Some("ignored without a key"), "", None).expect("none"), (String::new(), None));
         assert!(uploads_start("k", Some("x"), "", None).is_err());
     }

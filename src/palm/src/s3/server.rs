@@ -27,17 +27,20 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::auth::{Gate, Keys};
-use super::guard::{self, Judged, Patient, Promise};
-use super::{Frontend, body, error};
-use crate::object::{BodyError, Store};
+use super::guard::{self, Draining, Judged, Patient, Promise, XML_MAX_BYTES};
+use super::{Frontend, error};
+use crate::object::{BodyError, MAX_BODY_BYTES, Store};
 
 /// Connections served at once; more wait in the listener's backlog.
 const CONNECTIONS_MAX: usize = 4_096;
 /// A request's head must be complete within this, counted from the end of the request before: it bounds slow
 /// heads and idle connections alike.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
+const HEAD_TIMEOUT: Duration = Duration::from_mins(1);
 /// A client that owes a body and sends nothing for this long is cut off.
 const BODY_STALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// A client that takes nothing of its answer for this long is cut off. Long, because a pipe behind a download may
+/// well pause.
+const TAKE_STALL_TIMEOUT: Duration = Duration::from_mins(5);
 /// Requests under way get this long to end once shutdown begins.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 /// Pause after the system refused a connection (it is out of file descriptors, say).
@@ -45,8 +48,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Request line and headers together: 2 KiB of user metadata, a long presigned URL and room.
 const HEAD_MAX_BYTES: usize = 32 << 10;
 
-/// XML of a request. The largest, a completion of 10,000 parts with SHA-256 each, is 1.7 MiB.
-const XML_MAX_BYTES: usize = 2 << 20;
 /// One signed chunk: s3s holds it whole until its signature is verified. SDKs send 64 KiB to 1 MiB.
 const SIGNED_CHUNK_MAX_BYTES: usize = 16 << 20;
 /// Fields of a POST form together, without the file (AWS allows 20 KB).
@@ -124,8 +125,8 @@ pub fn service(store: Store, options: S3Options) -> Result<Service, ServiceError
 fn config() -> S3Config {
     let mut config = S3Config::default();
     config.xml_max_body_size = XML_MAX_BYTES;
-    config.put_object_max_size = Some(body::PUT_MAX_BYTES);
-    config.post_object_max_file_size = body::PUT_MAX_BYTES;
+    config.put_object_max_size = Some(MAX_BODY_BYTES);
+    config.post_object_max_file_size = MAX_BODY_BYTES;
     config.aws_chunked_stream_max_chunk_size = SIGNED_CHUNK_MAX_BYTES;
     config.form_max_field_size = FORM_MAX_BYTES;
     config.form_max_fields_size = FORM_MAX_BYTES;
@@ -198,7 +199,8 @@ where
 {
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_header_size(HEAD_MAX_BYTES);
-    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    let stream = TokioIo::new(Draining::new(stream, TAKE_STALL_TIMEOUT));
+    let connection = builder.serve_connection(stream, service);
     if let Err(cause) = watcher.watch(connection).await {
         tracing::debug!(%cause, "connection ended early");
     }

@@ -45,7 +45,8 @@ impl Peer {
     async fn start(seed: [u8; 32], index: Arc<dyn IndexStore>, config: &Config) -> Self {
         let identity = Identity::from_seed(&seed).unwrap();
         let net = Net::bind(&identity, "127.0.0.1:0".parse().unwrap()).unwrap();
-        let ledger = Ledger::open(identity.peer_id(), Arc::clone(&index), net.clone(), Some(config.clone())).await.unwrap();
+        let ledger =
+            Ledger::open(identity.peer_id(), Arc::clone(&index), net.clone(), Some(config.clone())).await.unwrap();
         net.serve(Arc::new(LedgerOnly(ledger.clone())));
         Self { seed, net, ledger, index }
     }

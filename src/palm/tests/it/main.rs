@@ -1,6 +1,7 @@
-//! Whole rooms together, in one process, over real QUIC on loopback and in-memory stores.
+//! Whole rooms together, in one process, over real QUIC on loopback and in-memory stores; and the walls between rooms.
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod ledger;
+mod object;
 mod tidy;

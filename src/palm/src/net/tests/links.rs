@@ -79,6 +79,37 @@ async fn a_peer_that_comes_back_reports_itself() {
     a.ping(id).await.unwrap();
 }
 
+/// A peer crashes and is started again at the same address, with no chance to say goodbye. Its new life must disown the old
+/// connection at the first packet, instead of leaving the others to wait until it times out.
+#[test]
+fn a_crashed_peer_is_back_before_its_old_link_times_out() {
+    let runtime = || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let crashing = runtime();
+    let b = crashing.block_on(async { TestPeer::start(2) });
+    runtime().block_on(async {
+        let a = TestPeer::start(1);
+        a.knows(&b);
+        b.net.admit(a.net.me());
+        a.ping(b.net.me()).await.unwrap();
+        crashing.shutdown_background();
+        let (id, address) = (b.net.me(), b.net.local_addr());
+        drop(b);
+        let again = rebind(2, address).await;
+        again.net.admit(a.net.me());
+        let begun = Instant::now();
+        while a.net.call(id, Request::Ping, SECOND * 10).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert!(begun.elapsed() < super::super::transport::IDLE_TIMEOUT / 2, "{:?}", begun.elapsed());
+    });
+}
+
+/// Starts a peer at an address whose socket is about to be free.
+async fn rebind(seed: u8, address: SocketAddr) -> TestPeer {
+    eventually("the address is free", || std::net::UdpSocket::bind(address).is_ok()).await;
+    TestPeer::start_at(seed, address)
+}
+
 /// Eviction must bite at once: the link closes, and what the evicted one asks is not answered any more.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_expelled_peer_is_cut_off() {

@@ -49,12 +49,13 @@ async fn a_stranger_is_turned_away_unread() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_joiner_learns_who_answers() {
     let (a, joiner) = (TestPeer::start(1), TestPeer::start(2));
-    let (who, response) = joiner.net.join_call(a.net.local_addr(), JoinRequest::Describe, PATIENCE).await.unwrap();
+    let (who, response) =
+        joiner.net.join_call(a.net.local_addr(), None, JoinRequest::Describe, PATIENCE).await.unwrap();
     assert_eq!(who, a.net.me());
     assert!(matches!(response, JoinResponse::Pool { name, .. } if name == joiner.net.me().to_string()));
 
     let silent = std::net::UdpSocket::bind(ANY_PORT).unwrap();
-    let nobody = joiner.net.join_call(silent.local_addr().unwrap(), JoinRequest::Describe, SECOND).await;
+    let nobody = joiner.net.join_call(silent.local_addr().unwrap(), None, JoinRequest::Describe, SECOND).await;
     assert!(matches!(nobody, Err(NetError::Local(_))), "{nobody:?}");
 }
 

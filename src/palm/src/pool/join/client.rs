@@ -12,8 +12,8 @@ use tracing::{debug, info};
 use zeroize::Zeroizing;
 
 use super::token::JoinToken;
-use crate::net::identity::{PoolKey, verify_proof};
 use crate::net::{Net, NetError};
+use crate::net::{PoolKey, verify_proof};
 use crate::pool::secret::SealingKey;
 
 /// How long one answer may take; members hold a request for 10 s while it waits for approval.
@@ -184,10 +184,9 @@ async fn ask_one(net: &Net, wish: &JoinWish, address: SocketAddr) -> Result<Answ
         name: wish.name.clone(),
         port: net.local_addr().port(),
     };
-    let (peer, response) = net.join_call(address, request, ASK_TIMEOUT).await.map_err(|error| try_on(&error))?;
-    if peer != member {
-        return Err(Failure::TryOn("another peer answered the second time".into()));
-    }
+    // The token is shown to the peer that has proved itself, and to nobody who answers in its place.
+    let (_, response) =
+        net.join_call(address, Some(member), request, ASK_TIMEOUT).await.map_err(|error| try_on(&error))?;
     match response {
         JoinResponse::Welcome(welcome) => {
             accept(wish.pool, name, *welcome, member, address).map(Answer::Welcome).map_err(Failure::Final)
@@ -205,7 +204,7 @@ fn try_on(error: &NetError) -> Failure {
 /// Has whoever is at `address` prove that it speaks for the pool, before any secret is shown to it: anyone can
 /// announce a pool's id by mDNS.
 async fn identify(net: &Net, wanted: PoolId, address: SocketAddr) -> Result<(PeerId, String), Failure> {
-    let described = net.join_call(address, JoinRequest::Describe, ASK_TIMEOUT).await;
+    let described = net.join_call(address, None, JoinRequest::Describe, ASK_TIMEOUT).await;
     let (peer, response) = described.map_err(|error| try_on(&error))?;
     match response {
         JoinResponse::Pool { id, name, .. } if id != wanted => {

@@ -254,11 +254,13 @@ async fn admit(shared: &Shared, applicant: &Applicant) -> Result<(), PoolError> 
             Some(_) => Decision::Keep(()),
         })
         .await?;
-    shared.ledger.update(key::join_request(applicant.peer), |current| match current {
-        None => Decision::Keep(()),
-        Some(_) => Decision::Delete(()),
-    })
-    .await?;
+    shared
+        .ledger
+        .update(key::join_request(applicant.peer), |current| match current {
+            None => Decision::Keep(()),
+            Some(_) => Decision::Delete(()),
+        })
+        .await?;
     shared.net.hint(applicant.peer, applicant.address);
     members::refresh_from_copy(shared);
     Ok(())

@@ -93,8 +93,7 @@ impl FromStr for JoinToken {
 
     fn from_str(text: &str) -> Result<Self, TokenError> {
         let encoded = text.trim().strip_prefix(PREFIX).ok_or(TokenError::Foreign)?;
-        let bytes =
-            BASE32_NOPAD.decode(encoded.to_ascii_uppercase().as_bytes()).map_err(|_| TokenError::Damaged)?;
+        let bytes = BASE32_NOPAD.decode(encoded.to_ascii_uppercase().as_bytes()).map_err(|_| TokenError::Damaged)?;
         let bytes = Zeroizing::new(bytes);
         let (body, check) = bytes.split_at_checked(BODY_BYTES).ok_or(TokenError::Damaged)?;
         if check != &blake3::hash(body).as_bytes()[..CHECK_BYTES] {

@@ -42,8 +42,12 @@ impl Ledger {
     pub async fn level_once(&self, round: usize) -> Result<usize, LedgerError> {
         self.look_for_newer_config().await;
         let me = self.me();
-        let voters: Vec<PeerId> =
-            self.config().electorate().into_iter().filter(|peer| *peer != me && self.0.net.is_connected(*peer)).collect();
+        let voters: Vec<PeerId> = self
+            .config()
+            .electorate()
+            .into_iter()
+            .filter(|peer| *peer != me && self.0.net.is_connected(*peer))
+            .collect();
         let Some(peer) = voters.get(round % voters.len().max(1)).copied() else { return Ok(0) };
         let digest = self.0.voter.whole_digest().await?;
         let keys = self.find_differing(peer, Bytes::new(), None, digest).await?;

@@ -89,7 +89,7 @@ impl Voter {
 
     /// Answers another's question for a page.
     pub(super) async fn scan(&self, epoch: u64, mut query: ScanQuery, expect: Option<[u8; 32]>) -> Response {
-        if let Err(refusal) = self.check_epoch(&self.config(), epoch) {
+        if let Some(refusal) = self.refusal(&self.config(), epoch) {
             return refusal;
         }
         query.limit = query.limit.min(MAX_SCAN_ENTRIES);

@@ -135,7 +135,9 @@ impl Ledger {
         let mut attempts = 0;
         loop {
             let outcome = match prepared {
-                Ok((attempt, promised)) => self.attempt(key, attempt, promised, &mut change, &mut sent, &mut decide).await,
+                Ok((attempt, promised)) => {
+                    self.attempt(key, attempt, promised, &mut change, &mut sent, &mut decide).await
+                }
                 Err(setback) => Err(setback),
             };
             match outcome {
@@ -188,7 +190,8 @@ impl Ledger {
             Decision::Keep(answer) => return self.keep(key, attempt, promised, change, answer).await,
         };
         let version = attempt.ballot();
-        let record = Record::write(promised.current.map(|accepted| accepted.record).as_ref(), change.request(), version, value);
+        let record =
+            Record::write(promised.current.map(|accepted| accepted.record).as_ref(), change.request(), version, value);
         change.sending_accept(version);
         sent.push((version, answer));
         self.accept(attempt, key, record).await?;
@@ -227,7 +230,8 @@ impl Ledger {
         let config = self.config();
         let (epoch, ballot) = (config.epoch, self.tick());
         let mut attempt = Attempt::new((*config).clone(), ballot);
-        let mut inquiry = Inquiry::new(self, &config, BTreeSet::new(), || Request::Prepare { epoch, key: key.clone(), ballot });
+        let mut inquiry =
+            Inquiry::new(self, &config, BTreeSet::new(), || Request::Prepare { epoch, key: key.clone(), ballot });
         while let Some((voter, answer)) = inquiry.next().await {
             let hopeless = match answer {
                 Ok(Response::Promised { accepted, floor }) => match attempt.on_promise(voter, accepted, floor) {

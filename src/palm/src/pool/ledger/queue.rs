@@ -56,16 +56,13 @@ impl Ledger {
         let (answer, answered) = oneshot::channel();
         let begin = {
             let mut shared = self.0.shared.0.lock();
-            match shared.get_mut(key) {
-                Some(waiters) => {
-                    waiters.push(answer);
-                    false
-                }
-                None => {
-                    shared.insert(key.clone(), vec![answer]);
-                    true
-                }
+            let waiters = shared.get_mut(key);
+            let begin = waiters.is_none();
+            match waiters {
+                Some(waiters) => waiters.push(answer),
+                None => drop(shared.insert(key.clone(), vec![answer])),
             }
+            begin
         };
         if begin {
             let (ledger, key) = (self.clone(), key.clone());

@@ -49,7 +49,9 @@ impl Ledger {
                 Round::Agreed(record) => return Ok(record.and_then(Current::of)),
                 Round::Disputed => {
                     let settled = timeout_at(deadline, self.settle(key)).await;
-                    return settled.unwrap_or_else(|_| Err(self.no_quorum(1))).map(|record| record.and_then(Current::of));
+                    return settled
+                        .unwrap_or_else(|_| Err(self.no_quorum(1)))
+                        .map(|record| record.and_then(Current::of));
                 }
                 Round::EpochChanged => 1,
                 Round::NoQuorum { missing } => missing,
@@ -72,7 +74,9 @@ impl Ledger {
         let have = own.as_ref().map(|accepted| accepted.ballot);
         let mut answers: BTreeMap<Option<Ballot>, BTreeSet<PeerId>> = BTreeMap::new();
         let mut heard = BTreeSet::new();
-        if let Some(ballot) = self.0.voter.own_ballot(epoch, key)? {
+        // Read first, counted only if this peer still votes in this epoch afterwards.
+        let ballot = self.0.voter.own_ballot(key)?;
+        if self.0.voter.votes_in(epoch) {
             heard.insert(self.me());
             answers.insert(ballot, heard.clone());
             if config.is_quorum(&heard) {

@@ -187,20 +187,18 @@ impl Voter {
         Ok(())
     }
 
-    /// Whether a message of this epoch may be answered here; otherwise the answer to give.
-    pub(super) fn check_epoch(&self, config: &Config, epoch: u64) -> Result<(), Response> {
+    /// The refusal of a message of this epoch, unless it may be answered here.
+    pub(super) fn refusal(&self, config: &Config, epoch: u64) -> Option<Response> {
         if epoch != config.epoch {
-            return Err(Response::WrongEpoch(config.clone()));
+            return Some(Response::WrongEpoch(config.clone()));
         }
-        if config.is_voter(&self.me) {
-            return Ok(());
-        }
-        Err(Response::Failed { reason: Failure::NotReady, detail: "not a voter".to_owned() })
+        let not_a_voter = || Response::Failed { reason: Failure::NotReady, detail: "not a voter".to_owned() };
+        (!config.is_voter(&self.me)).then(not_a_voter)
     }
 
     pub(super) async fn prepare(&self, epoch: u64, key: Bytes, ballot: Ballot) -> Response {
         let gate = self.gate.read().await;
-        if let Err(refusal) = self.check_epoch(&gate, epoch) {
+        if let Some(refusal) = self.refusal(&gate, epoch) {
             return refusal;
         }
         let answer = async {
@@ -227,7 +225,7 @@ impl Voter {
 
     async fn accept_to_the_end(&self, epoch: u64, key: Bytes, ballot: Ballot, record: Record) -> Response {
         let gate = self.gate.read().await;
-        if let Err(refusal) = self.check_epoch(&gate, epoch) {
+        if let Some(refusal) = self.refusal(&gate, epoch) {
             return refusal;
         }
         let answer = async {
@@ -266,14 +264,13 @@ impl Voter {
         config.epoch == epoch && config.is_voter(&self.me)
     }
 
-    /// This peer's own answer to a read: the ballot it has accepted, if any; `None` if its vote does not count.
-    pub(super) fn own_ballot(&self, epoch: u64, key: &[u8]) -> Result<Option<Option<Ballot>>, LedgerError> {
-        let ballot = self.get(Space::Accepted, key)?.map(|accepted| accepted.ballot);
-        Ok(self.votes_in(epoch).then_some(ballot))
+    /// The ballot this peer has accepted as a voter, if any.
+    pub(super) fn own_ballot(&self, key: &[u8]) -> Result<Option<Ballot>, LedgerError> {
+        Ok(self.get(Space::Accepted, key)?.map(|accepted| accepted.ballot))
     }
 
     pub(super) fn read(&self, epoch: u64, key: &Bytes, have: Option<Ballot>) -> Response {
-        if let Err(refusal) = self.check_epoch(&self.config(), epoch) {
+        if let Some(refusal) = self.refusal(&self.config(), epoch) {
             return refusal;
         }
         match self.get(Space::Accepted, key) {
@@ -310,7 +307,9 @@ impl Voter {
         }
         // A learner's copy is not counted by anyone: it may be lost and is fetched again.
         self.index.commit(batch, Durability::Buffered).await?;
-        changes.into_iter().for_each(|(key, before, after)| self.changed(key, before, after));
+        for (key, before, after) in changes {
+            self.changed(key, before, after);
+        }
         Ok(())
     }
 

@@ -1,0 +1,187 @@
+//! What the commands and the peer say to each other over the admin socket: JSON, and the same JSON that `--json`
+//! prints.
+
+use serde::{Deserialize, Serialize};
+
+pub use crate::pool::status::Status;
+
+/// Asks for an invitation.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct InviteRequest {
+    /// How long it lasts.
+    pub expires_seconds: u64,
+}
+
+/// An invitation.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Invited {
+    /// The token: a secret.
+    pub join_token: String,
+    /// Milliseconds since the Unix epoch.
+    pub expires_ms: u64,
+    /// The pool.
+    pub pool_id: String,
+    /// Where this peer can be asked to join.
+    pub addresses: Vec<String>,
+}
+
+/// Asks to approve one peer, or all that wait.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ApproveRequest {
+    /// Which; none means all.
+    pub peer_id: Option<String>,
+}
+
+/// Who was approved.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Approved {
+    /// Peer ids.
+    pub approved: Vec<String>,
+}
+
+/// The members of the pool, and who waits to become one.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Members {
+    /// In order of admission.
+    pub members: Vec<Member>,
+    /// Who waits for approval; missing without a majority of voters.
+    pub waiting: Vec<Waiting>,
+}
+
+/// A member.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Member {
+    /// Which.
+    pub peer_id: String,
+    /// What it calls itself.
+    pub name: String,
+    /// Whether it is believed alive.
+    pub state: MemberState,
+    /// Whether it votes on metadata.
+    pub voter: bool,
+    /// Whether it is the peer that answers.
+    pub this_peer: bool,
+    /// When it was admitted, milliseconds since the Unix epoch.
+    pub joined_ms: u64,
+    /// Where it was last known.
+    pub addresses: Vec<String>,
+    /// Its S3 endpoint.
+    pub s3: Option<String>,
+    /// Bytes it stores.
+    pub used_bytes: Option<u64>,
+    /// Bytes it could still store; absent when nothing bounds it.
+    pub free_bytes: Option<u64>,
+    /// What fails together with it.
+    pub domain: Option<String>,
+    /// Its program version.
+    pub version: Option<String>,
+    /// Round-trip time to it, microseconds.
+    pub round_trip_us: Option<u64>,
+}
+
+/// Whether a member is believed alive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MemberState {
+    /// It answers.
+    Live,
+    /// It does not.
+    Absent,
+}
+
+/// A peer that waits for approval.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Waiting {
+    /// Which.
+    pub peer_id: String,
+    /// What it calls itself.
+    pub name: String,
+    /// Where it asked from.
+    pub address: String,
+    /// When, milliseconds since the Unix epoch.
+    pub requested_ms: u64,
+}
+
+/// Asks for a new access key.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CreateKey {
+    /// What it is for.
+    pub description: String,
+}
+
+/// A new access key. The secret is told this once.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CreatedKey {
+    /// The access key id.
+    pub access_key: String,
+    /// The secret access key.
+    pub secret_key: String,
+}
+
+/// All access keys, without secrets.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Keys {
+    /// In order of id.
+    pub keys: Vec<Key>,
+}
+
+/// An access key.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Key {
+    /// The access key id.
+    pub access_key: String,
+    /// What it is for.
+    pub description: String,
+    /// May do anything, cannot be revoked.
+    pub root: bool,
+    /// Milliseconds since the Unix epoch.
+    pub created_ms: u64,
+}
+
+/// Asks to revoke an access key.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RevokeKey {
+    /// The access key id.
+    pub access_key: String,
+}
+
+/// A key was revoked.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Revoked {
+    /// Its id.
+    pub revoked: String,
+}
+
+/// The pool, in figures and in words.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct StatusReport {
+    /// The figures.
+    #[serde(flatten)]
+    pub status: Status,
+    /// The words, the most important first.
+    pub words: Vec<String>,
+}
+
+/// A command failed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Failure {
+    /// Why, for people.
+    pub error: String,
+}
+
+/// Paths of the commands.
+pub mod path {
+    /// POST [`InviteRequest`](super::InviteRequest), answers [`Invited`](super::Invited).
+    pub const INVITE: &str = "/v1/invite";
+    /// POST [`ApproveRequest`](super::ApproveRequest), answers [`Approved`](super::Approved).
+    pub const APPROVE: &str = "/v1/approve";
+    /// GET, answers [`Members`](super::Members).
+    pub const MEMBERS: &str = "/v1/members";
+    /// GET, answers [`StatusReport`](super::StatusReport).
+    pub const STATUS: &str = "/v1/status";
+    /// GET, answers [`Keys`](super::Keys); POST [`CreateKey`](super::CreateKey), answers
+    /// [`CreatedKey`](super::CreatedKey).
+    pub const KEYS: &str = "/v1/keys";
+    /// POST [`RevokeKey`](super::RevokeKey), answers [`Revoked`](super::Revoked).
+    pub const REVOKE: &str = "/v1/keys/revoke";
+}

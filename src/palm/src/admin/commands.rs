@@ -1,0 +1,191 @@
+//! The peer's end of the admin socket.
+
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use palm_core::id::PeerId;
+use tracing::{debug, info};
+
+use super::api::{self, path};
+use crate::pool::join::Approval;
+use crate::pool::keys::Revoked;
+use crate::pool::{MemberStatus, Pool, PoolError, address};
+
+/// Invitations last at most this long: one that is forgotten must not stay open for ever.
+const MAX_INVITATION: Duration = Duration::from_hours(30 * 24);
+
+/// Why a command failed.
+enum Refusal {
+    /// It makes no sense as asked.
+    Wrong(String),
+    /// What it is about does not exist.
+    Unknown(String),
+    /// The pool could not do it.
+    Pool(PoolError),
+}
+
+impl From<PoolError> for Refusal {
+    fn from(error: PoolError) -> Self {
+        Self::Pool(error)
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let (status, error) = match self {
+            Self::Wrong(error) => (StatusCode::BAD_REQUEST, error),
+            Self::Unknown(error) => (StatusCode::NOT_FOUND, error),
+            Self::Pool(error @ PoolError::Ledger(_)) => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
+            Self::Pool(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+        };
+        (status, Json(api::Failure { error })).into_response()
+    }
+}
+
+type Answer<T> = Result<Json<T>, Refusal>;
+
+pub(super) fn router(pool: Pool) -> Router {
+    Router::new()
+        .route(path::INVITE, post(invite))
+        .route(path::APPROVE, post(approve))
+        .route(path::MEMBERS, get(members))
+        .route(path::STATUS, get(status))
+        .route(path::KEYS, get(list_keys).post(create_key))
+        .route(path::REVOKE, post(revoke_key))
+        .with_state(pool)
+}
+
+async fn invite(State(pool): State<Pool>, Json(request): Json<api::InviteRequest>) -> Answer<api::Invited> {
+    let lasts = Duration::from_secs(request.expires_seconds);
+    if lasts.is_zero() || lasts > MAX_INVITATION {
+        return Err(Refusal::Wrong("an invitation lasts from one second to 30 days".into()));
+    }
+    let token = pool.invite(lasts).await?;
+    info!(expires_ms = token.expires_ms, "invitation made");
+    Ok(Json(api::Invited {
+        join_token: token.to_string(),
+        expires_ms: token.expires_ms,
+        pool_id: pool.id().to_string(),
+        addresses: address::advertised(pool.net().local_addr()).iter().map(ToString::to_string).collect(),
+    }))
+}
+
+async fn approve(State(pool): State<Pool>, Json(request): Json<api::ApproveRequest>) -> Answer<api::Approved> {
+    let peers: Vec<PeerId> = match request.peer_id {
+        None => pool.waiting().await?.into_iter().map(|waiting| waiting.peer).collect(),
+        Some(text) => vec![find_waiting(&pool, &text).await?],
+    };
+    let mut approved = Vec::with_capacity(peers.len());
+    for peer in peers {
+        match pool.approve(peer).await? {
+            Approval::Approved | Approval::Already => approved.push(peer.to_string()),
+            Approval::Unknown => {
+                return Err(Refusal::Unknown(format!("no peer {peer} waits for approval")));
+            }
+        }
+        info!(%peer, "peer approved");
+    }
+    Ok(Json(api::Approved { approved }))
+}
+
+/// The peer with this id; the beginning of an id will do where only one waiting peer has it.
+async fn find_waiting(pool: &Pool, text: &str) -> Result<PeerId, Refusal> {
+    if let Ok(peer) = text.parse() {
+        return Ok(peer);
+    }
+    let waiting = pool.waiting().await?;
+    let text = text.to_ascii_lowercase();
+    let mut matching = waiting.iter().filter(|waiting| waiting.peer.to_string().starts_with(&text));
+    match (matching.next(), matching.next()) {
+        (Some(one), None) => Ok(one.peer),
+        (None, _) => Err(Refusal::Unknown(format!("no peer whose id begins with {text:?} waits for approval"))),
+        (Some(_), Some(_)) => Err(Refusal::Wrong(format!("several waiting peers begin with {text:?}"))),
+    }
+}
+
+async fn members(State(pool): State<Pool>) -> Json<api::Members> {
+    let mut members = pool.view().members();
+    members.sort_by_key(|member| (member.joined_ms, member.peer));
+    let waiting = match pool.waiting().await {
+        Ok(waiting) => waiting,
+        Err(error) => {
+            debug!(%error, "who waits is not known");
+            Vec::new()
+        }
+    };
+    Json(api::Members {
+        members: members.into_iter().map(|member| describe(&pool, member)).collect(),
+        waiting: waiting
+            .into_iter()
+            .map(|waiting| api::Waiting {
+                peer_id: waiting.peer.to_string(),
+                name: waiting.request.name,
+                address: waiting.request.address,
+                requested_ms: waiting.request.requested_ms,
+            })
+            .collect(),
+    })
+}
+
+fn describe(pool: &Pool, member: MemberStatus) -> api::Member {
+    let told = member.told.as_ref();
+    // The newest addresses are those it tells itself.
+    let addresses = match told {
+        Some(told) if !told.quic.is_empty() => told.quic.iter().map(ToString::to_string).collect(),
+        _ => member.addresses,
+    };
+    api::Member {
+        peer_id: member.peer.to_string(),
+        name: member.name,
+        state: if member.live { api::MemberState::Live } else { api::MemberState::Absent },
+        voter: member.voter,
+        this_peer: member.peer == pool.me(),
+        joined_ms: member.joined_ms,
+        addresses,
+        s3: told.and_then(|told| told.s3).map(|s3| format!("http://{s3}")),
+        used_bytes: told.map(|told| told.used),
+        free_bytes: told.map(|told| told.free).filter(|&free| free < UNBOUNDED_FREE),
+        domain: told.map(|told| told.domain.clone()).filter(|domain| !domain.is_empty()),
+        version: told.map(|told| told.version.clone()),
+        round_trip_us: member.round_trip.and_then(|time| u64::try_from(time.as_micros()).ok()),
+    }
+}
+
+/// Free space from here on means that nothing bounds it: it is told in steps, and so not exactly `u64::MAX`.
+const UNBOUNDED_FREE: u64 = 1 << 62;
+
+async fn status(State(pool): State<Pool>) -> Json<api::StatusReport> {
+    let status = pool.status().await;
+    Json(api::StatusReport { words: status.sentences(), status })
+}
+
+async fn create_key(State(pool): State<Pool>, Json(request): Json<api::CreateKey>) -> Answer<api::CreatedKey> {
+    let created = pool.create_access_key(&request.description).await?;
+    info!(access_key = %created.id, "access key made");
+    Ok(Json(api::CreatedKey { access_key: created.id, secret_key: created.secret.to_string() }))
+}
+
+async fn list_keys(State(pool): State<Pool>) -> Answer<api::Keys> {
+    let keys = pool.access_keys().await?.into_iter().map(|listed| api::Key {
+        access_key: listed.id,
+        description: listed.record.description,
+        root: listed.record.root,
+        created_ms: listed.record.created_ms,
+    });
+    Ok(Json(api::Keys { keys: keys.collect() }))
+}
+
+async fn revoke_key(State(pool): State<Pool>, Json(request): Json<api::RevokeKey>) -> Answer<api::Revoked> {
+    match pool.revoke_access_key(&request.access_key).await? {
+        Revoked::Done => {
+            info!(access_key = %request.access_key, "access key revoked");
+            Ok(Json(api::Revoked { revoked: request.access_key }))
+        }
+        Revoked::Unknown => Err(Refusal::Unknown(format!("no access key {}", request.access_key))),
+        Revoked::IsRoot => Err(Refusal::Wrong(format!("{} is a root key and stays", request.access_key))),
+    }
+}

@@ -1,0 +1,364 @@
+//! The grammar of the command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+use palm_core::id::PoolId;
+
+use super::CliError;
+use crate::config::{Given, PolicySetting};
+use crate::pool::JoinToken;
+use crate::pool::join::Coordinator;
+
+/// Peer-Assisted Local Memory: the machines of one network as one S3-compatible object store.
+#[derive(Debug, Parser)]
+#[command(name = "palm", version, propagate_version = true, subcommand_required = true, arg_required_else_help = true)]
+pub(super) struct Args {
+    /// The peer's directory [default: `$XDG_DATA_HOME/palm` or `~/.local/share/palm`]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(super) data: Option<PathBuf>,
+    /// Settings file; examples/palm.toml documents all of them
+    #[arg(long, global = true, value_name = "FILE", env = "PALM_CONFIG")]
+    pub(super) config: Option<PathBuf>,
+    /// Print JSON, one line each
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run a peer; without any pool it makes a pool of one
+    #[command(alias = "daemon")]
+    Serve(Serve),
+    /// Make a pool and serve it
+    CreatePool(CreatePool),
+    /// Show the pools on this network
+    DiscoverPools {
+        /// Seconds to listen
+        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=600), value_name = "SECONDS")]
+        timeout: u64,
+    },
+    /// Join a pool and serve it; without a token this waits for `palm approve`
+    JoinPool(JoinPool),
+    /// Make a single-use invitation to this peer's pool
+    Invite {
+        /// How long it lasts: 90s, 30m, 1h, 7d
+        #[arg(long, default_value = "1h", value_name = "TIME")]
+        expires: Lasting,
+    },
+    /// Let a peer in that waits
+    Approve {
+        /// Its id, or the beginning of it; `palm list-members` shows who waits
+        #[arg(required_unless_present = "all", conflicts_with = "all")]
+        peer_id: Option<String>,
+        /// All that wait
+        #[arg(long)]
+        all: bool,
+    },
+    /// Show the members of the pool, and who waits to become one
+    ListMembers,
+    /// Show where the pool stands
+    Status,
+    /// Manage S3 access keys
+    #[command(subcommand)]
+    Key(Key),
+    /// Show the settings in effect and where each comes from
+    Config {
+        /// Print them
+        #[arg(long, required = true)]
+        print: bool,
+    },
+}
+
+/// Where a peer listens and keeps things.
+#[derive(Debug, Default, clap::Args)]
+pub(super) struct Listen {
+    /// S3 endpoint; port 0 picks a free one [default: 0.0.0.0:9000]
+    #[arg(long, value_name = "ADDR:PORT")]
+    s3: Option<SocketAddr>,
+    /// Endpoint for other peers [default: 0.0.0.0:5000]
+    #[arg(long, value_name = "ADDR:PORT")]
+    quic: Option<SocketAddr>,
+    /// Port of the endpoint for other peers
+    #[arg(long, value_name = "PORT", conflicts_with = "quic")]
+    port: Option<u16>,
+    /// Health and metrics endpoint [default: 127.0.0.1:9001]
+    #[arg(long, value_name = "ADDR:PORT")]
+    admin: Option<SocketAddr>,
+    /// Where fragments are kept, as `disk:///DIRECTORY?max_bytes=500GiB` [default: in the data directory]
+    #[arg(long, value_name = "URL")]
+    backend: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Serve {
+    #[command(flatten)]
+    listen: Listen,
+    /// A peer to look at besides those mDNS finds; may be repeated
+    #[arg(long = "peer", value_name = "HOST:PORT")]
+    peers: Vec<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct CreatePool {
+    #[command(flatten)]
+    listen: Listen,
+    /// The pool's name
+    #[arg(long)]
+    name: Option<String>,
+    /// Members it takes, up to 64
+    #[arg(long, value_name = "NUMBER")]
+    max_members: Option<u16>,
+    /// How many fragments rebuild an object, of how many: 3-of-5, or auto
+    #[arg(long, value_name = "K-of-N")]
+    policy: Option<PolicySetting>,
+    /// Admit whoever asks, for rooms where everyone is trusted
+    #[arg(long)]
+    open: bool,
+    /// A peer to look at besides those mDNS finds; may be repeated
+    #[arg(long = "peer", value_name = "HOST:PORT")]
+    peers: Vec<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct JoinPool {
+    #[command(flatten)]
+    listen: Listen,
+    /// The pool; `palm discover-pools` shows it, and a token carries it
+    #[arg(long, required_unless_present = "token")]
+    pool_id: Option<PoolId>,
+    /// Any member of it; without one it is looked for by mDNS
+    #[arg(long, alias = "peer", value_name = "HOST:PORT")]
+    coordinator: Vec<String>,
+    /// An invitation from `palm invite`
+    #[arg(long, env = "PALM_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Key {
+    /// Make an access key; its secret is shown this once
+    Create {
+        /// What it is for
+        #[arg(long, default_value = "")]
+        description: String,
+    },
+    /// Show all access keys
+    List,
+    /// Revoke an access key
+    Revoke {
+        /// Its id
+        access_key: String,
+    },
+}
+
+/// A time span as people write it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Lasting(pub(super) Duration);
+
+impl FromStr for Lasting {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (number, unit) = text.split_at(text.bytes().take_while(u8::is_ascii_digit).count());
+        let seconds: Option<u64> = match unit {
+            "" | "s" => Some(1),
+            "m" | "min" => Some(60),
+            "h" => Some(60 * 60),
+            "d" => Some(24 * 60 * 60),
+            _ => None,
+        };
+        let lasts = seconds.and_then(|unit| number.parse::<u64>().ok()?.checked_mul(unit));
+        lasts
+            .filter(|&seconds| seconds > 0)
+            .map(|seconds| Self(Duration::from_secs(seconds)))
+            .ok_or_else(|| format!("not a time such as 90s, 30m, 1h or 7d: {text:?}"))
+    }
+}
+
+/// What to join, once the token has been read.
+#[derive(Debug, Clone)]
+pub(super) struct JoinTarget {
+    pub(super) pool: PoolId,
+    pub(super) coordinators: Vec<Coordinator>,
+    pub(super) token: Option<JoinToken>,
+}
+
+impl JoinPool {
+    /// Reads the token. A wrong one is a refusal, not wrong usage: it came from somebody else.
+    pub(super) fn into_target(self) -> Result<JoinTarget, CliError> {
+        let token: Option<JoinToken> = match &self.token {
+            Some(text) => Some(text.parse().map_err(super::failed("--token"))?),
+            None => None,
+        };
+        let pool = match (self.pool_id, &token) {
+            (Some(pool), Some(token)) if token.pool != pool => {
+                let detail = format!("the token invites to pool {}, not to {pool}", token.pool);
+                return Err(CliError::Failed(detail));
+            }
+            (Some(pool), _) => pool,
+            (None, Some(token)) => token.pool,
+            (None, None) => return Err(CliError::Usage("--pool-id or --token is needed".into())),
+        };
+        let coordinators = self.coordinator.into_iter().map(Coordinator::Named).collect();
+        Ok(JoinTarget { pool, coordinators, token })
+    }
+}
+
+impl Args {
+    fn listen(&self) -> Option<&Listen> {
+        match &self.command {
+            Command::Serve(serve) => Some(&serve.listen),
+            Command::CreatePool(create) => Some(&create.listen),
+            Command::JoinPool(join) => Some(&join.listen),
+            _ => None,
+        }
+    }
+
+    /// `--port`: replaces the port of whatever address the endpoint for other peers has otherwise.
+    pub(super) fn port(&self) -> Option<u16> {
+        self.listen()?.port
+    }
+
+    /// The flags that are settings.
+    pub(super) fn given(&self) -> Vec<Given> {
+        let mut given = Vec::new();
+        let mut one = |name: &'static str, flag: &str, value: Option<String>| {
+            given.extend(value.map(|value| Given { name, values: vec![value], origin: flag.to_owned() }));
+        };
+        one("data", "--data", self.data.as_ref().map(|data| data.display().to_string()));
+        let peers: &[String] = match &self.command {
+            Command::Serve(serve) => &serve.peers,
+            Command::CreatePool(create) => {
+                one("pool.name", "--name", create.name.clone());
+                one("pool.max_members", "--max-members", create.max_members.map(|number| number.to_string()));
+                one("pool.policy", "--policy", create.policy.map(|policy| policy.to_string()));
+                one("pool.open", "--open", create.open.then(|| "true".to_owned()));
+                &create.peers
+            }
+            _ => &[],
+        };
+        let Some(listen) = self.listen() else { return given };
+        one("s3.address", "--s3", listen.s3.map(|address| address.to_string()));
+        one("quic.address", "--quic", listen.quic.map(|address| address.to_string()));
+        one("admin.address", "--admin", listen.admin.map(|address| address.to_string()));
+        one("backend.url", "--backend", listen.backend.clone());
+        if !peers.is_empty() {
+            given.push(Given { name: "discovery.peers", values: peers.to_vec(), origin: "--peer".into() });
+        }
+        given
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Args, clap::Error> {
+        Args::try_parse_from(line.split_whitespace())
+    }
+
+    fn given(line: &str) -> Vec<(&'static str, String)> {
+        parse(line).unwrap().given().into_iter().map(|given| (given.name, given.values.join(","))).collect()
+    }
+
+    /// clap finds contradictions in a grammar only when it runs; users should not be the ones to run it.
+    #[test]
+    fn the_grammar_has_no_contradiction() {
+        Args::command().debug_assert();
+    }
+
+    /// The lines of the README and of OPERATE: each must keep meaning what it says.
+    #[test]
+    fn documented_lines_mean_what_they_say() {
+        let line =
+            "palm serve --data d --s3 127.0.0.1:0 --quic 127.0.0.1:5001 --admin 127.0.0.1:0 --peer a:1 --peer b:2";
+        assert_eq!(
+            given(line),
+            [
+                ("data", "d".to_owned()),
+                ("s3.address", "127.0.0.1:0".to_owned()),
+                ("quic.address", "127.0.0.1:5001".to_owned()),
+                ("admin.address", "127.0.0.1:0".to_owned()),
+                ("discovery.peers", "a:1,b:2".to_owned()),
+            ]
+        );
+        assert!(matches!(parse("palm daemon").unwrap().command, Command::Serve(_)));
+        assert_eq!(
+            given("palm create-pool --name home --max-members 7 --port 5002 --policy 3-of-5 --open --json"),
+            [
+                ("pool.name", "home".to_owned()),
+                ("pool.max_members", "7".to_owned()),
+                ("pool.policy", "3-of-5".to_owned()),
+                ("pool.open", "true".to_owned()),
+            ]
+        );
+        assert_eq!(parse("palm create-pool --port 5002").unwrap().port(), Some(5002));
+        let pool = PoolId::from_bytes([7; 16]);
+        for flag in ["--coordinator", "--peer"] {
+            let line = format!("palm join-pool --pool-id {pool} {flag} host:5000 --port 5003");
+            let Command::JoinPool(join) = parse(&line).unwrap().command else { panic!("not a join") };
+            let target = join.into_target().unwrap();
+            assert_eq!((target.pool, target.coordinators), (pool, vec![Coordinator::Named("host:5000".into())]));
+        }
+        assert!(parse("palm key create --data d --json").unwrap().json);
+        assert!(parse("palm invite --expires 1s").is_ok());
+        assert!(parse("palm approve --all").is_ok() && parse("palm approve abc").is_ok());
+    }
+
+    /// Usage errors are exit code 2 by clap; a token that is wrong came from somebody else and is a failure (1).
+    #[test]
+    fn wrong_lines_are_refused() {
+        for line in [
+            "palm",
+            "palm dance",
+            "palm serve --s3 nowhere",
+            "palm approve",
+            "palm approve x --all",
+            "palm join-pool",
+            "palm join-pool --pool-id x",
+            "palm create-pool --policy 5-of-3",
+            "palm create-pool --port 1 --quic 127.0.0.1:1",
+            "palm invite --expires soon",
+            "palm invite --expires 0s",
+            "palm config",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+        let Command::JoinPool(join) = parse("palm join-pool --token x").unwrap().command else { panic!("not a join") };
+        assert!(matches!(join.into_target(), Err(CliError::Failed(_))));
+    }
+
+    /// A token says which pool it is for; a contradiction must be told here, before anything is asked.
+    #[test]
+    fn a_token_names_its_pool() {
+        let (mine, other) = (PoolId::from_bytes([1; 16]), PoolId::from_bytes([2; 16]));
+        let token = JoinToken::new(mine, palm_core::id::PeerId::from_bytes([3; 32]), 1).unwrap();
+        let join = |pool_id| JoinPool {
+            listen: Listen::default(),
+            pool_id,
+            coordinator: Vec::new(),
+            token: Some(token.to_string()),
+        };
+        assert_eq!(join(None).into_target().unwrap().pool, mine);
+        assert_eq!(join(Some(mine)).into_target().unwrap().pool, mine);
+        assert!(join(Some(other)).into_target().is_err());
+    }
+
+    #[test]
+    fn times_are_read_as_people_write_them() {
+        let seconds = |text: &str| text.parse::<Lasting>().map(|lasting| lasting.0.as_secs());
+        assert_eq!(seconds("90s"), Ok(90));
+        assert_eq!(seconds("30m"), Ok(1800));
+        assert_eq!(seconds("1h"), Ok(3600));
+        assert_eq!(seconds("7d"), Ok(604_800));
+        assert!(seconds("1w").is_err() && seconds("").is_err() && seconds("h").is_err());
+    }
+}

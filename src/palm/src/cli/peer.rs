@@ -1,0 +1,345 @@
+//! Running a peer: from settings to a served endpoint, and back down.
+//!
+//! Up: directory, identity, stores, endpoints (so that a port in use is told before anything is made), pool, object
+//! store, pool served, S3 and administration, and then the ready line. Down, on SIGTERM or SIGINT: S3 drains, then
+//! administration, then the pool. A second signal ends it at once.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use palm_backends::{FragmentStore, IndexStore};
+use serde::Serialize;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use super::args::JoinTarget;
+use super::data_dir::DataDir;
+use super::discover::Lookout;
+use super::{CliError, failed, logging, print};
+use crate::admin::{Admin, socket};
+use crate::config::{self, Settings};
+use crate::net::{Identity, Net};
+use crate::object::{CollectSettings, Store, StoreParts};
+use crate::pool::{
+    AccessKey, Discovery, JoinToken, JoinWish, NewPool, Parts, Pool, PoolState, Progress, Services, address,
+};
+use crate::s3;
+
+/// Sets the root key of a pool that is made here.
+const ACCESS_KEY_VARIABLE: &str = "PALM_ACCESS_KEY";
+const SECRET_KEY_VARIABLE: &str = "PALM_SECRET_KEY";
+
+/// How a peer comes to its pool.
+pub(super) enum Start {
+    /// The pool it has, or a new one of its own.
+    Serve,
+    /// A new one.
+    Create,
+    /// Another's.
+    Join(JoinTarget),
+}
+
+/// The line of `--json` when a peer serves.
+#[derive(Debug, Serialize)]
+pub(super) struct Ready {
+    event: &'static str,
+    pub(super) peer_id: String,
+    pub(super) pool_id: String,
+    pub(super) pool: String,
+    pub(super) quic: String,
+    pub(super) s3: String,
+    pub(super) admin: String,
+    pub(super) access_key: Option<String>,
+    pub(super) secret_key: Option<String>,
+    pub(super) join_token: Option<String>,
+}
+
+/// What listens, before anything is answered.
+struct Listeners {
+    net: Net,
+    s3: TcpListener,
+    admin: TcpListener,
+}
+
+impl Listeners {
+    async fn bind(identity: &Identity, settings: &Settings) -> Result<Self, CliError> {
+        let quic = settings.quic.address;
+        let listen = async |what: &str, address: SocketAddr| {
+            TcpListener::bind(address).await.map_err(failed(format!("{what} endpoint {address}")))
+        };
+        Ok(Self {
+            net: Net::bind(identity, quic).map_err(failed(format!("quic endpoint {quic}")))?,
+            s3: listen("s3", settings.s3.address).await?,
+            admin: listen("admin", settings.admin.address).await?,
+        })
+    }
+}
+
+/// Runs a peer until it is told to stop.
+pub(super) async fn run(settings: Settings, start: Start, json: bool) -> Result<(), CliError> {
+    logging::start(&settings.log)?;
+    let mut signals = Signals::new()?;
+    let root = root_key_from_environment()?;
+    let dir = DataDir::take(&settings.data)?;
+    let identity = Identity::load_or_create(dir.path())?;
+    let (index, fragments) = open_stores(dir.path(), &settings.backend)?;
+    let state = PoolState::load(&index).map_err(failed(dir.path().display()))?;
+    let listeners = Listeners::bind(&identity, &settings).await?;
+    let parts = Parts {
+        net: listeners.net.clone(),
+        index: Arc::clone(&index),
+        fragments: Arc::clone(&fragments),
+        name: peer_name(&settings),
+        domain: settings.backend.domain.clone(),
+    };
+
+    let entered = tokio::select! {
+        entered = enter(parts, state, start, &settings, root.clone(), json) => entered,
+        () = signals.next() => Err(CliError::Failed("stopped before it was in a pool".into())),
+    };
+    let (pool, token) = match entered {
+        Ok(entered) => entered,
+        Err(error) => {
+            listeners.net.close().await;
+            return Err(error);
+        }
+    };
+    let store = Store::new(StoreParts {
+        ledger: pool.ledger().clone(),
+        net: pool.net().clone(),
+        view: pool.view().clone(),
+        fragments,
+        index,
+        sealing_key: pool.sealing_key().clone(),
+        collect: CollectSettings::default(),
+    });
+
+    let services = Services { s3: listeners.s3.local_addr().ok(), admin: listeners.admin.local_addr().ok() };
+    let discovery = Discovery {
+        mdns: settings.discovery.mdns,
+        interfaces: settings.discovery.interfaces.clone(),
+        peers: settings.discovery.peers.clone(),
+    };
+    pool.serve(Arc::new(store.home().clone()), services, discovery).await?;
+
+    let options = s3::S3Options {
+        region: settings.s3.region.clone(),
+        domain: settings.s3.domain.clone(),
+        host_id: pool.me().to_string(),
+    };
+    let service = s3::service(store.clone(), options).map_err(failed("s3"))?;
+    let stop_s3 = CancellationToken::new();
+    let serving = tokio::spawn(s3::serve(listeners.s3, service, stop_s3.clone()));
+    let collecting = tokio::spawn({
+        let store = store.clone();
+        async move { store.collect().await }
+    });
+
+    let admin = Admin::new(pool.clone(), store).map_err(failed("metrics"))?;
+    let stop_admin = CancellationToken::new();
+    let socket = socket::listen(dir.path()).map_err(failed("admin socket"))?;
+    let commands = tokio::spawn(admin.clone().serve_commands(socket, stop_admin.clone()));
+    let http = tokio::spawn(admin.serve_http(listeners.admin, stop_admin.clone()));
+
+    let root_key = root_key(&pool, root);
+    let ready = ready(&pool, services, root_key, token);
+    info!(peer_id = %ready.peer_id, pool_id = %ready.pool_id, pool = %ready.pool, s3 = %ready.s3, "ready");
+    print::ready(&ready, dir.path(), json);
+
+    signals.next().await;
+    info!("stopping: requests under way are finished first; a second signal ends it at once");
+    let down = async {
+        stop_s3.cancel();
+        log_panic("s3", serving.await);
+        collecting.abort();
+        stop_admin.cancel();
+        log_panic("admin commands", commands.await);
+        log_panic("admin http", http.await);
+        pool.shutdown().await;
+    };
+    tokio::select! {
+        () = down => {}
+        () = signals.next() => return Err(CliError::Failed("stopped by a second signal".into())),
+    }
+    info!("stopped");
+    drop(dir);
+    Ok(())
+}
+
+fn log_panic<T>(what: &str, ended: Result<T, tokio::task::JoinError>) {
+    if let Err(error) = ended {
+        error!(%error, "{what} ended badly");
+    }
+}
+
+/// Comes into the pool; answers the first invitation where the pool is new.
+async fn enter(
+    parts: Parts,
+    state: Option<PoolState>,
+    start: Start,
+    settings: &Settings,
+    root: Option<AccessKey>,
+    json: bool,
+) -> Result<(Pool, Option<JoinToken>), CliError> {
+    match (state, start) {
+        (Some(state), Start::Create) => Err(CliError::Failed(format!(
+            "{} belongs to pool {} ({}) already; `palm serve` starts it",
+            settings.data.display(),
+            state.name,
+            state.id
+        ))),
+        (Some(state), Start::Join(target)) if target.pool != state.id => Err(CliError::Failed(format!(
+            "{} belongs to pool {} ({}) already, and a peer has one pool",
+            settings.data.display(),
+            state.name,
+            state.id
+        ))),
+        (Some(state), Start::Serve | Start::Join(_)) => Ok((Pool::open(parts, state, root).await?, None)),
+        (None, Start::Join(target)) => {
+            if root.is_some() {
+                warn!("{ACCESS_KEY_VARIABLE} is passed over: a joining peer takes the pool's keys");
+            }
+            Ok((join(parts, target, settings, json).await?, None))
+        }
+        (None, Start::Serve | Start::Create) => {
+            let name = match settings.pool.name.as_str() {
+                "" => parts.name.clone(),
+                name => name.to_owned(),
+            };
+            let new = NewPool {
+                name,
+                max_members: settings.pool.max_members,
+                policy: settings.pool.policy.0,
+                open: settings.pool.open,
+            };
+            let (pool, token) = Pool::create(parts, new, root).await?;
+            Ok((pool, Some(token)))
+        }
+    }
+}
+
+async fn join(parts: Parts, target: JoinTarget, settings: &Settings, json: bool) -> Result<Pool, CliError> {
+    let JoinTarget { pool, mut coordinators, token } = target;
+    if coordinators.is_empty() {
+        let lookout = Lookout::of(settings)?;
+        let inviter = token.as_ref().map(|token| token.inviter);
+        coordinators = lookout.coordinators(pool, inviter).await?;
+    }
+    let me = parts.net.me();
+    let wish = JoinWish { pool, coordinators, token, name: parts.name.clone() };
+    Ok(Pool::join(parts, &wish, |Progress::WaitingForApproval| print::waiting(me, pool, json)).await?)
+}
+
+/// This peer's stores: the index, and the fragments.
+type Stores = (Arc<dyn IndexStore>, Arc<dyn FragmentStore>);
+
+/// Opens the index in the peer's directory, and the fragments where the settings say.
+fn open_stores(dir: &Path, backend: &config::Backend) -> Result<Stores, CliError> {
+    let index = palm_backends::open::index(&format!("disk://{}", dir.join("index").display()));
+    let url = backend.url.clone().unwrap_or_else(|| {
+        let options = [
+            backend.max_bytes.map(|size| format!("max_bytes={}", size.0)),
+            backend.reserve.map(|size| format!("reserve={}", size.0)),
+        ];
+        let options: Vec<String> = options.into_iter().flatten().collect();
+        format!("disk://{}?{}", dir.join("fragments").display(), options.join("&"))
+    });
+    let fragments = palm_backends::open::fragments(&url);
+    Ok((index.map_err(failed("index"))?, fragments.map_err(failed("backend"))?))
+}
+
+/// The root key from the environment: both of its variables or none.
+fn root_key_from_environment() -> Result<Option<AccessKey>, CliError> {
+    let read = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    match (read(ACCESS_KEY_VARIABLE), read(SECRET_KEY_VARIABLE)) {
+        (None, None) => Ok(None),
+        (Some(id), Some(secret)) => {
+            let key = AccessKey::given(&id, &secret);
+            key.map(Some)
+                .map_err(|error| CliError::Usage(format!("{ACCESS_KEY_VARIABLE} and {SECRET_KEY_VARIABLE}: {error}")))
+        }
+        _ => Err(CliError::Usage(format!("{ACCESS_KEY_VARIABLE} and {SECRET_KEY_VARIABLE} go together"))),
+    }
+}
+
+/// The root key to show: only the peer that made the pool shows one. Given another than the pool has, that peer
+/// makes it one of the pool's, as soon as the pool has a majority.
+fn root_key(pool: &Pool, given: Option<AccessKey>) -> Option<AccessKey> {
+    if !pool.is_creator() {
+        return None;
+    }
+    let kept = pool.root_key();
+    match given {
+        Some(given) if kept.as_ref() != Some(&given) => {
+            let (pool, key) = (pool.clone(), given.clone());
+            tokio::spawn(async move {
+                if let Err(error) = pool.ensure_root_key(key).await {
+                    warn!(%error, "the root key from the environment could not be recorded; start again to retry");
+                }
+            });
+            Some(given)
+        }
+        _ => kept,
+    }
+}
+
+fn ready(pool: &Pool, services: Services, root: Option<AccessKey>, token: Option<JoinToken>) -> Ready {
+    let url = |listen: Option<SocketAddr>| match listen {
+        Some(listen) => format!("http://{}", address::local(listen)),
+        None => String::new(),
+    };
+    let (access_key, secret_key) = root.map(|root| (root.id, root.secret.to_string())).unzip();
+    Ready {
+        event: "ready",
+        peer_id: pool.me().to_string(),
+        pool_id: pool.id().to_string(),
+        pool: pool.name(),
+        quic: reachable(pool.net().local_addr()).to_string(),
+        s3: url(services.s3),
+        admin: url(services.admin),
+        access_key,
+        secret_key,
+        join_token: token.map(|token| token.to_string()),
+    }
+}
+
+/// The address to tell someone at another machine.
+fn reachable(listen: SocketAddr) -> SocketAddr {
+    address::advertised(listen).first().copied().unwrap_or(listen)
+}
+
+fn peer_name(settings: &Settings) -> String {
+    if !settings.name.is_empty() {
+        return settings.name.clone();
+    }
+    let host =
+        std::fs::read_to_string("/proc/sys/kernel/hostname").or_else(|_| std::fs::read_to_string("/etc/hostname"));
+    let host = host.ok().or_else(|| std::env::var("HOSTNAME").ok()).unwrap_or_default();
+    match host.trim() {
+        "" => "peer".to_owned(),
+        host => host.to_owned(),
+    }
+}
+
+/// SIGTERM and SIGINT.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, CliError> {
+        let listen = |kind| signal(kind).map_err(failed("signals"));
+        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

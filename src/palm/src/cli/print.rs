@@ -1,0 +1,261 @@
+//! What commands print: for people, or one line of JSON.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::Path;
+
+use palm_core::id::{PeerId, PoolId};
+use serde::Serialize;
+use serde_json::json;
+
+use super::discover::PoolLine;
+use super::peer::Ready;
+use crate::admin::api;
+
+/// Writes a result to stdout at once. A reader that has gone (`palm status | head -1`) is no failure.
+fn say(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+}
+
+fn say_json(value: &impl Serialize) {
+    match serde_json::to_string(value) {
+        Ok(line) => say(&line),
+        Err(error) => tracing::error!(%error, "the result cannot be written as json"),
+    }
+}
+
+/// A peer serves.
+pub(super) fn ready(ready: &Ready, data: &Path, as_json: bool) {
+    if as_json {
+        return say_json(ready);
+    }
+    let mut text = format!(
+        "\nPool      {} ({})\nPeer      {}\nS3        {}\nAdmin     {}\n",
+        ready.pool, ready.pool_id, ready.peer_id, ready.s3, ready.admin
+    );
+    if let (Some(access_key), Some(secret_key)) = (&ready.access_key, &ready.secret_key) {
+        let _ = write!(
+            text,
+            "\nAccess key {access_key}\nSecret key {secret_key}\n\
+             \nTry it:\n\
+             \n  export AWS_ACCESS_KEY_ID={access_key} AWS_SECRET_ACCESS_KEY='{secret_key}' AWS_REGION=us-east-1\
+             \n  aws --endpoint-url {0} s3 mb s3://hello\
+             \n  aws --endpoint-url {0} s3 cp FILE s3://hello/\
+             \n  aws --endpoint-url {0} s3 ls s3://hello\n",
+            ready.s3
+        );
+    }
+    if let Some(token) = &ready.join_token {
+        let _ = write!(
+            text,
+            "\nAt another machine (this token is good once, for an hour; `palm invite` makes more):\n\
+             \n  palm join-pool --pool-id {} --coordinator {} --token {token}\n",
+            ready.pool_id, ready.quic
+        );
+    }
+    let _ = write!(text, "\nSee how it stands: palm status --data {}\n", data.display());
+    say(&text);
+}
+
+/// A joining peer waits for somebody to let it in.
+pub(super) fn waiting(peer: PeerId, pool: PoolId, as_json: bool) {
+    if as_json {
+        return say_json(&json!({ "event": "waiting", "peer_id": peer.to_string(), "pool_id": pool.to_string() }));
+    }
+    say(&format!(
+        "Waiting for approval. At any member of the pool:\n\n  palm approve {peer}\n\n(or `palm approve --all`; Ctrl-C gives up)"
+    ));
+}
+
+pub(super) fn pools(pools: &[PoolLine], as_json: bool) {
+    if as_json {
+        return say_json(&json!({ "pools": pools }));
+    }
+    if pools.is_empty() {
+        return say("No pool announces itself on this network. `palm create-pool` makes one.");
+    }
+    let rows = pools.iter().map(|pool| {
+        let count = format!("{}/{}", pool.members, pool.max_members);
+        let reachable = if pool.reachable { "yes" } else { "no" };
+        vec![pool.name.clone(), pool.id.clone(), pool.address.clone(), count, reachable.to_owned()]
+    });
+    say(&table(&["NAME", "ID", "ADDRESS", "MEMBERS", "REACHABLE"], rows));
+}
+
+pub(super) fn invited(invited: &api::Invited, as_json: bool) {
+    if as_json {
+        return say_json(invited);
+    }
+    let address = invited.addresses.first().map(String::as_str).unwrap_or_default();
+    say(&format!(
+        "Good once, until {}. At the other machine:\n\n  palm join-pool --pool-id {} --coordinator {address} --token {}",
+        date(invited.expires_ms),
+        invited.pool_id,
+        invited.join_token
+    ));
+}
+
+pub(super) fn approved(approved: &api::Approved, as_json: bool) {
+    if as_json {
+        return say_json(approved);
+    }
+    if approved.approved.is_empty() {
+        return say("Nobody waits for approval.");
+    }
+    for peer in &approved.approved {
+        say(&format!("Approved {peer}. It is in as soon as it asks again, within seconds."));
+    }
+}
+
+pub(super) fn members(members: &api::Members, as_json: bool) {
+    if as_json {
+        return say_json(members);
+    }
+    let rows = members.members.iter().map(|member| {
+        let state = match member.state {
+            api::MemberState::Live => "live",
+            api::MemberState::Absent => "ABSENT",
+        };
+        let role = if member.voter { "voter" } else { "learner" };
+        vec![
+            format!("{}{}", member.name, if member.this_peer { " (this peer)" } else { "" }),
+            state.to_owned(),
+            role.to_owned(),
+            member.addresses.first().cloned().unwrap_or_default(),
+            member.used_bytes.map(size).unwrap_or_default(),
+            member.free_bytes.map(size).unwrap_or_default(),
+            date(member.joined_ms),
+            member.peer_id.clone(),
+        ]
+    });
+    say(&table(&["NAME", "STATE", "ROLE", "ADDRESS", "USED", "FREE", "JOINED", "ID"], rows));
+    if !members.waiting.is_empty() {
+        let rows = members.waiting.iter().map(|waiting| {
+            vec![waiting.name.clone(), waiting.address.clone(), date(waiting.requested_ms), waiting.peer_id.clone()]
+        });
+        say("\nWaiting for approval (`palm approve ID`):");
+        say(&table(&["NAME", "ADDRESS", "SINCE", "ID"], rows));
+    }
+}
+
+pub(super) fn status(report: &api::StatusReport, as_json: bool) {
+    if as_json {
+        return say_json(report);
+    }
+    let status = &report.status;
+    let mut text = report.words.join("\n");
+    let _ = write!(
+        text,
+        "\n\nPool        {} ({})\nMembers     {} of {} live\nVoters      {} of {} reachable\nPolicy      {}\n\
+         Here        {} fragments, {}{}\nPool free   {} before redundancy",
+        status.pool,
+        status.pool_id,
+        status.members_live,
+        status.members,
+        status.voters_live,
+        status.voters,
+        status.policy,
+        status.fragments_here,
+        size(status.bytes_here),
+        status.free_here.map(|free| format!(", {} free", size(free))).unwrap_or_default(),
+        size(status.free_pool),
+    );
+    say(&text);
+}
+
+pub(super) fn created_key(key: &api::CreatedKey, as_json: bool) {
+    if as_json {
+        return say_json(key);
+    }
+    say(&format!("Access key {}\nSecret key {}\n\nThe secret is not shown again.", key.access_key, key.secret_key));
+}
+
+pub(super) fn keys(keys: &api::Keys, as_json: bool) {
+    if as_json {
+        return say_json(keys);
+    }
+    let rows = keys.keys.iter().map(|key| {
+        let role = if key.root { "root" } else { "user" };
+        vec![key.access_key.clone(), role.to_owned(), date(key.created_ms), key.description.clone()]
+    });
+    say(&table(&["ACCESS KEY", "ROLE", "CREATED", "DESCRIPTION"], rows));
+}
+
+pub(super) fn revoked(revoked: &api::Revoked, as_json: bool) {
+    if as_json {
+        return say_json(revoked);
+    }
+    say(&format!("Revoked {}.", revoked.revoked));
+}
+
+pub(super) fn config(origins: &[(&'static str, String, String)], as_json: bool) {
+    if as_json {
+        let settings: serde_json::Map<String, serde_json::Value> = origins
+            .iter()
+            .map(|(name, value, origin)| ((*name).to_owned(), json!({ "value": value, "origin": origin })))
+            .collect();
+        return say_json(&settings);
+    }
+    let rows = origins.iter().map(|(name, value, origin)| vec![(*name).to_owned(), value.clone(), origin.clone()]);
+    say(&table(&["SETTING", "VALUE", "FROM"], rows));
+}
+
+/// Columns as wide as their widest cell; the last is not padded.
+fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
+    let mut lines: Vec<Vec<String>> = vec![head.iter().map(|&cell| cell.to_owned()).collect()];
+    lines.extend(rows);
+    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..head.len()).map(width).collect();
+    let padded = lines.iter().map(|line| {
+        let cells = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}  "));
+        cells.collect::<String>().trim_end().to_owned()
+    });
+    padded.collect::<Vec<_>>().join("\n")
+}
+
+/// Bytes for people, in binary units.
+fn size(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let mut value = bytes as f64 / 1024.0;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    format!("{value:.1} {}", UNITS[unit])
+}
+
+/// A time for people, in UTC.
+fn date(ms: u64) -> String {
+    const FORMAT: &[time::format_description::BorrowedFormatItem<'static>] =
+        time::macros::format_description!("[year]-[month]-[day] [hour]:[minute] UTC");
+    i64::try_from(ms / 1000)
+        .ok()
+        .and_then(|seconds| time::OffsetDateTime::from_unix_timestamp(seconds).ok())
+        .and_then(|time| time.format(FORMAT).ok())
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_line_up() {
+        let rows = [vec!["a".to_owned(), "bb".to_owned()], vec!["cccc".to_owned(), String::new()]];
+        assert_eq!(table(&["X", "Y"], rows.into_iter()), "X     Y\na     bb\ncccc");
+    }
+
+    #[test]
+    fn sizes_and_dates_are_for_people() {
+        assert_eq!(size(1023), "1023 B");
+        assert_eq!(size(1536), "1.5 KiB");
+        assert_eq!(size(7 << 40), "7.0 TiB");
+        assert_eq!(size(u64::MAX), "16384.0 PiB");
+        assert_eq!(date(1_700_000_000_000), "2023-11-14 22:13 UTC");
+    }
+}
