@@ -175,7 +175,7 @@ class Peer:
             seen.extend(self._new_events())
             if event := next((event for event in seen if event.get("event") == name), None):
                 return event
-            assert ended is None, f"{self.name} ended with {ended} before {name!r}, saw {seen}\n{self.log_tail()}"
+            assert ended is None, f"{self.name} ended with {ended} before {name!r}, saw {seen}"
             return None
 
         try:
