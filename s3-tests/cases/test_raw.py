@@ -201,3 +201,30 @@ def test_idle_connections_do_not_block_others(target, s3, bucket):
     finally:
         for connection in idle:
             connection.close()
+
+
+def test_stalled_readers_do_not_block_others(target, s3, bucket):
+    """Twelve clients ask one peer for a large object and then read nothing, as a laptop that goes to sleep does. Danger: what they do not
+    take fills the buffers between the peers, and with them everybody's requests stand still. Expected: others are served as before."""
+    s3.put_object(Bucket=bucket, Key="large", Body=samples.blob(64 * samples.MIB, "stalled"))
+    s3.put_object(Bucket=bucket, Key="small", Body=DATA)
+    server, stalled = target.server, []
+    for _ in range(12):
+        connection = socket.create_connection(server.address, timeout=30)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        request = server.credentials.authorize(server.request("GET", f"/{bucket}/large"), sigv4.EMPTY_SHA256)
+        connection.sendall(request.head())
+        stalled.append(connection)
+    try:
+        for connection in stalled:
+            assert connection.recv(12) == b"HTTP/1.1 200"
+        for turn in range(5):
+            started = time.monotonic()
+            assert server.signed("PUT", f"/{bucket}/turn-{turn}", DATA).status == 200
+            answer = server.signed("GET", f"/{bucket}/small")
+            assert (answer.status, answer.body) == (200, DATA), str(answer)[:300]
+            assert server.signed("GET", f"/{bucket}", query=[("list-type", "2")]).status == 200
+            assert time.monotonic() - started < 3, f"turn {turn} took {time.monotonic() - started:.1f} s"
+    finally:
+        for connection in stalled:
+            connection.close()
