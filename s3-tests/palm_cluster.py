@@ -333,12 +333,13 @@ class Pool:
         return [peer for peer in self.peers if peer.up]
 
     def wait_live(self, count: int, timeout_s: float = SETTLE_TIMEOUT_S) -> None:
-        """Until every running peer sees exactly `count` members live."""
+        """Until every running peer sees exactly `count` members live and has heard of each one's free space, so that it can be a home."""
+        def live(peer: Peer) -> bool:
+            members = [member for member in peer.members() if member["state"] == "live"]
+            return len(members) == count and all(member.get("free_bytes") is not None for member in members)
+
         for peer in self.up:
-            eventually(
-                lambda peer=peer: sum(member["state"] == "live" for member in peer.members()) == count,
-                timeout_s, f"{peer.name} sees {count} live members", every_s=0.25,
-            )
+            eventually(lambda peer=peer: live(peer), timeout_s, f"{peer.name} sees {count} live members", every_s=0.1)
 
     def wait_settled(self, timeout_s: float = SETTLE_TIMEOUT_S) -> None:
         """Until every peer sees all members live and the full number of voters."""
