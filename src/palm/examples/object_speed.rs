@@ -155,6 +155,7 @@ async fn main() {
         })
         .await;
     }
-    let counters = peers.iter().map(|peer| peer.store.counters().hedged_reads.load(std::sync::atomic::Ordering::Relaxed));
+    let counters =
+        peers.iter().map(|peer| peer.store.counters().hedged_reads.load(std::sync::atomic::Ordering::Relaxed));
     println!("hedged reads: {}", counters.sum::<u64>());
 }
