@@ -112,6 +112,7 @@ async fn measure<F: Future<Output = ()> + Send>(
 
 #[tokio::main]
 async fn main() {
+    tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::from_default_env()).init();
     let mut arguments = std::env::args().skip(1);
     let count: u8 = arguments.next().map_or(5, |peers| peers.parse().unwrap());
     let disk = arguments.next().is_some_and(|kind| kind == "disk");
@@ -154,6 +155,7 @@ async fn main() {
         })
         .await;
     }
-    let counters = peers.iter().map(|peer| peer.store.counters().hedged_reads.load(std::sync::atomic::Ordering::Relaxed));
+    let counters =
+        peers.iter().map(|peer| peer.store.counters().hedged_reads.load(std::sync::atomic::Ordering::Relaxed));
     println!("hedged reads: {}", counters.sum::<u64>());
 }

@@ -12,6 +12,7 @@ use quinn::{Connection, ConnectionError, ReadError, WriteError};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use tokio::sync::{Notify, Semaphore, SetOnce};
+use tokio::time::sleep;
 use tracing::warn;
 
 use super::NetError;
@@ -27,6 +28,8 @@ const MAX_GOSSIP_IN_FLIGHT: usize = 16;
 const BACKOFF_FIRST: Duration = Duration::from_millis(100);
 /// The longest delay between attempts.
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
+/// A superseded link is closed when nothing has been asked over it for this long.
+const LINGER: Duration = Duration::from_secs(2);
 
 /// Application error codes that close a connection; part of the protocol.
 pub(super) mod close {
@@ -317,7 +320,15 @@ impl Peer {
             other
         };
         if redundant.dialled {
-            redundant.unoccupied().await;
+            // The other side may settle a little later than this one, and the last answer may still be on its way:
+            // closing at the first quiet moment would cut both.
+            loop {
+                redundant.unoccupied().await;
+                sleep(LINGER).await;
+                if redundant.users.load(Ordering::Acquire) == 0 {
+                    break;
+                }
+            }
             redundant.connection.close(close::SUPERSEDED, b"one connection is enough");
         }
     }
