@@ -34,7 +34,7 @@ lint: setup ## formatting, clippy, docs and licences, warnings refused
 	$(ENV)
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets $$PALM_CARGO_FLAGS -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --quiet $$PALM_CARGO_FLAGS
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" cargo doc --workspace --no-deps --document-private-items --quiet $$PALM_CARGO_FLAGS
 	tools/deny.sh
 
 test: lint ## everything CI runs: lint, unit tests, then real clients against pools of real processes

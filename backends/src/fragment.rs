@@ -58,7 +58,7 @@ pub struct Usage {
 
 /// Keeps immutable fragments, each named by the BLAKE3 of its bytes.
 ///
-/// Contract, checked by [`crate::conformance`]:
+/// Contract, checked by the feature `conformance`:
 /// - **Durable**: when [`FragmentWriter::finish`] or [`put`](Self::put) answers `Ok`, the fragment survives
 ///   power loss, its directory entries too.
 /// - **Content-addressed**: the id answered is the BLAKE3 of what was written, computed here.

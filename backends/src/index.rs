@@ -58,7 +58,7 @@ pub enum Durability {
 /// Reads are plain calls: they answer from memory or with one short disk access. Long scans belong on a
 /// blocking thread.
 ///
-/// Contract, checked by [`crate::conformance`]: a batch is applied whole or not at all; a batch that
+/// Contract, checked by the feature `conformance`: a batch is applied whole or not at all; a batch that
 /// answered `Ok` is visible to every later read, and lasts as its [`Durability`] says; a batch that answered an
 /// error may or may not be there after a restart, and after a failed sync the store takes no more writes
 /// ([`StoreError::Poisoned`]); batches of one caller that awaited each in turn are never reordered.

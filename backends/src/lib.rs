@@ -2,10 +2,10 @@
 //!
 //! Two traits. A [`FragmentStore`] keeps immutable, content-addressed fragments; an [`IndexStore`] keeps
 //! ordered keys with atomic batches. A backend knows neither peers nor buckets. Each backend is one module
-//! and one cargo feature, opened by URL in [`open`]; all pass one [`conformance`] suite.
+//! and one cargo feature, opened by URL in [`open`]; all pass one suite, the feature `conformance`.
 //!
 //! Reading order: [`fragment`] and [`index`] (the contracts), [`memory`] (the shortest implementation),
-//! [`disk`] (the real one), [`conformance`].
+//! [`disk`] (the real one), `conformance`.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
 

@@ -24,6 +24,8 @@ const NEXT_ADDRESS: Duration = Duration::from_millis(60);
 /// Both ends of a missing link notice at once. The smaller id dials; the other waits this long first, so that
 /// they seldom end up with two connections.
 const HEAD_START: Duration = Duration::from_millis(400);
+/// A peer that says this one is no member is asked again after this long: it may have to catch up first.
+const REFUSED_PAUSE: Duration = Duration::from_millis(500);
 /// A second link is given this long to prove itself, and the first to die, before one of them is retired.
 const SETTLE_AFTER: Duration = IDLE_TIMEOUT.saturating_add(Duration::from_secs(2));
 /// The name that TLS wants and PALM does not use.
@@ -52,6 +54,10 @@ impl Inner {
             if self.me > peer.id && peer.is_new_gap() {
                 // Whoever needs the peer in this time dials without waiting.
                 sleep(HEAD_START).await;
+            }
+            if peer.take_refused() {
+                // Not cut short by the bell: the refusal itself rings it. A link from the other side needs no dialling.
+                sleep(REFUSED_PAUSE).await;
             }
             match peer.approach(true) {
                 Approach::Linked(_) | Approach::Away => peer.bell.notified().await,

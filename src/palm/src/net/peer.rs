@@ -147,6 +147,8 @@ struct State {
     attempt: Option<Arc<Attempt>>,
     /// Attempts failed since the last link or new hint.
     failures: u32,
+    /// Whether the last link was closed because this peer is no member there.
+    refused: bool,
 }
 
 impl Peer {
@@ -303,8 +305,21 @@ impl Peer {
         if is_it(&state.current) {
             state.current = state.dialled.clone().or_else(|| state.accepted.clone());
         }
+        // Who does not count this peer as a member (yet) closes every connection at once. That is no link lost but an
+        // attempt failed, or the two would shake hands without pause.
+        let refused = matches!(link.connection.close_reason(), Some(ConnectionError::ApplicationClosed(closed))
+            if closed.error_code == close::NOT_A_MEMBER);
+        if refused && state.current.is_none() {
+            state.failures = state.failures.max(1);
+            state.refused = true;
+        }
         drop(state);
         self.bell.notify_one();
+    }
+
+    /// Whether the peer has turned this one away since it was last asked.
+    pub(super) fn take_refused(&self) -> bool {
+        std::mem::take(&mut self.state.lock().refused)
     }
 
     /// When two links have both lived past the idle timeout both are sound. Then both sides settle on the one

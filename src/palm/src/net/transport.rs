@@ -27,9 +27,11 @@ pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 const INITIAL_RTT: Duration = Duration::from_millis(10);
 /// Unread bytes of one stream. A 10 Gbit/s network with 0.5 ms between peers holds 0.6 MiB; more only fills socket
 /// buffers until they overflow.
-const STREAM_WINDOW_BYTES: u32 = 1 << 20;
-/// Unread bytes of one member's connection.
-const MEMBER_WINDOW_BYTES: u32 = 4 << 20;
+const STREAM_WINDOW_BYTES: u32 = 512 << 10;
+/// Unread bytes of one member's connection. Many times a stream's: fragments that a stalled client does not take must
+/// leave room for everyone else's requests, the ledger's first of all. (The object room bounds how many bodies are under
+/// way, at about 32.)
+const MEMBER_WINDOW_BYTES: u32 = 32 << 20;
 /// Unread bytes of a connection whose peer is not, or not yet, known to be a member.
 const STRANGER_WINDOW_BYTES: u32 = 64 << 10;
 /// Bytes written and not yet acknowledged, of one connection.

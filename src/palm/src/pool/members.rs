@@ -132,10 +132,23 @@ async fn refresh_strongly(shared: &Shared) -> Result<(), LedgerError> {
 }
 
 /// Makes the network's list of admitted peers the roll's.
+///
+/// The voters this peer knows of are let in too, whatever the roll says so far: without them it reads no roll. (A
+/// peer that is killed moments after it joined comes back knowing them and little else.)
 fn apply(shared: &Shared) {
     let active = shared.roll.active();
     shared.ledger.set_members(active.keys().copied().collect());
+    let voters = shared.ledger.config().electorate();
     let mut admitted = shared.admitted.lock();
+    for &voter in voters.iter().filter(|&&voter| voter != shared.me) {
+        if admitted.insert(voter) {
+            info!(peer = %voter, "voter admitted");
+            shared.net.admit(voter);
+            if let Some(record) = active.get(&voter) {
+                hint(&shared.net, voter, &record.addresses);
+            }
+        }
+    }
     for (&peer, record) in active.iter().filter(|&(&peer, _)| peer != shared.me) {
         if admitted.insert(peer) {
             info!(%peer, name = %record.name, "member admitted");
@@ -144,7 +157,7 @@ fn apply(shared: &Shared) {
         }
     }
     admitted.retain(|&peer| {
-        let stays = active.contains_key(&peer);
+        let stays = active.contains_key(&peer) || voters.contains(&peer);
         if !stays {
             info!(%peer, "member expelled");
             shared.net.expel(peer);

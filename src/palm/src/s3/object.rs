@@ -195,6 +195,11 @@ pub async fn delete_many(
     if delete.objects.is_empty() || delete.objects.len() > DELETE_MAX_KEYS {
         return Err(S3Error::new(S3ErrorCode::MalformedXML));
     }
+    // The answer must name every key, and XML 1.0 has no way to write these: such a request was no XML either.
+    let unwritable = |byte: u8| byte < 0x20 && !matches!(byte, b'\t' | b'\n' | b'\r');
+    if delete.objects.iter().any(|object| object.key.bytes().any(unwritable)) {
+        return Err(S3Error::new(S3ErrorCode::MalformedXML));
+    }
     let quiet = delete.quiet.unwrap_or(false);
     let outcomes: Vec<(ObjectIdentifier, S3Result<()>)> = stream::iter(delete.objects)
         .map(|object| async {
