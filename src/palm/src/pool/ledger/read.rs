@@ -70,12 +70,11 @@ impl Ledger {
     async fn read_round(&self, key: &Bytes) -> Result<Round<Option<Record>>, LedgerError> {
         let config = self.config();
         let epoch = config.epoch;
-        let own = self.0.voter.copy(key)?;
+        let (own, ballot) = self.0.voter.copy_and_ballot(key)?;
         let have = own.as_ref().map(|accepted| accepted.ballot);
         let mut answers: BTreeMap<Option<Ballot>, BTreeSet<PeerId>> = BTreeMap::new();
         let mut heard = BTreeSet::new();
-        // Read first, counted only if this peer still votes in this epoch afterwards.
-        let ballot = self.0.voter.own_ballot(key)?;
+        // Counted only if this peer votes in this epoch still, after it was read.
         if self.0.voter.votes_in(epoch) {
             heard.insert(self.me());
             answers.insert(ballot, heard.clone());

@@ -148,8 +148,20 @@ impl Voter {
 
     /// This peer's copy of a register. A voter that has just joined still finds what it followed before.
     pub(super) fn copy(&self, key: &[u8]) -> Result<Option<Accepted>, LedgerError> {
-        let own = self.get(self.space(), key)?;
-        if own.is_some() || !self.is_voter() { Ok(own) } else { self.get(Space::Followed, key) }
+        Ok(self.copy_and_ballot(key)?.0)
+    }
+
+    /// The same, and the ballot this peer has accepted as a voter, if any: of one read, since every strong read needs
+    /// both.
+    pub(super) fn copy_and_ballot(&self, key: &[u8]) -> Result<(Option<Accepted>, Option<Ballot>), LedgerError> {
+        let accepted = if self.is_voter() { self.get(Space::Accepted, key)? } else { None };
+        match accepted {
+            Some(accepted) => {
+                let ballot = accepted.ballot;
+                Ok((Some(accepted), Some(ballot)))
+            }
+            None => Ok((self.get(Space::Followed, key)?, None)),
+        }
     }
 
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Accepted>, LedgerError> {
@@ -262,11 +274,6 @@ impl Voter {
     pub(super) fn votes_in(&self, epoch: u64) -> bool {
         let config = self.config.borrow();
         config.epoch == epoch && config.is_voter(&self.me)
-    }
-
-    /// The ballot this peer has accepted as a voter, if any.
-    pub(super) fn own_ballot(&self, key: &[u8]) -> Result<Option<Ballot>, LedgerError> {
-        Ok(self.get(Space::Accepted, key)?.map(|accepted| accepted.ballot))
     }
 
     pub(super) fn read(&self, epoch: u64, key: &Bytes, have: Option<Ballot>) -> Response {
