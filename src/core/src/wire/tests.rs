@@ -87,6 +87,7 @@ fn requests() -> Vec<(Request, &'static str)> {
         ),
         (Request::Release { body }, "010f03030303030303030303030303030303"),
         (Request::InFlight { body }, "011003030303030303030303030303030303"),
+        (Request::HandOver { epoch: 300, from: Bytes::from_static(b"k") }, "0111ac02016b"),
     ]
 }
 
@@ -181,6 +182,9 @@ fn joining_keeps_its_bytes() {
     );
     golden(&JoinResponse::Pending, "0102");
     golden(&JoinResponse::Refused { reason: "no".to_owned() }, "0103026e6f");
+    golden(&JoinRequest::Standing { pool: PoolId::from_bytes([1; 16]) }, "010201010101010101010101010101010101");
+    let standing = JoinResponse::Standing { state: Some(MemberState::Evicted), reason: "no".to_owned() };
+    golden(&standing, "01040101026e6f");
 }
 
 /// A frame that claims a list of four billion elements must fail on its few bytes, not on the memory.

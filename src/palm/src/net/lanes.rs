@@ -57,6 +57,7 @@ impl Class {
             Request::Scan { .. }
             | Request::Compare { .. }
             | Request::Fetch { .. }
+            | Request::HandOver { .. }
             | Request::PutFragment(_)
             | Request::GetFragment { .. } => None,
         }

@@ -16,9 +16,27 @@ const SETTLE_AT_ONCE: usize = 32;
 /// Keys looked at per page meanwhile.
 const PAGE_KEYS: u32 = 1_000;
 
+/// The voters one member nearer to `target`; `None` when they are there. Whoever is replaced goes right after the one
+/// who takes its place has come, so that at no time more voters are needed than the old and one new majority have.
+fn next_step(voters: &BTreeSet<PeerId>, target: &BTreeSet<PeerId>) -> Option<BTreeSet<PeerId>> {
+    let joiner = target.difference(voters).next();
+    let leaver = voters.difference(target).next();
+    let mut next = voters.clone();
+    match (joiner, leaver) {
+        (None, None) => return None,
+        (Some(joiner), leaver) if leaver.is_none() || voters.len() <= target.len() => {
+            next.insert(*joiner);
+        }
+        (_, leaver) => {
+            next.remove(leaver?);
+        }
+    }
+    Some(next)
+}
+
 impl Ledger {
-    /// Moves the voters towards `target` by one member (first added, then removed), or finishes a change
-    /// that someone else began. Answers whether the target is reached.
+    /// Moves the voters towards `target` by one member ([`next_step`]), or finishes a change that someone else began.
+    /// Answers whether the target is reached.
     ///
     /// # Errors
     /// Nothing is left half-done that a later call, by any member, would not finish.
@@ -28,14 +46,7 @@ impl Ledger {
             self.finish(&config).await?;
             return Ok(self.config().voters == *target);
         }
-        let mut voters = config.voters.clone();
-        if let Some(joiner) = target.difference(&config.voters).next() {
-            voters.insert(*joiner);
-        } else if let Some(leaver) = config.voters.difference(target).next() {
-            voters.remove(leaver);
-        } else {
-            return Ok(true);
-        }
+        let Some(voters) = next_step(&config.voters, target) else { return Ok(true) };
         let Some(joint) = config.begin_change(voters) else { return Ok(false) };
         // R8 (1): chosen by the voters of today.
         if self.choose(&config, joint.clone()).await? {
@@ -88,7 +99,7 @@ impl Ledger {
     }
 
     /// Tells a configuration to these peers; answers who has adopted it (or a newer one).
-    async fn tell(&self, peers: &BTreeSet<PeerId>, config: &Config) -> BTreeSet<PeerId> {
+    pub(super) async fn tell(&self, peers: &BTreeSet<PeerId>, config: &Config) -> BTreeSet<PeerId> {
         let asked = stream::iter(peers.iter().copied()).map(|peer| async move {
             let told = self.ask(peer, Request::AdoptConfig(config.clone())).await;
             matches!(told, Ok(Response::Done)).then_some(peer)
@@ -123,12 +134,43 @@ impl Ledger {
     pub(super) async fn look_for_newer_config(&self) {
         let members: Vec<PeerId> = self.0.members.borrow().iter().copied().filter(|peer| *peer != self.me()).collect();
         for peer in members {
-            if let Ok(Response::Config(theirs)) = self.0.net.call(peer, Request::GetConfig, CALL_TIMEOUT).await
-                && theirs.epoch > self.config().epoch
-                && let Err(error) = self.0.voter.adopt(theirs).await
-            {
-                tracing::error!(%error, "cannot adopt the voter configuration");
-            }
+            self.look_for_newer_config_at(peer).await;
         }
+    }
+
+    /// Asks one peer, which was heard to be in a newer epoch.
+    pub(in crate::pool) async fn look_for_newer_config_at(&self, peer: PeerId) {
+        if let Ok(Response::Config(theirs)) = self.0.net.call(peer, Request::GetConfig, CALL_TIMEOUT).await
+            && theirs.epoch > self.config().epoch
+            && let Err(error) = self.0.voter.adopt(theirs).await
+        {
+            tracing::error!(%error, "cannot adopt the voter configuration");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(tags: &[u8]) -> BTreeSet<PeerId> {
+        tags.iter().map(|&tag| PeerId::from_bytes([tag; 32])).collect()
+    }
+
+    /// Two of five voters are gone and two learners take their places. Adding both first would want four of seven with
+    /// five alive, and removing both first would leave three: each newcomer comes before, and only just before, the one
+    /// it replaces.
+    #[test]
+    fn replacements_go_one_in_one_out() {
+        let (mut voters, target) = (set(&[1, 2, 3, 4, 5]), set(&[3, 4, 5, 6, 7]));
+        let mut sizes = Vec::new();
+        while let Some(next) = next_step(&voters, &target) {
+            assert_eq!(next.symmetric_difference(&voters).count(), 1, "one member at a time (R8)");
+            sizes.push(next.len());
+            voters = next;
+        }
+        assert_eq!((voters, sizes), (target, vec![6, 5, 6, 5]));
+        assert_eq!(next_step(&set(&[1]), &set(&[1, 2, 3])), Some(set(&[1, 2])));
+        assert_eq!(next_step(&set(&[1, 2, 3, 4, 5]), &set(&[1, 2, 3])), Some(set(&[1, 2, 3, 5])));
     }
 }
