@@ -105,6 +105,17 @@ pub(super) async fn carry_out(pool: &Pool) -> Result<Recovered, PoolError> {
     if survey.has_quorum() {
         return Err(PoolError::Refused(words(&survey).concat()));
     }
+    let electorate = survey.newest.electorate();
+    if !electorate.contains(&pool.me())
+        && let Some(voter) = pool
+            .view()
+            .members()
+            .iter()
+            .find(|member| electorate.contains(&member.peer) && survey.reachable.contains(&member.peer))
+    {
+        let words = format!("this peer only follows: run it at {}, which votes and knows what was deleted", voter.name);
+        return Err(PoolError::Refused(words));
+    }
     let registers = pool.ledger().recover(&survey).await?;
     Ok(Recovered { registers, epoch: pool.ledger().config().epoch })
 }

@@ -2,7 +2,8 @@
 //!
 //! 1. **Fence**: everyone in reach adopts a standstill, a configuration of a far higher epoch by which nobody votes.
 //!    From then on no quorum of an older epoch forms with any of them.
-//! 2. **Gather**: this peer takes over the copies of all of them; of two records of a key the higher ballot stays.
+//! 2. **Gather**: this peer takes over the copies of all of them; of two records of a key the higher ballot stays, and what
+//!    was deleted and collected (R7) stays away.
 //! 3. **Found**: it accepts all of that at one ballot above everything seen and becomes the only voter, in the epoch
 //!    after the standstill. The others are told, and made voters one by one as in a new pool (R8).
 //!
@@ -118,7 +119,7 @@ impl Ledger {
             for (_, accepted) in &page {
                 self.observe(accepted.ballot);
             }
-            self.0.voter.follow(page).await?;
+            self.0.voter.follow(self.0.voter.without_collected(page)?).await?;
         }
     }
 }

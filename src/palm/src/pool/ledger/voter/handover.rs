@@ -60,6 +60,23 @@ impl Voter {
         Ok(())
     }
 
+    /// A page of another's copy without what is gone for good: a key that this peer, which voted, does not hold, below its
+    /// collection floor. A learner that was away has it still from before it was deleted. (The floor is that of a range
+    /// of keys. A write below it that this voter never saw goes too; but it took part in the collection that raised the
+    /// floor, long after that write, and was level then.)
+    pub(in crate::pool::ledger) fn without_collected(
+        &self,
+        page: Vec<(Bytes, Accepted)>,
+    ) -> Result<Vec<(Bytes, Accepted)>, LedgerError> {
+        let mut rest = Vec::with_capacity(page.len());
+        for (key, accepted) in page {
+            if accepted.ballot > self.floors.of(&key) || self.index.get(Space::Followed, &key)?.is_some() {
+                rest.push((key, accepted));
+            }
+        }
+        Ok(rest)
+    }
+
     /// Hands over a page of a learner's copy, in the epoch of a standstill only: then nobody is a voter, and the copy
     /// holds all this peer ever accepted.
     pub(in crate::pool::ledger) async fn hand_over(self: &Arc<Self>, epoch: u64, from: Bytes) -> Response {
