@@ -30,7 +30,7 @@ pub const MAX_VOTERS: usize = 7;
 const SETTLE: Duration = Duration::from_millis(500);
 /// Each further live voter waits this much longer, so that one proposes and the others step in only if it fails.
 const STEP: Duration = Duration::from_secs(4);
-/// Steps of one change: each voter added takes two (R8).
+/// Members that one change adds or removes at most.
 const MAX_STEPS: usize = 2 * MAX_VOTERS;
 /// How often the need for a change is looked at when nothing happens.
 const TICK: Duration = Duration::from_secs(1);
@@ -132,7 +132,7 @@ pub(super) async fn keep(ledger: Ledger, view: View, grace: Duration, stop: Canc
             info!(voters = target.len(), epoch = config.epoch, "changing voters");
             tokio::select! {
                 () = stop.cancelled() => return,
-                changed = change(&ledger, target) => match changed {
+                changed = change(&ledger, &view, target) => match changed {
                     Ok(()) => info!(voters = target.len(), epoch = ledger.config().epoch, "voters changed"),
                     Err(error) => warn!(%error, "voters could not be changed; trying again"),
                 },
@@ -151,13 +151,44 @@ pub(super) async fn keep(ledger: Ledger, view: View, grace: Duration, stop: Canc
 
 /// Takes the voters to `target`, one member at a time. Another peer may be at it too: whoever is faster, each step is
 /// taken once.
-async fn change(ledger: &Ledger, target: &BTreeSet<PeerId>) -> Result<(), LedgerError> {
+async fn change(ledger: &Ledger, view: &View, target: &BTreeSet<PeerId>) -> Result<(), LedgerError> {
     for _ in 0..MAX_STEPS {
-        if ledger.change_voters(target).await? {
+        let (config, live) = (ledger.config(), view.live());
+        let next = match config.outgoing {
+            Some(_) => config.voters.clone(),
+            None => match next_step(&config.voters, target, &live) {
+                Some(next) => next,
+                None => break,
+            },
+        };
+        if !can_change(&config, &next, &live) {
             break;
         }
+        ledger.change_voters(&next).await?;
     }
     Ok(())
+}
+
+/// The voters one member nearer to `target`; `None` when they are there. Whoever is replaced goes right after the one who
+/// takes its place has come, and the absent before the live: in between, too, as many as possible should be there.
+fn next_step(
+    voters: &BTreeSet<PeerId>,
+    target: &BTreeSet<PeerId>,
+    live: &BTreeSet<PeerId>,
+) -> Option<BTreeSet<PeerId>> {
+    let joiner = target.difference(voters).next();
+    let leaver = voters.difference(target).min_by_key(|peer| live.contains(peer));
+    let mut next = voters.clone();
+    match (joiner, leaver) {
+        (None, None) => return None,
+        (Some(joiner), leaver) if leaver.is_none() || voters.len() <= target.len() => {
+            next.insert(*joiner);
+        }
+        (_, leaver) => {
+            next.remove(leaver?);
+        }
+    }
+    Some(next)
 }
 
 /// How many live voters come before this peer in proposing; `None` when it does not vote.
@@ -275,6 +306,53 @@ mod tests {
         assert_eq!(chosen(&members_but(5, &[(1, away), (2, AWAY)]), &[1, 2, 3, 4, 5]), Some(set(&[2, 3, 4, 5])));
         assert_eq!(chosen(&members_but(5, &[(1, away), (2, GONE)]), &[1, 2, 3, 4, 5]), Some(set(&[3, 4, 5])));
         assert_eq!(chosen(&members_but(4, &[(4, away)]), &[1, 2, 3]), None);
+    }
+
+    /// On the way to the voters chosen every step must find the majorities that it and the next one need. (Once two of
+    /// three voters were to go, one of them dead, and the live one went first: the two left could do nothing any more.)
+    /// Walked for all pools of up to seven voters, any of them gone or sent away, with up to three learners.
+    #[test]
+    fn no_step_on_the_way_is_a_dead_end() {
+        for (n, learners) in (1..=7_u8).flat_map(|n| (0..=3).map(move |learners| (n, learners))) {
+            let mut voters: BTreeSet<PeerId> = (1..=n).map(peer).collect();
+            for fates in 0..3_u32.pow(n.into()) {
+                let fate = |id: u8| {
+                    [Presence::Live, GONE, Presence::Dismissed][(fates / 3_u32.pow(u32::from(id) - 1) % 3) as usize]
+                };
+                let others: Vec<_> = (1..=n).map(|id| (id, fate(id))).collect();
+                let members = members_but(n + learners, &others);
+                // The dead among those sent away are the harder case.
+                let there = |one: &&Elector| one.presence == Presence::Live;
+                let live: BTreeSet<PeerId> = members.iter().filter(there).map(|one| one.peer).collect();
+                let config = |voters: &BTreeSet<PeerId>| Config { epoch: 1, voters: voters.clone(), outgoing: None };
+                let Some(target) = choose(&members, &voters, GRACE) else { continue };
+                if !can_change(&config(&voters), &target, &live) {
+                    continue;
+                }
+                let mut steps = 0;
+                let first = voters.clone();
+                while let Some(next) = next_step(&voters, &target, &live) {
+                    assert_eq!(next.symmetric_difference(&voters).count(), 1, "one member at a time (R8)");
+                    assert!(can_change(&config(&voters), &next, &live), "{others:?} and {learners} learners");
+                    voters = next;
+                    steps += 1;
+                }
+                assert!(steps <= MAX_STEPS);
+                voters = first;
+            }
+        }
+    }
+
+    /// Two of five voters are gone and two learners take their places: each comes just before the one it replaces goes.
+    #[test]
+    fn replacements_go_one_in_one_out() {
+        let (mut voters, target) = (set(&[1, 2, 3, 4, 5]), set(&[3, 4, 5, 6, 7]));
+        let mut sizes = Vec::new();
+        while let Some(next) = next_step(&voters, &target, &target) {
+            sizes.push(next.len());
+            voters = next;
+        }
+        assert_eq!((voters, sizes), (target, vec![6, 5, 6, 5]));
     }
 
     /// A voter has just been started and its roll holds itself alone: it must not take the others for gone.
