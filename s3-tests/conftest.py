@@ -163,8 +163,8 @@ def bucket(make_bucket) -> str:
 def new_pool(tmp_path):
     """Forms pools that this test alone uses and may break."""
     with contextlib.ExitStack() as stack:
-        yield lambda size, policy=None, name="test": stack.enter_context(
-            Pool.form(tmp_path / f"pool-{uuid.uuid4().hex[:6]}", size, policy, name)
+        yield lambda size, policy=None, name="test", settings=None: stack.enter_context(
+            Pool.form(tmp_path / f"pool-{uuid.uuid4().hex[:6]}", size, policy, name, settings)
         )
 
 

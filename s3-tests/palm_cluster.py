@@ -152,7 +152,7 @@ class Peer:
         with self.log.open("ab") as log, self.events.open("wb") as events:
             self.process = subprocess.Popen(
                 [palm_binary(), *(str(arg) for arg in [*args, *listen])],
-                env=peer_environment(), stdin=subprocess.DEVNULL, stdout=events, stderr=log,
+                env=peer_environment() | self.pool.environment, stdin=subprocess.DEVNULL, stdout=events, stderr=log,
             )
         _running.add(self.process)
 
@@ -200,6 +200,16 @@ class Peer:
         self.spawn("serve", "--quic", f"{HOST}:{self.quic_port}")
         return self.wait_ready()
 
+    def wait_ended(self, timeout_s: float = STOP_TIMEOUT_S) -> int:
+        """Until the process has ended by itself; its exit code."""
+        try:
+            code = self.process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"{self.name} does not end\n{self.log_tail()}") from None
+        _running.discard(self.process)
+        self.process = None
+        return code
+
     def kill(self) -> None:
         """SIGKILL: no goodbye, no flush."""
         self.process.kill()
@@ -243,6 +253,10 @@ class Peer:
     def members(self) -> list[dict]:
         return self.ask("list-members")["members"]
 
+    def voters(self) -> set[str]:
+        """Peer ids of the members that vote, as this peer knows."""
+        return {member["peer_id"] for member in self.members() if member["voter"]}
+
     @property
     def id(self) -> str:
         return self.ready["peer_id"]
@@ -282,9 +296,11 @@ def voters_expected(members: int) -> int:
 class Pool:
     """Several peers of one pool. A context manager: on leaving, every process it started is gone."""
 
-    def __init__(self, root: pathlib.Path, name: str = "test"):
+    def __init__(self, root: pathlib.Path, name: str = "test", settings: dict[str, str] | None = None):
+        """`settings` of every peer, by their names in the settings file: `{"members.grace": "5s"}`."""
         self.root = pathlib.Path(root)
         self.name = name
+        self.environment = {f"PALM_{key.upper().replace('.', '__')}": value for key, value in (settings or {}).items()}
         self.peers: list[Peer] = []
         self.access_key = self.secret_key = self.id = ""
 
@@ -297,9 +313,9 @@ class Pool:
                 peer.kill()
 
     @classmethod
-    def form(cls, root: pathlib.Path, size: int, policy: str | None = None, name: str = "test") -> Pool:
+    def form(cls, root: pathlib.Path, size: int, policy: str | None = None, name: str = "test", settings: dict[str, str] | None = None) -> Pool:
         """A pool of `size` peers, joined by token, settled."""
-        pool = cls(root, name)
+        pool = cls(root, name, settings)
         try:
             pool.create(*(["--policy", policy] if policy else []))
             for _ in range(size - 1):

@@ -109,6 +109,15 @@ pub enum MemberState {
     Active,
     /// Sent away; its connections are refused.
     Evicted,
+    /// Gone of its own accord; its connections are refused. Not in version 1.
+    Left,
+}
+
+impl MemberState {
+    /// Whether it is not a member any more, for good: its key opens nothing.
+    pub fn is_dismissed(self) -> bool {
+        self != Self::Active
+    }
 }
 
 /// A peer admitted to the pool.
@@ -122,8 +131,39 @@ pub struct MemberRecord {
     pub joined_ms: u64,
     /// `host:port` it was last known at. A hint: identity decides.
     pub addresses: Vec<String>,
+    /// Why it was sent away, in the words of whoever did it. Not in version 1.
+    pub reason: String,
 }
-stored!(MemberRecord, 1, "member");
+
+impl Stored for MemberRecord {
+    const VERSION: u8 = 2;
+    const KIND: &'static str = "member";
+
+    fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        match bytes.split_first() {
+            None => Err(DecodeError::Empty),
+            Some((2, rest)) => decode_exact(Self::KIND, rest),
+            Some((1, rest)) => decode_exact::<MemberRecord1>(Self::KIND, rest).map(Into::into),
+            Some((&version, _)) => Err(DecodeError::UnknownVersion { kind: Self::KIND, version }),
+        }
+    }
+}
+
+/// Version 1 of [`MemberRecord`].
+#[derive(Deserialize)]
+struct MemberRecord1 {
+    name: String,
+    state: MemberState,
+    joined_ms: u64,
+    addresses: Vec<String>,
+}
+
+impl From<MemberRecord1> for MemberRecord {
+    fn from(old: MemberRecord1) -> Self {
+        let MemberRecord1 { name, state, joined_ms, addresses } = old;
+        Self { name, state, joined_ms, addresses, reason: String::new() }
+    }
+}
 
 /// A single-use invitation, found under the hash of its secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

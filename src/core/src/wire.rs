@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::hlc::Ballot;
 use crate::id::{BodyId, FragmentId, PeerId, PoolId, SegmentId};
-use crate::record::{DecodeError, decode_exact};
+use crate::record::{DecodeError, MemberState, decode_exact};
 use crate::register::{Accepted, Config, Record};
 
 #[cfg(test)]
@@ -129,7 +129,7 @@ pub enum Request {
     },
     /// The newest configuration you have adopted.
     GetConfig,
-    /// Adopt this configuration; the sender has seen it chosen (R8).
+    /// Adopt this configuration; the sender has seen it chosen (R8), or recovers a lost majority by it.
     AdoptConfig(Config),
     /// Anti-entropy: compare fingerprints of ranges.
     Compare {
@@ -211,6 +211,15 @@ pub enum Request {
         epoch: u64,
         /// One per range of key hashes.
         floors: Vec<Ballot>,
+    },
+
+    /// A lost majority is being recovered: hand over the registers of your copy. Answered [`Response::Registers`] in
+    /// key order, empty when there are no more.
+    HandOver {
+        /// Epoch of the standstill; in any other this is refused.
+        epoch: u64,
+        /// The first key of interest (inclusive).
+        from: Bytes,
     },
 }
 
@@ -334,6 +343,11 @@ pub enum JoinRequest {
         /// Port I listen at; my address is the one you see me at.
         port: u16,
     },
+    /// Members turn me away: am I one no more?
+    Standing {
+        /// Which pool.
+        pool: PoolId,
+    },
 }
 
 /// The answer to a [`JoinRequest`].
@@ -361,6 +375,13 @@ pub enum JoinResponse {
     /// Refused for good.
     Refused {
         /// Why, for the person at the other end.
+        reason: String,
+    },
+    /// Answer to [`JoinRequest::Standing`], as far as the answerer knows.
+    Standing {
+        /// `None`: never heard of.
+        state: Option<MemberState>,
+        /// Why it was sent away.
         reason: String,
     },
 }

@@ -48,6 +48,7 @@ async fn start(tag: u8, first: Option<&Peer>, dir: Option<&std::path::Path>) -> 
         fragments: Arc::clone(&fragments),
         name: name.clone(),
         domain: String::new(),
+        grace: std::time::Duration::from_mins(15),
     };
     let pool = match first {
         None => {

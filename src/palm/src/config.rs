@@ -8,6 +8,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use ::config::{Config, ConfigError, Map, Source, Value, ValueKind};
 use palm_core::place::Policy;
@@ -15,7 +16,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::pool::{DEFAULT_MAX_MEMBERS, MAX_MAX_MEMBERS};
 
+mod lasting;
 mod names;
+
+pub use lasting::Lasting;
 
 use names::{NAMES, line_of, nearest, nearest_among, unknown_in_file};
 
@@ -46,6 +50,8 @@ pub struct Settings {
     pub discovery: Discovery,
     /// Where fragments are kept.
     pub backend: Backend,
+    /// How the pool deals with its members.
+    pub members: Members,
     /// Logging, to stderr.
     pub log: Log,
     /// The pool, when one is made.
@@ -106,6 +112,14 @@ pub struct Backend {
     pub domain: String,
 }
 
+/// How the pool deals with its members.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Members {
+    /// A voter absent for longer gives its vote to another member.
+    pub grace: Lasting,
+}
+
 /// Logging.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -150,6 +164,7 @@ impl Default for Settings {
             admin: Admin::default(),
             discovery: Discovery::default(),
             backend: Backend::default(),
+            members: Members::default(),
             log: Log::default(),
             pool: NewPool::default(),
         }
@@ -177,6 +192,12 @@ impl Default for Admin {
 impl Default for Discovery {
     fn default() -> Self {
         Self { mdns: true, interfaces: Vec::new(), peers: Vec::new() }
+    }
+}
+
+impl Default for Members {
+    fn default() -> Self {
+        Self { grace: Lasting(Duration::from_mins(15)) }
     }
 }
 

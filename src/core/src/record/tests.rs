@@ -56,15 +56,17 @@ fn pool_and_members() {
         },
         "01036c61620a0103050080d095ffbc31",
     );
-    golden(
-        &MemberRecord {
-            name: "h".to_owned(),
-            state: MemberState::Evicted,
-            joined_ms: 5,
-            addresses: vec!["1:2".to_owned()],
-        },
-        "01016801050103313a32",
-    );
+    let member = |state, reason: &str| MemberRecord {
+        name: "h".to_owned(),
+        state,
+        joined_ms: 5,
+        addresses: vec!["1:2".to_owned()],
+        reason: reason.to_owned(),
+    };
+    golden(&member(MemberState::Left, "moved"), "02016802050103313a32056d6f766564");
+    // Version 1 had no reason, and nobody left.
+    let old = HEXLOWER.decode(b"01016801050103313a32").expect("hex");
+    assert_eq!(MemberRecord::decode(&old), Ok(member(MemberState::Evicted, "")));
     golden(
         &TokenRecord { expires_ms: 300, used_by: Some(PeerId::from_bytes([9; 32])) },
         "01ac02010909090909090909090909090909090909090909090909090909090909090909",

@@ -32,6 +32,9 @@ pub enum Refusal {
     NotAVoter,
 }
 
+/// How far a recovery moves the epoch: beyond any that voters out of reach may have come to, one change at a time.
+const RECOVERY_STRIDE: u64 = 1 << 32;
+
 /// Whether `acks` holds more than half of `voters`.
 fn is_majority(voters: &BTreeSet<PeerId>, acks: &BTreeSet<PeerId>) -> bool {
     voters.intersection(acks).count() * 2 > voters.len()
@@ -87,5 +90,22 @@ impl Config {
     /// R8 (6): the configuration that ends a joint phase.
     pub fn finish_change(&self) -> Option<Self> {
         self.outgoing.is_some().then(|| Self { epoch: self.epoch + 1, voters: self.voters.clone(), outgoing: None })
+    }
+
+    /// Whether a write may have been chosen that none of these peers accepted: the others make a quorum.
+    pub fn may_elude(&self, peers: &BTreeSet<PeerId>) -> bool {
+        self.is_quorum(&self.electorate().difference(peers).copied().collect())
+    }
+
+    /// The fence of a recovery: nobody votes, so nothing is chosen by anyone who has adopted it. `nonce` is random: it
+    /// keeps two recoveries of one pool, on two islands say, from sharing an epoch.
+    pub fn standstill(&self, nonce: u32) -> Self {
+        Self { epoch: self.epoch + RECOVERY_STRIDE + u64::from(nonce), voters: BTreeSet::new(), outgoing: None }
+    }
+
+    /// The end of a standstill: `founder` alone votes, as when the pool was made. `None` where somebody votes.
+    pub fn refound(&self, founder: PeerId) -> Option<Self> {
+        let stands_still = self.electorate().is_empty();
+        stands_still.then(|| Self { epoch: self.epoch + 1, voters: BTreeSet::from([founder]), outgoing: None })
     }
 }

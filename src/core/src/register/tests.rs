@@ -93,6 +93,24 @@ fn a_joint_quorum_needs_both_majorities() {
     assert!(config(&[1]).begin_change([1, 2, 3].map(peer).into()).is_none(), "two members at once");
 }
 
+/// Two of three voters are destroyed, or out of reach and changing on by themselves. A recovery must end up in an epoch
+/// that they cannot come to, with a fence before it in which nobody chooses anything; and two recoveries at once, on
+/// both sides of a split, must not end up in the same epoch and take each other's messages.
+#[test]
+fn a_recovery_leaves_every_older_epoch_behind() {
+    let lost = config(&[1, 2, 3]);
+    let fence = lost.standstill(7);
+    assert!(fence.epoch > lost.epoch + 1_000_000);
+    assert!(!fence.is_quorum(&BTreeSet::new()) && !fence.is_quorum(&[1, 2, 3].map(peer).into()));
+    let founded = fence.refound(peer(3)).expect("a standstill");
+    assert!(founded.epoch > fence.epoch && founded.is_quorum(&[peer(3)].into()));
+    assert_eq!(lost.refound(peer(3)), None, "only a standstill is ended so");
+    assert_ne!(lost.standstill(7).epoch, lost.standstill(8).epoch);
+    // Who may hold writes that nobody else has: any two of three, but not two of four.
+    assert!(lost.may_elude(&[peer(3)].into()) && !lost.may_elude(&[peer(2), peer(3)].into()));
+    assert!(!config(&[1, 2, 3, 4]).may_elude(&[peer(3), peer(4)].into()));
+}
+
 /// R5: create 1 reached one voter and its answer was lost. Its retry finds its own id and must say done,
 /// not "exists already".
 #[test]

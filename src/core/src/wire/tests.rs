@@ -94,6 +94,7 @@ fn requests() -> Vec<(Request, &'static str)> {
         (Request::CollectTombstones { epoch: 1, tombstones: Vec::new() }, "01120100"),
         (Request::GetFloors { epoch: 300 }, "0113ac02"),
         (Request::RaiseFloors { epoch: 1, floors: vec![ballot()] }, "01140101ac020102"),
+        (Request::HandOver { epoch: 300, from: Bytes::from_static(b"k") }, "0115ac02016b"),
     ]
 }
 
@@ -190,6 +191,9 @@ fn joining_keeps_its_bytes() {
     );
     golden(&JoinResponse::Pending, "0102");
     golden(&JoinResponse::Refused { reason: "no".to_owned() }, "0103026e6f");
+    golden(&JoinRequest::Standing { pool: PoolId::from_bytes([1; 16]) }, "010201010101010101010101010101010101");
+    let standing = JoinResponse::Standing { state: Some(MemberState::Evicted), reason: "no".to_owned() };
+    golden(&standing, "01040101026e6f");
 }
 
 /// A frame that claims a list of four billion elements must fail on its few bytes, not on the memory.

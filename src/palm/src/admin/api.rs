@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 pub use crate::pool::status::Status;
+pub use crate::pool::{Recovered, RecoveryPlan};
 
 /// Asks for an invitation.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -57,6 +58,8 @@ pub struct Member {
     pub name: String,
     /// Whether it is believed alive.
     pub state: MemberState,
+    /// For how long the peer that answers has not seen it, seconds; 0 while it lives.
+    pub absent_seconds: u64,
     /// Whether it votes on metadata.
     pub voter: bool,
     /// Whether it is the peer that answers.
@@ -88,6 +91,51 @@ pub enum MemberState {
     /// It does not.
     Absent,
 }
+
+/// Asks for one member.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct FindMember {
+    /// Its name, its id, or the beginning of it.
+    pub peer: String,
+}
+
+/// Asks to send a member away.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct EvictRequest {
+    /// Which.
+    pub peer_id: String,
+    /// What it is told; may be empty.
+    pub reason: String,
+}
+
+/// A member was sent away.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Evicted {
+    /// Which.
+    pub evicted: String,
+    /// The voters have not yet come to go on without it; they will.
+    pub votes_still: bool,
+}
+
+/// Asks this peer to leave its pool.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LeaveRequest {
+    /// Even though it keeps fragments.
+    pub force: bool,
+}
+
+/// This peer has left its pool and stops.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Left {
+    /// Its id, which opens nothing there any more.
+    pub left: String,
+    /// The pool.
+    pub pool_id: String,
+}
+
+/// Asks for something that needs no more words.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Empty {}
 
 /// A peer that waits for approval.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -175,6 +223,15 @@ pub mod path {
     pub const INVITE: &str = "/v1/invite";
     /// POST [`ApproveRequest`](super::ApproveRequest), answers [`Approved`](super::Approved).
     pub const APPROVE: &str = "/v1/approve";
+    /// POST [`FindMember`](super::FindMember), answers [`Member`](super::Member).
+    pub const FIND: &str = "/v1/members/find";
+    /// POST [`EvictRequest`](super::EvictRequest), answers [`Evicted`](super::Evicted).
+    pub const EVICT: &str = "/v1/members/evict";
+    /// POST [`LeaveRequest`](super::LeaveRequest), answers [`Left`](super::Left).
+    pub const LEAVE: &str = "/v1/leave";
+    /// GET, answers [`RecoveryPlan`](super::RecoveryPlan); POST [`Empty`](super::Empty), answers
+    /// [`Recovered`](super::Recovered).
+    pub const RECOVER: &str = "/v1/recover";
     /// GET, answers [`Members`](super::Members).
     pub const MEMBERS: &str = "/v1/members";
     /// GET, answers [`StatusReport`](super::StatusReport).

@@ -35,8 +35,8 @@ pub enum AskError {
     #[error("the peer's answer does not read: {0}")]
     Broken(String),
     /// It took too long.
-    #[error("the peer did not answer within {} s", TIMEOUT.as_secs())]
-    Timeout,
+    #[error("the peer did not answer within {} s", .0.as_secs())]
+    Timeout(Duration),
 }
 
 /// Asks the peer of a data directory: POST with a body, GET without.
@@ -45,7 +45,17 @@ pub async fn ask<A: DeserializeOwned>(
     path: &str,
     body: Option<&(impl Serialize + Sync)>,
 ) -> Result<A, AskError> {
-    tokio::time::timeout(TIMEOUT, exchange(dir, path, body)).await.map_err(|_| AskError::Timeout)?
+    ask_within(dir, path, body, TIMEOUT).await
+}
+
+/// The same, for what takes longer.
+pub async fn ask_within<A: DeserializeOwned>(
+    dir: &Path,
+    path: &str,
+    body: Option<&(impl Serialize + Sync)>,
+    timeout: Duration,
+) -> Result<A, AskError> {
+    tokio::time::timeout(timeout, exchange(dir, path, body)).await.map_err(|_| AskError::Timeout(timeout))?
 }
 
 async fn exchange<A: DeserializeOwned>(

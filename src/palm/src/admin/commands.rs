@@ -37,7 +37,7 @@ impl From<PoolError> for Refusal {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let (status, error) = match self {
-            Self::Wrong(error) => (StatusCode::BAD_REQUEST, error),
+            Self::Wrong(error) | Self::Pool(PoolError::Refused(error)) => (StatusCode::BAD_REQUEST, error),
             Self::Unknown(error) => (StatusCode::NOT_FOUND, error),
             Self::Pool(error @ PoolError::Ledger(_)) => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
             Self::Pool(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
@@ -53,6 +53,10 @@ pub(super) fn router(pool: Pool) -> Router {
         .route(path::INVITE, post(invite))
         .route(path::APPROVE, post(approve))
         .route(path::MEMBERS, get(members))
+        .route(path::FIND, post(find))
+        .route(path::EVICT, post(evict))
+        .route(path::LEAVE, post(leave))
+        .route(path::RECOVER, get(plan_recovery).post(recover))
         .route(path::STATUS, get(status))
         .route(path::KEYS, get(list_keys).post(create_key))
         .route(path::REVOKE, post(revoke_key))
@@ -107,6 +111,49 @@ async fn find_waiting(pool: &Pool, text: &str) -> Result<PeerId, Refusal> {
     }
 }
 
+/// The member with this name or id; the beginning of an id will do where only one has it.
+fn find_member(pool: &Pool, text: &str) -> Result<MemberStatus, Refusal> {
+    let members = pool.view().members();
+    let prefix = text.to_ascii_lowercase();
+    let named = |member: &&MemberStatus| member.name == text;
+    let by_id = |member: &&MemberStatus| member.peer.to_string().starts_with(&prefix);
+    let mut found: Vec<&MemberStatus> = members.iter().filter(named).collect();
+    if found.is_empty() {
+        found = members.iter().filter(by_id).collect();
+    }
+    match found.as_slice() {
+        [one] => Ok((*one).clone()),
+        [] => Err(Refusal::Unknown(format!("no member is called {text:?} or has an id that begins so"))),
+        several => {
+            let ids: Vec<String> = several.iter().map(|member| member.peer.to_string()).collect();
+            Err(Refusal::Wrong(format!("several members are meant by {text:?}: {}", ids.join(", "))))
+        }
+    }
+}
+
+async fn find(State(pool): State<Pool>, Json(request): Json<api::FindMember>) -> Answer<api::Member> {
+    Ok(Json(describe(&pool, find_member(&pool, &request.peer)?)))
+}
+
+async fn evict(State(pool): State<Pool>, Json(request): Json<api::EvictRequest>) -> Answer<api::Evicted> {
+    let member = find_member(&pool, &request.peer_id)?;
+    let departed = pool.evict(member.peer, &request.reason).await?;
+    Ok(Json(api::Evicted { evicted: member.peer.to_string(), votes_still: departed.votes_still }))
+}
+
+async fn leave(State(pool): State<Pool>, Json(request): Json<api::LeaveRequest>) -> Answer<api::Left> {
+    pool.leave(request.force).await?;
+    Ok(Json(api::Left { left: pool.me().to_string(), pool_id: pool.id().to_string() }))
+}
+
+async fn plan_recovery(State(pool): State<Pool>) -> Answer<api::RecoveryPlan> {
+    Ok(Json(pool.plan_recovery().await?))
+}
+
+async fn recover(State(pool): State<Pool>, Json(api::Empty {}): Json<api::Empty>) -> Answer<api::Recovered> {
+    Ok(Json(pool.recover().await?))
+}
+
 async fn members(State(pool): State<Pool>) -> Json<api::Members> {
     let mut members = pool.view().members();
     members.sort_by_key(|member| (member.joined_ms, member.peer));
@@ -142,6 +189,7 @@ fn describe(pool: &Pool, member: MemberStatus) -> api::Member {
         peer_id: member.peer.to_string(),
         name: member.name,
         state: if member.live { api::MemberState::Live } else { api::MemberState::Absent },
+        absent_seconds: member.absent_for.as_secs(),
         voter: member.voter,
         this_peer: member.peer == pool.me(),
         joined_ms: member.joined_ms,

@@ -2,14 +2,12 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::str::FromStr;
-use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use palm_core::id::PoolId;
 
 use super::CliError;
-use crate::config::{Given, PolicySetting};
+use crate::config::{Given, Lasting, PolicySetting};
 use crate::pool::JoinToken;
 use crate::pool::join::Coordinator;
 
@@ -62,8 +60,31 @@ pub(super) enum Command {
     },
     /// Show the members of the pool, and who waits to become one
     ListMembers,
+    /// Send a member away for good: its key opens nothing any more
+    Evict {
+        /// Its name, its id, or the beginning of it; `palm list-members` shows them
+        peer: String,
+        /// What it and others are told
+        #[arg(long, default_value = "")]
+        reason: String,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Take this peer out of its pool for good, and stop it
+    Leave {
+        /// Even though it keeps fragments, which the pool will miss
+        #[arg(long)]
+        force: bool,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
     /// Show where the pool stands
     Status,
+    /// Mend a pool
+    #[command(subcommand)]
+    Pool(Pool),
     /// Manage S3 access keys
     #[command(subcommand)]
     Key(Key),
@@ -157,28 +178,15 @@ pub(super) enum Key {
     },
 }
 
-/// A time span as people write it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Lasting(pub(super) Duration);
-
-impl FromStr for Lasting {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (number, unit) = text.split_at(text.bytes().take_while(u8::is_ascii_digit).count());
-        let seconds: Option<u64> = match unit {
-            "" | "s" => Some(1),
-            "m" | "min" => Some(60),
-            "h" => Some(60 * 60),
-            "d" => Some(24 * 60 * 60),
-            _ => None,
-        };
-        let lasts = seconds.and_then(|unit| number.parse::<u64>().ok()?.checked_mul(unit));
-        lasts
-            .filter(|&seconds| seconds > 0)
-            .map(|seconds| Self(Duration::from_secs(seconds)))
-            .ok_or_else(|| format!("not a time such as 90s, 30m, 1h or 7d: {text:?}"))
-    }
+#[derive(Debug, Subcommand)]
+pub(super) enum Pool {
+    /// Go on from what this peer and others in reach hold, when a majority of the voters is lost for ever. Says what that
+    /// may lose, and asks
+    Recover {
+        /// Do not ask: what was acknowledged by the lost voters alone may be lost
+        #[arg(long)]
+        i_accept_data_loss: bool,
+    },
 }
 
 /// What to join, once the token has been read.
@@ -311,6 +319,8 @@ mod tests {
         assert!(parse("palm key create --data d --json").unwrap().json);
         assert!(parse("palm invite --expires 1s").is_ok());
         assert!(parse("palm approve --all").is_ok() && parse("palm approve abc").is_ok());
+        assert!(parse("palm evict attic --reason sold --yes").is_ok() && parse("palm leave --force").is_ok());
+        assert!(parse("palm pool recover --i-accept-data-loss").is_ok());
     }
 
     /// Usage errors are exit code 2 by clap; a token that is wrong came from somebody else and is a failure (1).
@@ -329,6 +339,8 @@ mod tests {
             "palm invite --expires soon",
             "palm invite --expires 0s",
             "palm config",
+            "palm evict",
+            "palm pool",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }
@@ -350,15 +362,5 @@ mod tests {
         assert_eq!(join(None).into_target().unwrap().pool, mine);
         assert_eq!(join(Some(mine)).into_target().unwrap().pool, mine);
         assert!(join(Some(other)).into_target().is_err());
-    }
-
-    #[test]
-    fn times_are_read_as_people_write_them() {
-        let seconds = |text: &str| text.parse::<Lasting>().map(|lasting| lasting.0.as_secs());
-        assert_eq!(seconds("90s"), Ok(90));
-        assert_eq!(seconds("30m"), Ok(1800));
-        assert_eq!(seconds("1h"), Ok(3600));
-        assert_eq!(seconds("7d"), Ok(604_800));
-        assert!(seconds("1w").is_err() && seconds("").is_err() && seconds("h").is_err());
     }
 }

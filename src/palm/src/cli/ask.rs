@@ -4,10 +4,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::args::Key;
+use super::confirm::confirm;
 use super::{CliError, print};
 use crate::admin::api::{self, path};
-use crate::admin::client::ask;
+use crate::admin::client::{ask, ask_within};
 
+/// A recovery takes every register of every member in reach.
+const RECOVERY_TIMEOUT: Duration = Duration::from_hours(1);
 /// A question without a body.
 const NOTHING: Option<&()> = None;
 
@@ -27,6 +30,52 @@ pub(super) async fn approve(data: &Path, peer_id: Option<String>, json: bool) ->
 pub(super) async fn members(data: &Path, json: bool) -> Result<(), CliError> {
     let members: api::Members = ask(data, path::MEMBERS, NOTHING).await?;
     print::members(&members, json);
+    Ok(())
+}
+
+pub(super) async fn evict(data: &Path, peer: String, reason: String, yes: bool, json: bool) -> Result<(), CliError> {
+    let found: api::Member = ask(data, path::FIND, Some(&api::FindMember { peer })).await?;
+    if !yes {
+        let question = format!(
+            "{} ({}, {} stored) can never come back with its key. Objects with fragments there can lose one peer fewer until they are \
+             written anew.\nEvict it? [y/N]",
+            found.name,
+            found.peer_id,
+            print::size(found.used_bytes.unwrap_or(0))
+        );
+        confirm(&question, "y", "--yes")?;
+    }
+    let request = api::EvictRequest { peer_id: found.peer_id, reason };
+    let evicted: api::Evicted = ask(data, path::EVICT, Some(&request)).await?;
+    print::evicted(&found.name, &evicted, json);
+    Ok(())
+}
+
+pub(super) async fn leave(data: &Path, force: bool, yes: bool, json: bool) -> Result<(), CliError> {
+    if !yes {
+        confirm(
+            "This peer leaves its pool for good: its key opens nothing there any more. Leave? [y/N]",
+            "y",
+            "--yes",
+        )?;
+    }
+    let left: api::Left = ask(data, path::LEAVE, Some(&api::LeaveRequest { force })).await?;
+    print::left(&left, json);
+    Ok(())
+}
+
+pub(super) async fn recover(data: &Path, accepted: bool, json: bool) -> Result<(), CliError> {
+    let plan: api::RecoveryPlan = ask(data, path::RECOVER, NOTHING).await?;
+    if !plan.needed {
+        return Err(CliError::Failed(plan.words.concat()));
+    }
+    if !accepted {
+        print::recovery_plan(&plan);
+        let question = format!("Type the pool's name ({}) to go on:", plan.pool);
+        confirm(&question, &plan.pool, "--i-accept-data-loss")?;
+    }
+    let recovered: api::Recovered = ask_within(data, path::RECOVER, Some(&api::Empty {}), RECOVERY_TIMEOUT).await?;
+    print::recovered(&recovered, json);
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! The command line: what can be said, and what it leads to.
 //!
-//! [`args`] is the grammar, [`peer`] runs a peer, [`ask`] are the commands to a running one, [`discover`] looks around.
+//! [`args`] is the grammar, [`peer`] runs a peer, [`ask`] are the commands to a running one ([`confirm`]: some ask back), [`discover`] looks around.
 //! Results go to stdout (one line of JSON each with `--json`), logs to stderr. Exit codes: 0 done, 1 failed, 2 wrong
 //! usage or settings.
 
@@ -10,6 +10,7 @@ use clap::Parser;
 
 mod args;
 mod ask;
+mod confirm;
 mod data_dir;
 mod discover;
 mod logging;
@@ -101,6 +102,11 @@ async fn dispatch(args: Args, loaded: Loaded) -> Result<(), CliError> {
         Command::Invite { expires } => ask::invite(&settings.data, expires.0, json).await,
         Command::Approve { peer_id, all: _ } => ask::approve(&settings.data, peer_id, json).await,
         Command::ListMembers => ask::members(&settings.data, json).await,
+        Command::Evict { peer, reason, yes } => ask::evict(&settings.data, peer, reason, yes, json).await,
+        Command::Leave { force, yes } => ask::leave(&settings.data, force, yes, json).await,
+        Command::Pool(args::Pool::Recover { i_accept_data_loss }) => {
+            ask::recover(&settings.data, i_accept_data_loss, json).await
+        }
         Command::Status => ask::status(&settings.data, json).await,
         Command::Key(key) => ask::key(&settings.data, key, json).await,
         Command::Config { print: _ } => {

@@ -1,14 +1,15 @@
 //! Running a peer: from settings to a served endpoint, and back down.
 //!
 //! Up: directory, identity, stores, endpoints (so that a port in use is told before anything is made), pool, object
-//! store, pool served, S3 and administration, and then the ready line. Down, on SIGTERM or SIGINT: S3 drains, then
-//! administration, then the pool. A second signal ends it at once.
+//! store, pool served, S3 and administration, and then the ready line. Down, on SIGTERM or SIGINT or when it is no member
+//! any more: S3 drains, then administration, then the pool. A second signal ends it at once.
 
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
 use palm_backends::{FragmentStore, IndexStore};
+use palm_core::record::MemberState;
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -94,6 +95,7 @@ pub(super) async fn run(settings: Settings, start: Start, json: bool) -> Result<
         fragments: Arc::clone(&fragments),
         name: peer_name(&settings),
         domain: settings.backend.domain.clone(),
+        grace: settings.members.grace.0,
     };
 
     let entered = tokio::select! {
@@ -149,7 +151,10 @@ pub(super) async fn run(settings: Settings, start: Start, json: bool) -> Result<
     info!(peer_id = %ready.peer_id, pool_id = %ready.pool_id, pool = %ready.pool, s3 = %ready.s3, "ready");
     print::ready(&ready, dir.path(), json);
 
-    signals.next().await;
+    let dismissal = tokio::select! {
+        () = signals.next() => None,
+        dismissal = pool.dismissed() => Some(dismissal),
+    };
     info!("stopping: requests under way are finished first; a second signal ends it at once");
     let down = async {
         stop_s3.cancel();
@@ -165,8 +170,15 @@ pub(super) async fn run(settings: Settings, start: Start, json: bool) -> Result<
         () = signals.next() => return Err(CliError::Failed("stopped by a second signal".into())),
     }
     info!("stopped");
-    drop(dir);
-    Ok(())
+    match dismissal {
+        Some(dismissal) if dismissal.state == MemberState::Evicted => Err(CliError::Failed(format!(
+            "{dismissal} {} ({}); its key opens nothing there any more. To join anew, take another data directory than {}",
+            ready.pool,
+            ready.pool_id,
+            dir.path().display()
+        ))),
+        _ => Ok(()),
+    }
 }
 
 fn log_panic<T>(what: &str, ended: Result<T, tokio::task::JoinError>) {

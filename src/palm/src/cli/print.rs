@@ -108,6 +108,49 @@ pub(super) fn approved(approved: &api::Approved, as_json: bool) {
     }
 }
 
+pub(super) fn evicted(name: &str, evicted: &api::Evicted, as_json: bool) {
+    if as_json {
+        return say_json(evicted);
+    }
+    say(&format!("{name} ({}) is evicted.", evicted.evicted));
+    if evicted.votes_still {
+        say("It votes still: the voters will go on without it as soon as they can. `palm status` tells.");
+    }
+}
+
+pub(super) fn left(left: &api::Left, as_json: bool) {
+    if as_json {
+        return say_json(left);
+    }
+    say(&format!("{} has left pool {} and stops.", left.left, left.pool_id));
+}
+
+/// The plan of a recovery, to stderr and for people only: it is shown before the question.
+pub(super) fn recovery_plan(plan: &api::RecoveryPlan) {
+    let list = |members: &[crate::pool::recovery::Named]| {
+        let line = |one: &crate::pool::recovery::Named| {
+            format!("\n    {} {} ({})", if one.voter { "voter  " } else { "learner" }, one.name, one.peer_id)
+        };
+        members.iter().map(line).collect::<String>()
+    };
+    eprintln!("In reach, what they hold is kept:{}", list(&plan.reachable));
+    eprintln!("Out of reach:{}\n", list(&plan.missing));
+    for words in &plan.words {
+        eprintln!("* {words}");
+    }
+}
+
+pub(super) fn recovered(recovered: &api::Recovered, as_json: bool) {
+    if as_json {
+        return say_json(recovered);
+    }
+    say(&format!(
+        "The pool is founded anew, in epoch {}, from {} registers. This peer votes alone until others have caught up, which `palm status` \
+         shows; evict the members that are lost for ever.",
+        recovered.epoch, recovered.registers
+    ));
+}
+
 pub(super) fn members(members: &api::Members, as_json: bool) {
     if as_json {
         return say_json(members);
@@ -215,7 +258,7 @@ fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
 }
 
 /// Bytes for people, in binary units.
-fn size(bytes: u64) -> String {
+pub(super) fn size(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
     if bytes < 1024 {
         return format!("{bytes} B");

@@ -18,6 +18,7 @@ pub(super) const NAMES: &[(&str, bool)] = &[
     ("backend.max_bytes", false),
     ("backend.reserve", false),
     ("backend.domain", false),
+    ("members.grace", false),
     ("log.format", false),
     ("log.level", false),
     ("pool.name", false),

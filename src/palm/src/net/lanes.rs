@@ -61,6 +61,7 @@ impl Class {
             | Request::CollectTombstones { .. }
             | Request::GetFloors { .. }
             | Request::RaiseFloors { .. }
+            | Request::HandOver { .. }
             | Request::PutFragment(_)
             | Request::GetFragment { .. } => None,
         }

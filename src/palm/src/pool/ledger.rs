@@ -3,7 +3,7 @@
 //! - [`voter`]: this peer as acceptor: durable before visible, the clock ceiling, the epoch fence.
 //! - [`propose`]: this peer as proposer: updates and their retries.
 //! - [`read`]: one-round strong reads, shared reads of hot keys, and pages.
-//! - [`change`]: changing the voters (R8).
+//! - [`change`]: changing the voters (R8); [`recover`]: founding the ledger anew when a majority is lost.
 //! - [`collect`]: forgetting what was deleted (R7).
 //! - [`catchup`]: learners follow, returning voters are brought level.
 //!
@@ -34,9 +34,11 @@ mod pages;
 mod propose;
 mod queue;
 mod read;
+mod recover;
 mod voter;
 
 use queue::{KeyQueues, SharedReads};
+pub use recover::Survey;
 use voter::Voter;
 
 /// A voter that has not answered by then counts as silent for this attempt.
@@ -66,6 +68,9 @@ pub enum LedgerError {
     /// An accept was sent and its outcome is not known (R4).
     #[error("outcome unknown: {0}")]
     Unknown(String),
+    /// A recovery of a lost majority came to no end. The pool may stand still until another does.
+    #[error("recovery: {0}; run it again")]
+    Recovery(String),
     /// This peer's index failed or holds bytes it never wrote.
     #[error("index: {0}")]
     Storage(String),
@@ -235,6 +240,7 @@ impl Ledger {
             Request::CollectTombstones { epoch, tombstones } => voter.collect(epoch, tombstones).await,
             Request::GetFloors { epoch } => voter.all_floors(epoch).await,
             Request::RaiseFloors { epoch, floors } => voter.raise_floors(epoch, floors).await,
+            Request::HandOver { epoch, from } => voter.hand_over(epoch, from).await,
             other => {
                 tracing::warn!(peer = %from.short(), request = ?std::mem::discriminant(&other), "not a ledger request");
                 Response::Failed { reason: Failure::Malformed, detail: "not a ledger request".to_owned() }

@@ -69,6 +69,8 @@ impl Evidence {
 struct Contact {
     connected_since: Option<Instant>,
     answered_at: Option<Instant>,
+    /// Since when it has not been seen alive.
+    absent_since: Option<Instant>,
     unreachable: bool,
     probing: bool,
     probed_at: Option<Instant>,
@@ -82,6 +84,15 @@ impl Contact {
         } else {
             self.connected_since = None;
         }
+    }
+
+    /// For how long it has been absent; this peer counts from when it first looked.
+    fn note_life(&mut self, live: bool, now: Instant) -> Duration {
+        if live {
+            self.absent_since = None;
+            return Duration::ZERO;
+        }
+        now - *self.absent_since.get_or_insert(now)
     }
 
     /// Whether to ask now; notes that it is being asked.
@@ -115,21 +126,27 @@ impl Contact {
 /// Keeps the view true until `stop`.
 pub(super) async fn keep(shared: Arc<Shared>, gossip: Arc<Gossip>, stop: CancellationToken) {
     let mut contacts: BTreeMap<PeerId, Contact> = BTreeMap::new();
-    let mut probes = JoinSet::new();
+    let mut probes: JoinSet<(PeerId, Option<u64>)> = JoinSet::new();
     let mut configs = shared.ledger.config_changes();
     let mut roll_changes = shared.roll.changes();
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut count: u32 = 0;
+    let mut in_touch_since: Option<Instant> = None;
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
             _ = ticks.tick() => count = count.wrapping_add(1),
             _ = roll_changes.changed() => {}
             _ = configs.changed() => {}
-            Some(Ok((peer, answered))) = probes.join_next() => {
+            Some(Ok((peer, epoch))) = probes.join_next() => {
                 let contact: &mut Contact = contacts.entry(peer).or_default();
-                contact.note_probe(answered, Instant::now());
+                contact.note_probe(epoch.is_some(), Instant::now());
+                if epoch.is_some_and(|epoch| epoch > shared.ledger.config().epoch) {
+                    // This peer was away while the voters changed, and must not vote on in an epoch that is over.
+                    let ledger = shared.ledger.clone();
+                    shared.tasks.spawn(async move { ledger.look_for_newer_config_at(peer).await });
+                }
             }
         }
         if count.is_multiple_of(FIGURES_EVERY) {
@@ -140,17 +157,15 @@ pub(super) async fn keep(shared: Arc<Shared>, gossip: Arc<Gossip>, stop: Cancell
         let members = shared.roll.active();
         contacts.retain(|peer, _| members.contains_key(peer));
         let config = shared.ledger.config();
-        let mut snapshot = Snapshot { members: BTreeMap::new(), pool: shared.roll.pool() };
+        let mut snapshot =
+            Snapshot { dismissed: shared.roll.dismissed(), pool: shared.roll.pool(), ..Snapshot::default() };
         for (&peer, record) in &members {
             let heard = heard.get(&peer);
-            let live = peer == shared.me || {
-                let contact = contacts.entry(peer).or_default();
-                let live = judge(&shared.net, peer, contact, heard, &mut probes, now);
-                if !live && count.is_multiple_of(GREET_EVERY) {
-                    gossip.greet(peer);
-                }
-                live
-            };
+            let contact = contacts.entry(peer).or_default();
+            let live = peer == shared.me || judge(&shared.net, peer, contact, heard, &mut probes, now);
+            if !live && count.is_multiple_of(GREET_EVERY) {
+                gossip.greet(peer);
+            }
             if live != shared.view.is_live(peer) {
                 info!(%peer, name = %record.name, live, "member's liveness changed");
             }
@@ -158,6 +173,7 @@ pub(super) async fn keep(shared: Arc<Shared>, gossip: Arc<Gossip>, stop: Cancell
                 peer,
                 name: record.name.clone(),
                 live,
+                absent_for: contact.note_life(live, now),
                 voter: config.voters.contains(&peer),
                 joined_ms: record.joined_ms,
                 addresses: record.addresses.clone(),
@@ -166,6 +182,9 @@ pub(super) async fn keep(shared: Arc<Shared>, gossip: Arc<Gossip>, stop: Cancell
             };
             snapshot.members.insert(peer, status);
         }
+        let live = snapshot.members.values().filter(|member| member.live).map(|member| member.peer).collect();
+        in_touch_since = config.is_quorum(&live).then(|| in_touch_since.unwrap_or(now));
+        snapshot.in_touch_for = in_touch_since.map_or(Duration::ZERO, |since| now - since);
         hint_told_addresses(&shared.net, &heard, &members);
         shared.view.publish(snapshot);
     }
@@ -177,7 +196,7 @@ fn judge(
     peer: PeerId,
     contact: &mut Contact,
     heard: Option<&Heard>,
-    probes: &mut JoinSet<(PeerId, bool)>,
+    probes: &mut JoinSet<(PeerId, Option<u64>)>,
     now: Instant,
 ) -> bool {
     contact.note_connection(net.is_connected(peer), now);
@@ -185,8 +204,10 @@ fn judge(
     if evidence.is_doubtful() && contact.begin_probe(now) {
         let net = net.clone();
         probes.spawn(async move {
-            let answer = net.call(peer, Request::Ping, PROBE_TIMEOUT).await;
-            (peer, matches!(answer, Ok(Response::Pong { .. })))
+            match net.call(peer, Request::Ping, PROBE_TIMEOUT).await {
+                Ok(Response::Pong { epoch }) => (peer, Some(epoch)),
+                _ => (peer, None),
+            }
         });
     }
     evidence.lives()

@@ -2,7 +2,8 @@
 //!
 //! A [`Pool`] is one peer's part in its pool. Reading order: [`state`] (what a peer keeps), this file (starting and
 //! stopping), [`join`] (how peers come in), [`members`] and [`liveness`] (who is in and who lives, put together in the
-//! [`view`]), [`voters`] (who votes), [`ledger`] (the metadata).
+//! [`view`]), [`voters`] (who votes), [`departure`] (who goes), [`recovery`] (when too many are lost), [`ledger`] (the
+//! metadata).
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -17,12 +18,14 @@ use palm_core::record::{DecodeError, MemberRecord, MemberState, PoolRecord, Stor
 use palm_core::register::Config;
 use palm_core::wire::{MAX_SCAN_ENTRIES, ScanQuery};
 use parking_lot::{Mutex, RwLock};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::warn;
+use tracing::{error, warn};
 
 pub mod address;
 mod beacon;
+mod departure;
 pub mod gossip;
 mod handler;
 pub mod join;
@@ -30,16 +33,19 @@ pub mod keys;
 pub mod ledger;
 mod liveness;
 mod members;
+pub mod recovery;
 pub mod secret;
 pub mod state;
 pub mod status;
 pub mod view;
 pub mod voters;
 
+pub use departure::{Departed, Dismissal};
 pub use handler::Homes;
 pub use join::{JoinToken, JoinWish, Progress};
 pub use keys::AccessKey;
 pub use ledger::{Current, Decision, Ledger, LedgerError, Updated};
+pub use recovery::{Recovered, RecoveryPlan};
 pub use secret::SealingKey;
 pub use state::PoolState;
 pub use view::{MemberStatus, View};
@@ -86,6 +92,9 @@ pub enum PoolError {
     /// Gossip could not start.
     #[error("gossip: {0}")]
     Gossip(String),
+    /// It would do harm as things stand, or makes no sense; nothing was done. In words.
+    #[error("{0}")]
+    Refused(String),
 }
 
 /// What a pool is made from: a bound endpoint that does not serve yet, and this peer's stores.
@@ -101,6 +110,8 @@ pub struct Parts {
     pub name: String,
     /// What fails together with it; empty when not set.
     pub domain: String,
+    /// How long a member may be absent before the others go on without it.
+    pub grace: Duration,
 }
 
 /// What is chosen when a pool is made.
@@ -141,6 +152,7 @@ struct Shared {
     me: PeerId,
     name: String,
     domain: String,
+    grace: Duration,
     state: PoolState,
     pool_key: PoolKey,
     net: Net,
@@ -151,6 +163,7 @@ struct Shared {
     /// Whom the network has been told to accept.
     admitted: Mutex<BTreeSet<PeerId>>,
     services: RwLock<Services>,
+    dismissed: watch::Sender<Option<Dismissal>>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -207,7 +220,7 @@ impl Pool {
 
     /// Opens the pool this peer belongs to. A creator writes what a crash kept it from writing.
     pub async fn open(parts: Parts, state: PoolState, root: Option<AccessKey>) -> Result<Self, PoolError> {
-        let Parts { net, index, fragments, name, domain } = parts;
+        let Parts { net, index, fragments, name, domain, grace } = parts;
         let me = net.me();
         let pool_key = PoolKey::from_seed(&state.seed)?;
         let ledger = Ledger::open(me, Arc::clone(&index), net.clone(), Some(state.initial.clone())).await?;
@@ -215,6 +228,7 @@ impl Pool {
             me,
             name,
             domain,
+            grace,
             state,
             pool_key,
             net,
@@ -224,6 +238,7 @@ impl Pool {
             roll: Roll::new(),
             admitted: Mutex::default(),
             services: RwLock::default(),
+            dismissed: watch::Sender::new(None),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
         };
@@ -256,7 +271,7 @@ impl Pool {
         tasks.spawn(shared.ledger.clone().keep_collecting(stop()));
         tasks.spawn(members::keep(Arc::clone(shared), Arc::clone(&gossip), stop()));
         tasks.spawn(liveness::keep(Arc::clone(shared), gossip, stop()));
-        tasks.spawn(voters::keep(shared.ledger.clone(), shared.view.clone(), stop()));
+        tasks.spawn(voters::keep(shared.ledger.clone(), shared.view.clone(), shared.grace, stop()));
         tasks.spawn(beacon::keep(Arc::clone(shared), discovery, stop()));
         self.settled().await;
         Ok(())
@@ -386,6 +401,42 @@ impl Pool {
         keys::ensure_root(&self.0.ledger, self.sealing_key(), Some(root)).await
     }
 
+    /// Sends a member away, for good: its key opens nothing any more.
+    pub async fn evict(&self, peer: PeerId, reason: &str) -> Result<Departed, PoolError> {
+        departure::evict(&self.0, peer, reason).await
+    }
+
+    /// Takes this peer out of the pool; with `force` even though it keeps fragments. Then [`dismissed`](Self::dismissed)
+    /// answers, and it should be shut down.
+    pub async fn leave(&self, force: bool) -> Result<Departed, PoolError> {
+        departure::leave(&self.0, force).await
+    }
+
+    /// Returns when this peer is not a member any more.
+    pub async fn dismissed(&self) -> Dismissal {
+        let mut dismissed = self.0.dismissed.subscribe();
+        loop {
+            if let Some(dismissal) = dismissed.borrow_and_update().clone() {
+                return dismissal;
+            }
+            if dismissed.changed().await.is_err() {
+                // The pool is gone, and with it whoever could say so.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// What a recovery by this peer would mean now.
+    pub async fn plan_recovery(&self) -> Result<RecoveryPlan, PoolError> {
+        recovery::prepare(self).await
+    }
+
+    /// Founds the ledger anew from what is in reach: for a majority of voters that is lost for ever. May lose what
+    /// [`plan_recovery`](Self::plan_recovery) says.
+    pub async fn recover(&self) -> Result<Recovered, PoolError> {
+        recovery::carry_out(self).await
+    }
+
     /// Where the pool stands.
     pub async fn status(&self) -> status::Status {
         status::of(self).await
@@ -393,6 +444,18 @@ impl Pool {
 }
 
 impl Shared {
+    /// Notes that this peer is not a member any more.
+    fn dismiss(&self, dismissal: Dismissal) {
+        self.dismissed.send_if_modified(|known| {
+            let news = known.is_none();
+            if news {
+                error!(pool = %self.state.id, reason = %dismissal.reason, "{dismissal}");
+                *known = Some(dismissal);
+            }
+            news
+        });
+    }
+
     /// The pool's settings: as known, otherwise strongly read.
     async fn pool_record(&self) -> Result<Option<PoolRecord>, PoolError> {
         if let Some(pool) = self.roll.pool() {
@@ -413,6 +476,7 @@ impl Shared {
             state: MemberState::Active,
             joined_ms: now_ms,
             addresses: address::advertised(self.net.local_addr()).iter().map(SocketAddr::to_string).collect(),
+            reason: String::new(),
         };
         put_if_absent(&self.ledger, key::pool(), settings.encode()).await?;
         put_if_absent(&self.ledger, key::member(self.me), member.encode()).await?;

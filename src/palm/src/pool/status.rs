@@ -1,10 +1,14 @@
 //! Where the pool stands, in figures and in words.
 
-use palm_core::id::{PeerId, PoolId};
+use std::collections::BTreeMap;
+
+use palm_core::id::PoolId;
 use palm_core::place::Policy;
+use palm_core::register::Config;
 use serde::{Deserialize, Serialize};
 
-use super::Pool;
+use super::voters::{self, Presence};
+use super::{MemberStatus, Pool};
 
 /// Where the pool stands, as this peer sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +27,8 @@ pub struct Status {
     pub voters: usize,
     /// Of those, alive.
     pub voters_live: usize,
+    /// The others.
+    pub voters_absent: Vec<AbsentVoter>,
     /// Any `k` of `n` fragments rebuild an object written now; chosen by hand or by the number of members.
     pub policy: String,
     /// How many more peers may be lost at once, whichever they are, with every object still readable and
@@ -40,6 +46,20 @@ pub struct Status {
     pub free_here: Option<u64>,
     /// Bytes that could still be stored on all live members together, fragments and redundancy included.
     pub free_pool: u64,
+}
+
+/// A voter that is not there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AbsentVoter {
+    /// Which.
+    pub peer_id: PoolText,
+    /// What it calls itself.
+    pub name: String,
+    /// For how long this peer has not seen it, seconds.
+    pub absent_seconds: u64,
+    /// When its vote goes to another or lapses, if it stays away: seconds from now. `None`: no other member can vote in its
+    /// place, and the pool would be no safer without it.
+    pub replaced_in_seconds: Option<u64>,
 }
 
 /// An id in a report: its text form.
@@ -83,12 +103,39 @@ fn is_exposed(policy: Policy, members: usize) -> bool {
     usize::from(policy.n).div_ceil(members.max(1)) >= usize::from(policy.k)
 }
 
+/// The voters that are not there, and what becomes of each: what [`voters::choose`] would say had all of them been
+/// absent for the whole grace.
+fn absent_voters(pool: &Pool, members: &[MemberStatus], config: &Config) -> Vec<AbsentVoter> {
+    let grace = pool.0.grace;
+    let mut left = BTreeMap::new();
+    let mut electors = pool.view().electors();
+    for elector in electors.iter_mut().filter(|elector| config.voters.contains(&elector.peer)) {
+        if let Presence::Absent(time) = elector.presence {
+            left.insert(elector.peer, grace.saturating_sub(time));
+            elector.presence = Presence::Absent(time.max(grace));
+        }
+    }
+    let target = voters::choose(&electors, &config.voters, grace)
+        .filter(|target| voters::can_change(config, target, &pool.view().live()));
+    let absent = left.into_iter().map(|(peer, left)| {
+        let member = members.iter().find(|member| member.peer == peer);
+        let replaced = target.as_ref().is_some_and(|target| !target.contains(&peer));
+        AbsentVoter {
+            peer_id: peer.to_string(),
+            name: member.map(|member| member.name.clone()).unwrap_or_default(),
+            absent_seconds: member.map_or(0, |member| member.absent_for.as_secs()),
+            replaced_in_seconds: replaced.then_some(left.as_secs()),
+        }
+    });
+    absent.collect()
+}
+
 pub(super) async fn of(pool: &Pool) -> Status {
     let members = pool.view().members();
-    let live = |peer: &PeerId| pool.view().is_live(*peer);
+    let live = pool.view().live();
     let config = pool.ledger().config();
     let members_live = members.iter().filter(|member| member.live).count();
-    let voters_live = config.voters.iter().filter(|voter| live(voter)).count();
+    let voters_live = config.voters.intersection(&live).count();
     let chosen = pool.view().policy();
     let policy = chosen.unwrap_or_else(|| Policy::auto(members.len()));
     let (can_lose, limit) = tolerance(policy, members.len(), members_live, config.voters.len(), voters_live);
@@ -101,6 +148,7 @@ pub(super) async fn of(pool: &Pool) -> Status {
         members_live,
         voters: config.voters.len(),
         voters_live,
+        voters_absent: absent_voters(pool, &members, &config),
         policy: format!("{policy}{}", if chosen.is_none() { " (auto)" } else { "" }),
         can_lose,
         limit,
@@ -121,9 +169,15 @@ impl Status {
     pub fn sentences(&self) -> Vec<String> {
         let mut said = Vec::new();
         let majority = self.voters / 2 + 1;
-        if self.voters_live < majority {
+        if self.voters == 0 {
+            said.push(
+                "STANDSTILL: a recovery was begun and not ended. Run `palm pool recover` again, at any member."
+                    .to_owned(),
+            );
+        } else if self.voters_live < majority {
             said.push(format!(
-                "NO MAJORITY: {} of {} voters are reachable, {majority} are needed. Requests are answered 503 until {} more {} back.",
+                "NO MAJORITY: {} of {} voters are reachable, {majority} are needed. Requests are answered 503 until {} more {} back. \
+                 If they are lost for ever, see `palm pool recover`.",
                 self.voters_live,
                 self.voters,
                 majority - self.voters_live,
@@ -141,6 +195,7 @@ impl Status {
                 ),
             });
         }
+        said.extend(self.voters_absent.iter().map(AbsentVoter::sentence));
         if self.exposed {
             said.push(if self.members == 1 {
                 "This is the only member: its disk holds all of every object.".to_owned()
@@ -155,9 +210,35 @@ impl Status {
     }
 }
 
+impl AbsentVoter {
+    fn sentence(&self) -> String {
+        let minutes = |seconds: u64| match seconds {
+            0..60 => format!("{seconds} s"),
+            _ => format!("{} min", seconds.div_ceil(60)),
+        };
+        let then = match self.replaced_in_seconds {
+            Some(0) => "its vote is being taken over.".to_owned(),
+            Some(left) => format!("will be replaced in {}.", minutes(left)),
+            None => "keeps its vote: no other member can take it over.".to_owned(),
+        };
+        format!("Voter {} has been absent for {}; {then}", self.name, minutes(self.absent_seconds))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_absent_voter_is_told_of() {
+        let absent = |absent_seconds, replaced_in_seconds| {
+            let (peer_id, name) = (String::new(), "attic".to_owned());
+            AbsentVoter { peer_id, name, absent_seconds, replaced_in_seconds }.sentence()
+        };
+        assert_eq!(absent(45, Some(855)), "Voter attic has been absent for 45 s; will be replaced in 15 min.");
+        assert_eq!(absent(900, Some(0)), "Voter attic has been absent for 15 min; its vote is being taken over.");
+        assert!(absent(90, None).starts_with("Voter attic has been absent for 2 min; keeps its vote"));
+    }
 
     fn policy(k: u8, n: u8) -> Policy {
         Policy::new(k, n).unwrap()

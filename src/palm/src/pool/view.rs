@@ -1,6 +1,6 @@
 //! Who is in the pool, who is alive, and how much room each has.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use parking_lot::RwLock;
 use tokio::sync::watch;
 
 use super::gossip::Told;
-use super::voters::Elector;
+use super::voters::{Elector, Presence};
 
 /// What this peer knows of the others right now: cheap to clone and to ask.
 #[derive(Clone)]
@@ -32,6 +32,8 @@ pub struct MemberStatus {
     pub name: String,
     /// Whether it is believed alive; this peer always is.
     pub live: bool,
+    /// For how long this peer has not seen it alive; zero while it lives.
+    pub absent_for: Duration,
     /// Whether it votes on metadata.
     pub voter: bool,
     /// When it was admitted, milliseconds since the Unix epoch.
@@ -48,6 +50,10 @@ pub struct MemberStatus {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Snapshot {
     pub(super) members: BTreeMap<PeerId, MemberStatus>,
+    /// Those that were evicted or left.
+    pub(super) dismissed: BTreeSet<PeerId>,
+    /// For how long this peer has seen a majority of the voters alive; zero without one.
+    pub(super) in_touch_for: Duration,
     pub(super) pool: Option<PoolRecord>,
 }
 
@@ -58,7 +64,7 @@ impl Snapshot {
             let members = snapshot.members.values();
             members.map(|member| (member.peer, member.live, member.voter, member.told.is_some())).collect()
         };
-        self.pool != other.pool || outline(self) != outline(other)
+        self.pool != other.pool || self.dismissed != other.dismissed || outline(self) != outline(other)
     }
 }
 
@@ -129,11 +135,24 @@ impl View {
         self.0.changes.subscribe()
     }
 
-    /// The members, as the choice of voters sees them.
+    /// The members, and those who were, as the choice of voters sees them. Who was cut off itself has seen nobody's
+    /// absence: time without a majority does not count.
     pub(super) fn electors(&self) -> Vec<Elector> {
         let snapshot = self.snapshot();
-        let members = snapshot.members.values();
-        members.map(|member| Elector { peer: member.peer, joined_ms: member.joined_ms, live: member.live }).collect()
+        let members = snapshot.members.values().map(|member| {
+            let absent_for = member.absent_for.min(snapshot.in_touch_for);
+            let presence = if member.live { Presence::Live } else { Presence::Absent(absent_for) };
+            Elector { peer: member.peer, joined_ms: member.joined_ms, presence }
+        });
+        let dismissed = snapshot.dismissed.iter();
+        members.chain(dismissed.map(|&peer| Elector { peer, joined_ms: 0, presence: Presence::Dismissed })).collect()
+    }
+
+    /// Who is believed alive, this peer included.
+    pub(super) fn live(&self) -> BTreeSet<PeerId> {
+        let snapshot = self.snapshot();
+        let live = snapshot.members.values().filter(|member| member.live).map(|member| member.peer);
+        live.chain([self.0.me]).collect()
     }
 }
 
@@ -146,6 +165,7 @@ mod tests {
             peer: PeerId::from_bytes([n; 32]),
             name: format!("peer {n}"),
             live,
+            absent_for: Duration::ZERO,
             voter: false,
             joined_ms: 0,
             addresses: Vec::new(),
@@ -155,7 +175,22 @@ mod tests {
     }
 
     fn snapshot(members: &[MemberStatus]) -> Snapshot {
-        Snapshot { members: members.iter().map(|member| (member.peer, member.clone())).collect(), pool: None }
+        let members = members.iter().map(|member| (member.peer, member.clone())).collect();
+        Snapshot { members, ..Snapshot::default() }
+    }
+
+    /// This peer comes back from an hour behind a pulled cable and finds one voter first. The others look absent for an
+    /// hour, and it is this peer that was: their absence counts from when it reached a majority again.
+    #[test]
+    fn absence_counts_only_while_in_touch() {
+        let view = View::new(PeerId::from_bytes([1; 32]));
+        let away = MemberStatus { absent_for: Duration::from_hours(1), ..member(2, false, None) };
+        let seen = |in_touch_for| {
+            view.publish(Snapshot { in_touch_for, ..snapshot(std::slice::from_ref(&away)) });
+            view.electors()[0].presence
+        };
+        assert_eq!(seen(Duration::from_secs(2)), Presence::Absent(Duration::from_secs(2)));
+        assert_eq!(seen(Duration::from_hours(2)), Presence::Absent(Duration::from_hours(1)));
     }
 
     /// A fragment put at a dead peer is lost time, and one put at a peer of unknown size is a guess: neither is a

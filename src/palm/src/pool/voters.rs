@@ -5,13 +5,18 @@
 //! | voters | 1 | 1 | 3 | 3 | 5 | 5 | 7 |
 //!
 //! An even number would tolerate no more failures than the odd one below it and ask one more answer of every
-//! write. Voters are only added here: one that is away keeps its vote, because taking it away on suspicion would
-//! let a split pool shrink itself on both sides.
+//! write.
+//!
+//! A voter that is away keeps its vote for a grace, then a live learner takes its place. Where there is no learner,
+//! absent voters lose their votes two by two: of five with two away all three others are needed, of three any two.
+//! One absent voter alone keeps its vote, since four survive no more failures than five with one away. All of it is
+//! decided by a majority of the voters there were (R8), so both sides of a split cannot do it; suspicion only proposes.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use palm_core::id::PeerId;
+use palm_core::register::Config;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -25,10 +30,21 @@ pub const MAX_VOTERS: usize = 7;
 const SETTLE: Duration = Duration::from_millis(500);
 /// Each further live voter waits this much longer, so that one proposes and the others step in only if it fails.
 const STEP: Duration = Duration::from_secs(4);
-/// Steps of one change: each voter added takes two (R8).
+/// Members that one change adds or removes at most.
 const MAX_STEPS: usize = 2 * MAX_VOTERS;
 /// How often the need for a change is looked at when nothing happens.
 const TICK: Duration = Duration::from_secs(1);
+
+/// How a member is found by the choice of voters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// Believed alive.
+    Live,
+    /// Not seen for this long.
+    Absent(Duration),
+    /// Evicted, or left: no member any more.
+    Dismissed,
+}
 
 /// A member as the choice of voters sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,8 +53,8 @@ pub struct Elector {
     pub peer: PeerId,
     /// When it was admitted, milliseconds since the Unix epoch.
     pub joined_ms: u64,
-    /// Whether it is believed alive.
-    pub live: bool,
+    /// Whether it is there.
+    pub presence: Presence,
 }
 
 /// How many voters `members` members should have.
@@ -49,20 +65,48 @@ pub fn wanted(members: usize) -> usize {
     }
 }
 
-/// The voters the pool should have, or `None` when those it has are right. Present voters stay; the longest-joined
-/// live members are added, never so that the number ends even.
-pub fn choose(members: &[Elector], voters: &BTreeSet<PeerId>) -> Option<BTreeSet<PeerId>> {
-    let mut newcomers: Vec<_> = members.iter().filter(|member| member.live && !voters.contains(&member.peer)).collect();
-    newcomers.sort_by_key(|member| (member.joined_ms, member.peer));
-    let reachable = wanted(members.len()).min(wanted(voters.len() + newcomers.len()));
-    let missing = reachable.checked_sub(voters.len()).filter(|&missing| missing > 0)?;
-    let mut target = voters.clone();
-    target.extend(newcomers.iter().take(missing).map(|member| member.peer));
-    Some(target)
+/// The voters the pool should have, or `None` when those it has are right: present ones stay, the longest-joined live
+/// members join them, and who has been absent for `grace` gives up its place as this room's head says. Voters not among
+/// `members` are not known yet, and stay.
+pub fn choose(members: &[Elector], voters: &BTreeSet<PeerId>, grace: Duration) -> Option<BTreeSet<PeerId>> {
+    let mut kept = voters.clone();
+    let (mut spares, mut gone) = (Vec::new(), Vec::new());
+    for member in members {
+        match member.presence {
+            Presence::Live if !voters.contains(&member.peer) => spares.push((member.joined_ms, member.peer)),
+            Presence::Absent(time) if time >= grace && kept.remove(&member.peer) => gone.push((time, member.peer)),
+            Presence::Dismissed => drop(kept.remove(&member.peer)),
+            Presence::Live | Presence::Absent(_) => {}
+        }
+    }
+    spares.sort_unstable();
+    let size = wanted(kept.len() + spares.len());
+    let missing = size.saturating_sub(kept.len());
+    let mut target = kept.clone();
+    target.extend(spares.iter().take(missing).map(|&(_, peer)| peer));
+    if target.len().is_multiple_of(2) {
+        // Odd again: by the one that may come back first, or, all being well, without the one that came last.
+        if let Some(&(_, peer)) = gone.iter().min() {
+            target.insert(peer);
+        } else {
+            let live = || members.iter().filter(|one| one.presence == Presence::Live && target.contains(&one.peer));
+            let newest = live().max_by_key(|one| (one.joined_ms, one.peer)).filter(|_| live().count() == target.len());
+            if let Some(newest) = newest {
+                target.remove(&newest.peer);
+            }
+        }
+    }
+    (target != *voters && !target.is_empty()).then_some(target)
 }
 
-/// Keeps the number of voters right until `stop`. Runs at every member; only voters propose.
-pub(super) async fn keep(ledger: Ledger, view: View, stop: CancellationToken) {
+/// Whether `live` can carry a change from `config` to `target` through, and go on after it.
+pub(super) fn can_change(config: &Config, target: &BTreeSet<PeerId>, live: &BTreeSet<PeerId>) -> bool {
+    let after = Config { epoch: config.epoch, voters: target.clone(), outgoing: None };
+    config.is_quorum(live) && after.is_quorum(live)
+}
+
+/// Keeps the voters right until `stop`. Runs at every member; only voters that see a majority propose.
+pub(super) async fn keep(ledger: Ledger, view: View, grace: Duration, stop: CancellationToken) {
     let mut changes = view.changes();
     let mut configs = ledger.config_changes();
     // What is wanted, and since when.
@@ -73,8 +117,9 @@ pub(super) async fn keep(ledger: Ledger, view: View, stop: CancellationToken) {
             // A change is half done: finish it, whoever began it.
             Some(config.voters.clone())
         } else {
-            choose(&view.electors(), &config.voters)
+            choose(&view.electors(), &config.voters, grace)
         };
+        let target = target.filter(|target| can_change(&config, target, &view.live()));
         let rank = rank(&view, &config.voters);
         need = match (target, need) {
             (None, _) => None,
@@ -87,7 +132,7 @@ pub(super) async fn keep(ledger: Ledger, view: View, stop: CancellationToken) {
             info!(voters = target.len(), epoch = config.epoch, "changing voters");
             tokio::select! {
                 () = stop.cancelled() => return,
-                changed = change(&ledger, target) => match changed {
+                changed = change(&ledger, &view, target) => match changed {
                     Ok(()) => info!(voters = target.len(), epoch = ledger.config().epoch, "voters changed"),
                     Err(error) => warn!(%error, "voters could not be changed; trying again"),
                 },
@@ -106,13 +151,44 @@ pub(super) async fn keep(ledger: Ledger, view: View, stop: CancellationToken) {
 
 /// Takes the voters to `target`, one member at a time. Another peer may be at it too: whoever is faster, each step is
 /// taken once.
-async fn change(ledger: &Ledger, target: &BTreeSet<PeerId>) -> Result<(), LedgerError> {
+async fn change(ledger: &Ledger, view: &View, target: &BTreeSet<PeerId>) -> Result<(), LedgerError> {
     for _ in 0..MAX_STEPS {
-        if ledger.change_voters(target).await? {
+        let (config, live) = (ledger.config(), view.live());
+        let next = match config.outgoing {
+            Some(_) => config.voters.clone(),
+            None => match next_step(&config.voters, target, &live) {
+                Some(next) => next,
+                None => break,
+            },
+        };
+        if !can_change(&config, &next, &live) {
             break;
         }
+        ledger.change_voters(&next).await?;
     }
     Ok(())
+}
+
+/// The voters one member nearer to `target`; `None` when they are there. Whoever is replaced goes right after the one who
+/// takes its place has come, and the absent before the live: in between, too, as many as possible should be there.
+fn next_step(
+    voters: &BTreeSet<PeerId>,
+    target: &BTreeSet<PeerId>,
+    live: &BTreeSet<PeerId>,
+) -> Option<BTreeSet<PeerId>> {
+    let joiner = target.difference(voters).next();
+    let leaver = voters.difference(target).min_by_key(|peer| live.contains(peer));
+    let mut next = voters.clone();
+    match (joiner, leaver) {
+        (None, None) => return None,
+        (Some(joiner), leaver) if leaver.is_none() || voters.len() <= target.len() => {
+            next.insert(*joiner);
+        }
+        (_, leaver) => {
+            next.remove(leaver?);
+        }
+    }
+    Some(next)
 }
 
 /// How many live voters come before this peer in proposing; `None` when it does not vote.
@@ -132,8 +208,25 @@ mod tests {
         PeerId::from_bytes([n; 32])
     }
 
+    const GRACE: Duration = Duration::from_mins(15);
+    const AWAY: Presence = Presence::Absent(Duration::from_mins(14));
+    const GONE: Presence = Presence::Absent(Duration::from_mins(15));
+
     fn members(n: u8) -> Vec<Elector> {
-        (1..=n).map(|i| Elector { peer: peer(i), joined_ms: u64::from(i), live: true }).collect()
+        (1..=n).map(|i| Elector { peer: peer(i), joined_ms: u64::from(i), presence: Presence::Live }).collect()
+    }
+
+    /// Of `n` members, these are not simply there.
+    fn members_but(n: u8, others: &[(u8, Presence)]) -> Vec<Elector> {
+        let mut members = members(n);
+        for &(id, presence) in others {
+            members[usize::from(id) - 1].presence = presence;
+        }
+        members
+    }
+
+    fn chosen(members: &[Elector], voters: &[u8]) -> Option<BTreeSet<PeerId>> {
+        choose(members, &set(voters), GRACE)
     }
 
     fn set(ids: &[u8]) -> BTreeSet<PeerId> {
@@ -146,39 +239,135 @@ mod tests {
         let counts: Vec<_> = (0..=10).map(wanted).collect();
         assert_eq!(counts, [0, 1, 1, 3, 3, 5, 5, 7, 7, 7, 7]);
         for n in 1..=10 {
-            let chosen = choose(&members(n), &set(&[1])).unwrap_or_else(|| set(&[1]));
-            assert_eq!(chosen.len(), wanted(n.into()), "{n} members");
+            let voters = chosen(&members(n), &[1]).unwrap_or_else(|| set(&[1]));
+            assert_eq!(voters.len(), wanted(n.into()), "{n} members");
         }
     }
 
     /// Members come one by one: voters stay who they are, and the oldest others are added.
     #[test]
     fn present_voters_stay_and_the_oldest_join_them() {
-        assert_eq!(choose(&members(2), &set(&[2])), None);
-        assert_eq!(choose(&members(3), &set(&[3])), Some(set(&[1, 2, 3])));
-        assert_eq!(choose(&members(6), &set(&[2, 4, 6])), Some(set(&[1, 2, 3, 4, 6])));
-        assert_eq!(choose(&members(4), &set(&[2, 3, 4])), None);
+        assert_eq!(chosen(&members(2), &[2]), None);
+        assert_eq!(chosen(&members(3), &[3]), Some(set(&[1, 2, 3])));
+        assert_eq!(chosen(&members(6), &[2, 4, 6]), Some(set(&[1, 2, 3, 4, 6])));
+        assert_eq!(chosen(&members(4), &[2, 3, 4]), None);
     }
 
     /// Of five members two are away. Making one of them a voter would lower what the pool survives, and four
     /// voters survive no more than three: nothing may change until they are back.
     #[test]
     fn absent_members_do_not_become_voters() {
-        let mut five = members(5);
-        five[3].live = false;
-        five[4].live = false;
-        assert_eq!(choose(&five, &set(&[1, 2, 3])), None);
-        five[3].live = true;
-        assert_eq!(choose(&five, &set(&[1, 2, 3])), None, "four would be even");
-        five[4].live = true;
-        assert_eq!(choose(&five, &set(&[1, 2, 3])), Some(set(&[1, 2, 3, 4, 5])));
+        assert_eq!(chosen(&members_but(5, &[(4, AWAY), (5, AWAY)]), &[1, 2, 3]), None);
+        assert_eq!(chosen(&members_but(5, &[(5, GONE)]), &[1, 2, 3]), None, "four would be even");
+        assert_eq!(chosen(&members(5), &[1, 2, 3]), Some(set(&[1, 2, 3, 4, 5])));
     }
 
-    /// A voter that is away keeps its vote: both sides of a split dropping each other would make two pools.
+    /// A voter is away. Taking its vote at once would move votes about with every restart; after the grace the oldest
+    /// live learner takes its place, and never an absent one. Back again, it is a learner like others.
     #[test]
-    fn absent_voters_are_not_dropped() {
-        let mut three = members(3);
-        three[0].live = false;
-        assert_eq!(choose(&three, &set(&[1, 2, 3])), None);
+    fn who_is_away_too_long_is_replaced() {
+        assert_eq!(chosen(&members_but(4, &[(1, AWAY)]), &[1, 2, 3]), None);
+        assert_eq!(chosen(&members_but(4, &[(1, GONE)]), &[1, 2, 3]), Some(set(&[2, 3, 4])));
+        assert_eq!(chosen(&members_but(5, &[(1, GONE), (4, AWAY)]), &[1, 2, 3]), Some(set(&[2, 3, 5])));
+        assert_eq!(chosen(&members_but(4, &[(1, GONE), (4, GONE)]), &[1, 2, 3]), None);
+        assert_eq!(chosen(&members(4), &[2, 3, 4]), None);
+    }
+
+    /// Nobody is there to take the place of who is gone. Of five with one gone any one more may go, as of four: its vote
+    /// stays, in case it returns. With two gone none may: of three, one. Never may the number of failures survived fall.
+    #[test]
+    fn without_learners_votes_lapse_in_pairs() {
+        assert_eq!(chosen(&members_but(5, &[(2, GONE)]), &[1, 2, 3, 4, 5]), None);
+        assert_eq!(chosen(&members_but(5, &[(2, GONE), (4, GONE)]), &[1, 2, 3, 4, 5]), Some(set(&[1, 3, 5])));
+        assert_eq!(chosen(&members_but(5, &[(2, GONE), (4, AWAY)]), &[1, 2, 3, 4, 5]), None);
+        assert_eq!(chosen(&members_but(3, &[(2, GONE)]), &[1, 2, 3]), None);
+        assert_eq!(chosen(&members_but(4, &[(2, GONE)]), &[1, 2, 3, 4]), Some(set(&[1, 3, 4])));
+        for n in 1..=7_u8 {
+            let voters: Vec<u8> = (1..=n).collect();
+            for gone in 0..1_u8 << n {
+                let absent: Vec<_> =
+                    voters.iter().filter(|&&id| gone >> (id - 1) & 1 == 1).map(|&id| (id, GONE)).collect();
+                let live = usize::from(n) - absent.len();
+                let spare_before = live.checked_sub(usize::from(n) / 2 + 1);
+                let Some(target) = chosen(&members_but(n, &absent), &voters) else { continue };
+                let live = target.iter().filter(|peer| absent.iter().all(|&(id, _)| **peer != self::peer(id))).count();
+                assert!(live.checked_sub(target.len() / 2 + 1) >= spare_before, "{gone:b} of {n} gone");
+            }
+        }
+    }
+
+    /// Evicted or left: the vote goes at once, and the number is made odd again where all others are well. A pool that
+    /// is waiting for one more to return must not lose a live voter to symmetry.
+    #[test]
+    fn who_was_sent_away_does_not_vote() {
+        let away = Presence::Dismissed;
+        assert_eq!(chosen(&members_but(6, &[(1, away)]), &[1, 2, 3, 4, 5]), Some(set(&[2, 3, 4, 5, 6])));
+        assert_eq!(chosen(&members_but(5, &[(1, away)]), &[1, 2, 3, 4, 5]), Some(set(&[2, 3, 4])));
+        assert_eq!(chosen(&members_but(5, &[(1, away), (2, AWAY)]), &[1, 2, 3, 4, 5]), Some(set(&[2, 3, 4, 5])));
+        assert_eq!(chosen(&members_but(5, &[(1, away), (2, GONE)]), &[1, 2, 3, 4, 5]), Some(set(&[3, 4, 5])));
+        assert_eq!(chosen(&members_but(4, &[(4, away)]), &[1, 2, 3]), None);
+    }
+
+    /// On the way to the voters chosen every step must find the majorities that it and the next one need. (Once two of
+    /// three voters were to go, one of them dead, and the live one went first: the two left could do nothing any more.)
+    /// Walked for all pools of up to seven voters, any of them gone or sent away, with up to three learners.
+    #[test]
+    fn no_step_on_the_way_is_a_dead_end() {
+        for (n, learners) in (1..=7_u8).flat_map(|n| (0..=3).map(move |learners| (n, learners))) {
+            let mut voters: BTreeSet<PeerId> = (1..=n).map(peer).collect();
+            for fates in 0..3_u32.pow(n.into()) {
+                let fate = |id: u8| {
+                    [Presence::Live, GONE, Presence::Dismissed][(fates / 3_u32.pow(u32::from(id) - 1) % 3) as usize]
+                };
+                let others: Vec<_> = (1..=n).map(|id| (id, fate(id))).collect();
+                let members = members_but(n + learners, &others);
+                // The dead among those sent away are the harder case.
+                let there = |one: &&Elector| one.presence == Presence::Live;
+                let live: BTreeSet<PeerId> = members.iter().filter(there).map(|one| one.peer).collect();
+                let config = |voters: &BTreeSet<PeerId>| Config { epoch: 1, voters: voters.clone(), outgoing: None };
+                let Some(target) = choose(&members, &voters, GRACE) else { continue };
+                if !can_change(&config(&voters), &target, &live) {
+                    continue;
+                }
+                let mut steps = 0;
+                let first = voters.clone();
+                while let Some(next) = next_step(&voters, &target, &live) {
+                    assert_eq!(next.symmetric_difference(&voters).count(), 1, "one member at a time (R8)");
+                    assert!(can_change(&config(&voters), &next, &live), "{others:?} and {learners} learners");
+                    voters = next;
+                    steps += 1;
+                }
+                assert!(steps <= MAX_STEPS);
+                voters = first;
+            }
+        }
+    }
+
+    /// Two of five voters are gone and two learners take their places: each comes just before the one it replaces goes.
+    #[test]
+    fn replacements_go_one_in_one_out() {
+        let (mut voters, target) = (set(&[1, 2, 3, 4, 5]), set(&[3, 4, 5, 6, 7]));
+        let mut sizes = Vec::new();
+        while let Some(next) = next_step(&voters, &target, &target) {
+            sizes.push(next.len());
+            voters = next;
+        }
+        assert_eq!((voters, sizes), (target, vec![6, 5, 6, 5]));
+    }
+
+    /// A voter has just been started and its roll holds itself alone: it must not take the others for gone.
+    #[test]
+    fn unknown_voters_stay() {
+        assert_eq!(chosen(&members(1), &[1, 2, 3]), None);
+    }
+
+    /// Three voters of five are out of reach: what is left could propose what it likes and never decide it. Nor is a
+    /// change begun that the new voters could not carry on.
+    #[test]
+    fn a_minority_does_not_even_try() {
+        let config = Config { epoch: 1, voters: set(&[1, 2, 3, 4, 5]), outgoing: None };
+        assert!(can_change(&config, &set(&[1, 2, 3]), &set(&[1, 2, 3])));
+        assert!(!can_change(&config, &set(&[1, 2]), &set(&[1, 2])));
+        assert!(!can_change(&config, &set(&[3, 4, 5]), &set(&[1, 2, 3])));
     }
 }

@@ -35,15 +35,15 @@ impl Handler for LedgerOnly {
     }
 }
 
-struct Peer {
-    seed: [u8; 32],
-    net: Net,
-    ledger: Ledger,
-    index: Arc<dyn IndexStore>,
+pub(crate) struct Peer {
+    pub(crate) seed: [u8; 32],
+    pub(crate) net: Net,
+    pub(crate) ledger: Ledger,
+    pub(crate) index: Arc<dyn IndexStore>,
 }
 
 impl Peer {
-    async fn start(seed: [u8; 32], index: Arc<dyn IndexStore>, config: &Config) -> Self {
+    pub(crate) async fn start(seed: [u8; 32], index: Arc<dyn IndexStore>, config: &Config) -> Self {
         let identity = Identity::from_seed(&seed).unwrap();
         let net = Net::bind(&identity, "127.0.0.1:0".parse().unwrap()).unwrap();
         let ledger =
@@ -52,13 +52,13 @@ impl Peer {
         Self { seed, net, ledger, index }
     }
 
-    fn id(&self) -> PeerId {
+    pub(crate) fn id(&self) -> PeerId {
         self.net.me()
     }
 }
 
 /// Tells every peer of every other.
-fn introduce(peers: &[Peer]) {
+pub(crate) fn introduce(peers: &[Peer]) {
     let members: BTreeSet<PeerId> = peers.iter().map(Peer::id).collect();
     for peer in peers {
         for other in peers.iter().filter(|other| other.id() != peer.id()) {
@@ -70,7 +70,7 @@ fn introduce(peers: &[Peer]) {
 }
 
 /// `count` peers, of which the first `voters` vote.
-async fn pool(count: u8, voters: usize) -> Vec<Peer> {
+pub(crate) async fn pool(count: u8, voters: usize) -> Vec<Peer> {
     let seeds: Vec<[u8; 32]> = (0..count).map(|tag| [tag + 1; 32]).collect();
     let ids: Vec<PeerId> = seeds.iter().map(|seed| Identity::from_seed(seed).unwrap().peer_id()).collect();
     let config = Config { epoch: 1, voters: ids.into_iter().take(voters).collect(), outgoing: None };
@@ -82,16 +82,16 @@ async fn pool(count: u8, voters: usize) -> Vec<Peer> {
     peers
 }
 
-fn key(text: &str) -> Bytes {
+pub(crate) fn key(text: &str) -> Bytes {
     Bytes::copy_from_slice(text.as_bytes())
 }
 
-async fn put(ledger: &Ledger, at: &Bytes, value: &str) -> Result<(), LedgerError> {
+pub(crate) async fn put(ledger: &Ledger, at: &Bytes, value: &str) -> Result<(), LedgerError> {
     let value = key(value);
     ledger.update(at.clone(), move |_| Decision::Put(value.clone(), ())).await.map(|_| ())
 }
 
-async fn names(ledger: &Ledger, prefix: &str) -> Vec<String> {
+pub(crate) async fn names(ledger: &Ledger, prefix: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut start = Bytes::new();
     loop {

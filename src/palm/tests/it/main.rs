@@ -5,3 +5,4 @@
 mod ledger;
 mod object;
 mod tidy;
+mod voters;

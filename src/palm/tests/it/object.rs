@@ -104,6 +104,7 @@ impl Peer {
             fragments: Arc::clone(&fragments) as Arc<dyn FragmentStore>,
             name: name.clone(),
             domain: String::new(),
+            grace: Duration::from_mins(15),
         };
         let pool = match first {
             None => {

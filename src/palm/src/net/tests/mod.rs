@@ -116,7 +116,7 @@ impl Handler for Watched {
                 public_key: [1; 32],
                 proof: vec![0; 64],
             },
-            JoinRequest::Join { .. } => JoinResponse::Pending,
+            JoinRequest::Join { .. } | JoinRequest::Standing { .. } => JoinResponse::Pending,
         }
     }
 }

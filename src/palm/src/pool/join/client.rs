@@ -193,7 +193,9 @@ async fn ask_one(net: &Net, wish: &JoinWish, address: SocketAddr) -> Result<Answ
         }
         JoinResponse::Pending => Ok(Answer::Pending),
         JoinResponse::Refused { reason } => Err(Failure::Final(JoinError::Refused(reason))),
-        JoinResponse::Pool { .. } => Err(Failure::Final(JoinError::Malformed("a description where a verdict belongs"))),
+        JoinResponse::Pool { .. } | JoinResponse::Standing { .. } => {
+            Err(Failure::Final(JoinError::Malformed("another answer where a verdict belongs")))
+        }
     }
 }
 
@@ -218,7 +220,9 @@ async fn identify(net: &Net, wanted: PoolId, address: SocketAddr) -> Result<(Pee
             }
         }
         JoinResponse::Refused { reason } => Err(Failure::TryOn(reason)),
-        JoinResponse::Pending | JoinResponse::Welcome(_) => Err(Failure::TryOn("an answer out of turn".into())),
+        JoinResponse::Pending | JoinResponse::Welcome(_) | JoinResponse::Standing { .. } => {
+            Err(Failure::TryOn("an answer out of turn".into()))
+        }
     }
 }
 

@@ -14,9 +14,10 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::limit::Limiter;
+use super::standing;
 use super::token::JoinToken;
 use crate::pool::ledger::{Decision, Ledger};
-use crate::pool::{PoolError, Shared, members, scan_all};
+use crate::pool::{Dismissal, PoolError, Shared, members, scan_all};
 
 /// How long a request that waits for approval is held before the newcomer is told to ask again.
 const HOLD: Duration = Duration::from_secs(10);
@@ -69,7 +70,7 @@ impl Doorkeeper {
         }
         match request {
             JoinRequest::Describe => describe(shared),
-            JoinRequest::Join { pool, .. } if pool != shared.state.id => {
+            JoinRequest::Join { pool, .. } | JoinRequest::Standing { pool } if pool != shared.state.id => {
                 refused(&format!("this peer is a member of pool {}, not {pool}", shared.state.id))
             }
             JoinRequest::Join { token, name, port, .. } => {
@@ -77,6 +78,7 @@ impl Doorkeeper {
                 let address = SocketAddr::new(address.ip(), port);
                 self.attend(shared, Applicant { peer, name, address, token }).await
             }
+            JoinRequest::Standing { .. } => standing::answer(shared, peer),
         }
     }
 
@@ -148,7 +150,10 @@ async fn decide(shared: &Shared, applicant: &Applicant) -> Result<Verdict, PoolE
     match members::read(&shared.ledger, applicant.peer).await? {
         // The welcome may have been lost on the way.
         Some(member) if member.state == MemberState::Active => return Ok(Verdict::Admitted),
-        Some(_) => return Ok(Verdict::Refused("this peer was evicted from the pool".into())),
+        Some(member) => {
+            let dismissal = Dismissal { state: member.state, reason: member.reason };
+            return Ok(Verdict::Refused(format!("{dismissal}; another data directory gives it another key")));
+        }
         None => {}
     }
     let Some(pool) = shared.pool_record().await? else {
@@ -245,6 +250,7 @@ async fn admit(shared: &Shared, applicant: &Applicant) -> Result<(), PoolError> 
         state: MemberState::Active,
         joined_ms: shared.ledger.now_ms(),
         addresses: vec![applicant.address.to_string()],
+        reason: String::new(),
     };
     let value = record.encode();
     shared

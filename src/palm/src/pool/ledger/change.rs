@@ -89,7 +89,7 @@ impl Ledger {
     }
 
     /// Tells a configuration to these peers; answers who has adopted it (or a newer one).
-    async fn tell(&self, peers: &BTreeSet<PeerId>, config: &Config) -> BTreeSet<PeerId> {
+    pub(super) async fn tell(&self, peers: &BTreeSet<PeerId>, config: &Config) -> BTreeSet<PeerId> {
         let asked = stream::iter(peers.iter().copied()).map(|peer| async move {
             let told = self.ask(peer, Request::AdoptConfig(config.clone())).await;
             matches!(told, Ok(Response::Done)).then_some(peer)
@@ -122,12 +122,17 @@ impl Ledger {
     pub(super) async fn look_for_newer_config(&self) {
         let members: Vec<PeerId> = self.0.members.borrow().iter().copied().filter(|peer| *peer != self.me()).collect();
         for peer in members {
-            if let Ok(Response::Config(theirs)) = self.0.net.call(peer, Request::GetConfig, CALL_TIMEOUT).await
-                && theirs.epoch > self.config().epoch
-                && let Err(error) = self.0.voter.adopt(theirs).await
-            {
-                tracing::error!(%error, "cannot adopt the voter configuration");
-            }
+            self.look_for_newer_config_at(peer).await;
+        }
+    }
+
+    /// Asks one peer, which was heard to be in a newer epoch.
+    pub(in crate::pool) async fn look_for_newer_config_at(&self, peer: PeerId) {
+        if let Ok(Response::Config(theirs)) = self.0.net.call(peer, Request::GetConfig, CALL_TIMEOUT).await
+            && theirs.epoch > self.config().epoch
+            && let Err(error) = self.0.voter.adopt(theirs).await
+        {
+            tracing::error!(%error, "cannot adopt the voter configuration");
         }
     }
 }

@@ -29,6 +29,8 @@ use tokio::sync::{RwLock, broadcast, watch};
 use super::collect::Floors;
 use super::{CHANGES_CAPACITY, LedgerError, space_of};
 
+pub(super) mod handover;
+
 /// Locks by key hash. Many more than updates in flight, so that unrelated keys seldom wait for each other.
 const STRIPES: usize = 4_096;
 const CEILING_KEY: &[u8] = b"ledger.ceiling";
@@ -307,19 +309,27 @@ impl Voter {
     }
 
     /// R8: durably adopts a chosen configuration, if it is newer. A peer that becomes a voter starts with an
-    /// empty acceptor (R8 (3)).
+    /// empty acceptor (R8 (3)); one that ceases to vote goes on as a learner from what it accepted.
     pub(super) async fn adopt(&self, config: Config) -> Result<(), LedgerError> {
         let mut gate = self.gate.write().await;
         if config.epoch <= gate.epoch {
             return Ok(());
         }
-        let joining = config.is_voter(&self.me) && !gate.is_voter(&self.me);
         let mut batch = vec![Write::Put(Space::Meta, Bytes::from_static(CONFIG_KEY), config.encode())];
-        if joining {
+        if config.is_voter(&self.me) != gate.is_voter(&self.me) {
+            if gate.is_voter(&self.me) {
+                self.keep_as_learner().await?;
+            }
             batch.push(Write::Clear(Space::Accepted));
         }
         self.index.commit(batch, Durability::Synced).await?;
-        if joining || config.is_voter(&self.me) != gate.is_voter(&self.me) {
+        self.enter(&mut gate, config);
+        Ok(())
+    }
+
+    /// Begins to answer in a configuration that is durable.
+    fn enter(&self, gate: &mut Arc<Config>, config: Config) {
+        if config.is_voter(&self.me) != gate.is_voter(&self.me) {
             *self.sum.lock() = None;
         }
         let voters: Vec<String> = config.voters.iter().map(PeerId::short).collect();
@@ -327,7 +337,6 @@ impl Voter {
         let config = Arc::new(config);
         *gate = Arc::clone(&config);
         self.config.send_replace(config);
-        Ok(())
     }
 
     pub(super) fn with_sum<T>(&self, use_it: impl FnOnce(&mut Option<Fingerprint>) -> T) -> T {
