@@ -7,8 +7,9 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::hlc::Ballot;
+use crate::hlc::{Ballot, Stamp};
 use crate::id::{BodyId, FragmentId, PeerId, PoolId, SegmentId};
+use crate::reconcile::PairHash;
 use crate::record::{DecodeError, decode_exact};
 use crate::register::{Accepted, Config, Record};
 
@@ -25,6 +26,8 @@ pub const MAX_SCAN_ENTRIES: u32 = 5_000;
 pub const MAX_SMALL_FRAGMENT_BYTES: usize = 64 << 10;
 /// Register keys are not longer: a family byte, a bucket (63), a key (1024), an upload id, separators.
 pub const MAX_KEY_BYTES: usize = 1200;
+/// No question whether ranges are confirmed holds more of them.
+pub const MAX_CONFIRM_RANGES: usize = 4_096;
 /// The version byte of every frame.
 pub const WIRE_VERSION: u8 = 1;
 
@@ -183,6 +186,33 @@ pub enum Request {
         /// Which body.
         body: BodyId,
     },
+
+    /// Anti-entropy: I hold these pairs of a range; send me the records I lack. Answered [`Response::Supplied`].
+    Supply {
+        /// First key of the range (inclusive).
+        from: Bytes,
+        /// End of the range (exclusive); `None` to the end.
+        to: Option<Bytes>,
+        /// The pairs the asker holds.
+        have: Vec<PairHash>,
+    },
+    /// Have you, as a voter, accepted exactly this in each of these ranges? Answered [`Response::Confirmed`].
+    Confirm {
+        /// Epoch of the asker's configuration.
+        epoch: u64,
+        /// First key (inclusive), end (exclusive), and the fingerprint asked about.
+        ranges: Vec<(Bytes, Option<Bytes>, [u8; 32])>,
+    },
+    /// Promise, for all keys at once, to take no ballot up to this stamp (R8 (4)); answered
+    /// [`Response::Raised`].
+    Raise {
+        /// Epoch of the asker's configuration.
+        epoch: u64,
+        /// The new floor; an older one changes nothing.
+        floor: Stamp,
+    },
+    /// Bring your copy level now; answered [`Response::Done`] when it is.
+    CatchUp,
 }
 
 /// What a home is told about a fragment it is given.
@@ -269,6 +299,22 @@ pub enum Response {
         reason: Failure,
         /// For logs.
         detail: String,
+    },
+    /// Answer to [`Request::Supply`].
+    Supplied {
+        /// Registers the asker lacks, in key order.
+        registers: Vec<(Bytes, Accepted)>,
+        /// Where the rest of the range begins; `None` when it is answered whole.
+        next: Option<Bytes>,
+        /// How many registers the answerer has in that rest, about.
+        left: u64,
+    },
+    /// Answer to [`Request::Confirm`], in its order.
+    Confirmed(Vec<bool>),
+    /// Answer to [`Request::Raise`]: the voter has never taken a ballot above this stamp.
+    Raised {
+        /// Its durable clock ceiling (R3).
+        ceiling: Stamp,
     },
 }
 

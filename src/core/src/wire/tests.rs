@@ -87,6 +87,16 @@ fn requests() -> Vec<(Request, &'static str)> {
         ),
         (Request::Release { body }, "010f03030303030303030303030303030303"),
         (Request::InFlight { body }, "011003030303030303030303030303030303"),
+        (
+            Request::Supply { from: Bytes::new(), to: Some(Bytes::from_static(b"t")), have: vec![[6; 8]] },
+            "01110001017401060606060606060606",
+        ),
+        (
+            Request::Confirm { epoch: 1, ranges: vec![(Bytes::from_static(b"k"), None, [5; 32])] },
+            "0112010101",
+        ),
+        (Request::Raise { epoch: 1, floor: Stamp(300) }, "011301ac02"),
+        (Request::CatchUp, "0114"),
     ]
 }
 
@@ -124,6 +134,12 @@ fn responses() -> Vec<(Response, &'static str)> {
         (Response::InFlight(true), "011101"),
         (Response::NotFound, "0112"),
         (Response::Failed { reason: Failure::Full, detail: "d".to_owned() }, "0113000164"),
+        (
+            Response::Supplied { registers: vec![(Bytes::from_static(b"k"), accepted())], next: None, left: 300 },
+            "0114",
+        ),
+        (Response::Confirmed(vec![true, false]), "0115020100"),
+        (Response::Raised { ceiling: Stamp(300) }, "0116ac02"),
     ]
 }
 
