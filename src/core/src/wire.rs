@@ -32,7 +32,7 @@ pub const MAX_CONFIRM_RANGES: usize = 4_096;
 pub const WIRE_VERSION: u8 = 1;
 
 /// One page of an ordered range of registers, as LIST needs it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ScanQuery {
     /// Every register key answered starts with it.
     pub prefix: Bytes,
@@ -311,10 +311,10 @@ pub enum Response {
     },
     /// Answer to [`Request::Confirm`], in its order.
     Confirmed(Vec<bool>),
-    /// Answer to [`Request::Raise`]: the voter has never taken a ballot above this stamp.
+    /// Answer to [`Request::Raise`]: the floor is in force.
     Raised {
-        /// Its durable clock ceiling (R3).
-        ceiling: Stamp,
+        /// The voter has promised and accepted no ballot above this stamp.
+        highest: Stamp,
     },
 }
 

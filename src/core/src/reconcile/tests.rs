@@ -130,7 +130,7 @@ proptest! {
                 None => map.remove(&key),
             };
             untold.push((key, before, after));
-            if step != 0 {
+            if step >= 3 {
                 untold.drain(..).for_each(|(key, before, after)| summary.change(&key, before, after));
             }
             match step {

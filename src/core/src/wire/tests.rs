@@ -93,7 +93,7 @@ fn requests() -> Vec<(Request, &'static str)> {
         ),
         (
             Request::Confirm { epoch: 1, ranges: vec![(Bytes::from_static(b"k"), None, [5; 32])] },
-            "0112010101",
+            "0112010101" /* k, to the end, 32 times 5 */,
         ),
         (Request::Raise { epoch: 1, floor: Stamp(300) }, "011301ac02"),
         (Request::CatchUp, "0114"),
@@ -139,7 +139,7 @@ fn responses() -> Vec<(Response, &'static str)> {
             "0114",
         ),
         (Response::Confirmed(vec![true, false]), "0115020100"),
-        (Response::Raised { ceiling: Stamp(300) }, "0116ac02"),
+        (Response::Raised { highest: Stamp(300) }, "0116ac02"),
     ]
 }
 
