@@ -93,7 +93,7 @@ fn requests() -> Vec<(Request, &'static str)> {
         ),
         (
             Request::Confirm { epoch: 1, ranges: vec![(Bytes::from_static(b"k"), None, [5; 32])] },
-            "0112010101" /* k, to the end, 32 times 5 */,
+            "01120101016b000505050505050505050505050505050505050505050505050505050505050505",
         ),
         (Request::Raise { epoch: 1, floor: Stamp(300) }, "011301ac02"),
         (Request::CatchUp, "0114"),
@@ -136,7 +136,7 @@ fn responses() -> Vec<(Response, &'static str)> {
         (Response::Failed { reason: Failure::Full, detail: "d".to_owned() }, "0113000164"),
         (
             Response::Supplied { registers: vec![(Bytes::from_static(b"k"), accepted())], next: None, left: 300 },
-            "0114",
+            "011401016bac020102ac0201020101760107ac02010200000000ac02",
         ),
         (Response::Confirmed(vec![true, false]), "0115020100"),
         (Response::Raised { highest: Stamp(300) }, "0116ac02"),

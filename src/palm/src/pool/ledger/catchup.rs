@@ -94,19 +94,21 @@ impl Ledger {
     pub(super) fn catch_up_now(&self) -> BoxFuture<'static, Response> {
         let ledger = self.clone();
         let level = async move {
-            let voters = ledger.connected_voters();
             let mut level = 0;
-            // One of them may be behind itself: they all have to agree.
-            for voter in voters.iter().cycle() {
-                match ledger.level_with(*voter).await {
-                    Ok(lacked) => level = if lacked <= NEARLY_LEVEL { level + 1 } else { 0 },
-                    Err(error) => return Response::Failed { reason: Failure::NotReady, detail: error.to_string() },
-                }
-                if level == voters.len() {
-                    break;
+            // One of them may be behind itself: each is asked in turn.
+            for voter in ledger.connected_voters() {
+                loop {
+                    match ledger.level_with(voter).await {
+                        Ok(lacked) if lacked > NEARLY_LEVEL => {}
+                        Ok(_) => break level += 1,
+                        Err(error) => break tracing::debug!(%error, voter = %voter.short(), "not compared"),
+                    }
                 }
             }
-            Response::Done
+            match level {
+                0 => Response::Failed { reason: Failure::NotReady, detail: "no voter to compare with".to_owned() },
+                _ => Response::Done,
+            }
         };
         // What was brought so far stays; the next request goes on from there.
         let late = || Response::Failed { reason: Failure::NotReady, detail: "catching up".to_owned() };
