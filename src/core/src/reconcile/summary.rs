@@ -68,6 +68,8 @@ pub struct Lacking {
     pub within: Range,
     /// How many pairs there are in the rest of it, lacking or not.
     pub left: u64,
+    /// Where there is no such rest: which of the other's pairs, by their place, are not held here.
+    pub surplus: Vec<u32>,
 }
 
 /// Fingerprints and pair hashes of an ordered set of (key, ballot) pairs: some 12 bytes of memory per key.
@@ -266,8 +268,9 @@ impl Summary {
     /// The answerer's side of it: what is known here in a range and not among `have`, leaf by leaf until at least
     /// `enough`.
     pub fn lacking(&self, range: &Range, have: &[PairHash], enough: usize) -> Lacking {
-        let have: HashSet<&PairHash> = have.iter().collect();
-        let mut lacking = Lacking { pairs: HashSet::new(), within: range.clone(), left: 0 };
+        let known: HashSet<&PairHash> = have.iter().collect();
+        let mut lacking = Lacking { pairs: HashSet::new(), within: range.clone(), left: 0, surplus: Vec::new() };
+        let mut held: HashSet<&PairHash> = HashSet::new();
         let mut leaves = self.leaves_in(range);
         for (first, leaf) in &mut leaves {
             let Leaf::Read { hashes, .. } = leaf else { continue };
@@ -276,9 +279,14 @@ impl Summary {
                 lacking.left = hashes.len() as u64;
                 break;
             }
-            lacking.pairs.extend(hashes.iter().filter(|hash| !have.contains(hash)));
+            held.extend(hashes);
+            lacking.pairs.extend(hashes.iter().filter(|hash| !known.contains(hash)));
         }
         lacking.left += Self::sum_of(leaves).count;
+        if lacking.within == *range {
+            let places = have.iter().zip(0..).filter(|(hash, _)| !held.contains(hash));
+            lacking.surplus = places.map(|(_, place)| place).collect();
+        }
         lacking
     }
 

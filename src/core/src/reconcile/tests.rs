@@ -48,6 +48,8 @@ struct Talk {
     questions: usize,
     pairs_sent: usize,
     found: BTreeSet<Bytes>,
+    /// Pairs of the asker that the answerer does not hold.
+    surplus: BTreeSet<PairHash>,
 }
 
 /// `mine` asks `theirs` for everything it lacks.
@@ -76,6 +78,7 @@ fn talk(mine: &Summary, theirs: &Summary, their_map: &Map) -> Talk {
             }
             if lacking.within == range {
                 assert_eq!(lacking.left, 0);
+                talk.surplus.extend(lacking.surplus.iter().map(|place| have[*place as usize]));
                 break;
             }
             range.from = lacking.within.to.expect("it stopped somewhere");
@@ -89,7 +92,7 @@ fn lacked(mine: &Map, theirs: &Map) -> BTreeSet<Bytes> {
 }
 
 proptest! {
-    /// Whatever two copies hold, the dialogue finds exactly the records the asker lacks.
+    /// Whatever two copies hold, the dialogue finds exactly the records the asker lacks, and those only it has.
     #[test]
     fn finds_exactly_what_is_lacking(
         base in prop::collection::btree_map(any::<u16>(), any::<u8>(), 0..2_000),
@@ -105,7 +108,13 @@ proptest! {
         let (mine, theirs) = (map_of(&base), map_of(&other));
         let (my, their) = (summary_of(&mine), summary_of(&theirs));
         prop_assert_eq!(my.digest() == their.digest(), mine == theirs);
-        prop_assert_eq!(talk(&my, &their, &theirs).found, lacked(&mine, &theirs));
+        let first = talk(&my, &their, &theirs);
+        prop_assert_eq!(first.found, lacked(&mine, &theirs));
+        let mut surplus = BTreeSet::new();
+        for key in lacked(&theirs, &mine) {
+            surplus.insert(pair_hash(&key, mine[&key]));
+        }
+        prop_assert_eq!(first.surplus, surplus);
         prop_assert_eq!(talk(&their, &my, &mine).found, lacked(&theirs, &mine));
     }
 

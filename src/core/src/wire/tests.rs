@@ -88,15 +88,21 @@ fn requests() -> Vec<(Request, &'static str)> {
         (Request::Release { body }, "010f03030303030303030303030303030303"),
         (Request::InFlight { body }, "011003030303030303030303030303030303"),
         (
+            Request::HoldsTombstones { epoch: 1, tombstones: vec![(Bytes::from_static(b"k"), ballot())] },
+            "01110101016bac020102",
+        ),
+        (Request::CollectTombstones { epoch: 1, tombstones: Vec::new() }, "01120100"),
+        (Request::GetFloors { epoch: 300 }, "0113ac02"),
+        (Request::RaiseFloors { epoch: 1, floors: vec![ballot()] }, "01140101ac020102"),
             Request::Supply { from: Bytes::new(), to: Some(Bytes::from_static(b"t")), have: vec![[6; 8]] },
-            "01110001017401060606060606060606",
+            "01150001017401060606060606060606",
         ),
         (
             Request::Confirm { epoch: 1, ranges: vec![(Bytes::from_static(b"k"), None, [5; 32])] },
-            "01120101016b000505050505050505050505050505050505050505050505050505050505050505",
+            "01160101016b000505050505050505050505050505050505050505050505050505050505050505",
         ),
-        (Request::Raise { epoch: 1, floor: Stamp(300) }, "011301ac02"),
-        (Request::CatchUp, "0114"),
+        (Request::Raise { epoch: 1, floor: Stamp(300) }, "011701ac02"),
+        (Request::CatchUp, "0118"),
     ]
 }
 
@@ -134,12 +140,19 @@ fn responses() -> Vec<(Response, &'static str)> {
         (Response::InFlight(true), "011101"),
         (Response::NotFound, "0112"),
         (Response::Failed { reason: Failure::Full, detail: "d".to_owned() }, "0113000164"),
+        (Response::Holds(vec![true, false]), "0114020100"),
+        (Response::Floors(vec![ballot()]), "011501ac020102"),
         (
-            Response::Supplied { registers: vec![(Bytes::from_static(b"k"), accepted())], next: None, left: 300 },
-            "011401016bac020102ac0201020101760107ac02010200000000ac02",
+            Response::Supplied {
+                registers: vec![(Bytes::from_static(b"k"), accepted())],
+                next: None,
+                left: 300,
+                surplus: vec![2],
+            },
+            "011601016bac020102ac0201020101760107ac02010200000000ac020102",
         ),
-        (Response::Confirmed(vec![true, false]), "0115020100"),
-        (Response::Raised { highest: Stamp(300) }, "0116ac02"),
+        (Response::Confirmed(vec![true, false]), "0117020100"),
+        (Response::Raised { highest: Stamp(300) }, "0118ac02"),
     ]
 }
 

@@ -58,6 +58,10 @@ impl Class {
             Request::Scan { .. }
             | Request::Compare { .. }
             | Request::Fetch { .. }
+            | Request::HoldsTombstones { .. }
+            | Request::CollectTombstones { .. }
+            | Request::GetFloors { .. }
+            | Request::RaiseFloors { .. }
             | Request::Supply { .. }
             | Request::Confirm { .. }
             | Request::CatchUp

@@ -4,6 +4,7 @@
 //! - [`propose`]: this peer as proposer: updates and their retries.
 //! - [`read`]: one-round strong reads, shared reads of hot keys, and pages.
 //! - [`change`]: changing the voters (R8).
+//! - [`collect`]: forgetting what was deleted (R7).
 //! - [`catchup`]: copies are brought level; [`holdings`]: what this peer holds, as others compare with it.
 //!
 //! The rules themselves are pure and stand in [`palm_core::register`] and [`palm_core::listing`].
@@ -28,6 +29,7 @@ use crate::net::{Net, NetError};
 
 mod catchup;
 mod change;
+mod collect;
 mod holdings;
 mod inquiry;
 mod pages;
@@ -245,13 +247,19 @@ impl Ledger {
                 }
             }
             Request::Supply { from, to, have } => match voter.holdings().supply(Range { from, to }, &have).await {
-                Ok(Supplied { registers, next, left }) => Response::Supplied { registers, next, left },
+                Ok(Supplied { registers, next, left, surplus }) => {
+                    Response::Supplied { registers, next, left, surplus }
+                }
                 Err(error) => storage_failed(&error),
             },
             Request::Confirm { epoch, ranges } => voter.confirm(epoch, ranges).await,
             Request::Raise { epoch, floor } => voter.raise(epoch, floor).await,
             Request::CatchUp => self.catch_up_now().await,
             Request::Fetch { keys } => voter.fetch(&keys),
+            Request::HoldsTombstones { epoch, tombstones } => voter.holds(epoch, tombstones).await,
+            Request::CollectTombstones { epoch, tombstones } => voter.collect(epoch, tombstones).await,
+            Request::GetFloors { epoch } => voter.all_floors(epoch).await,
+            Request::RaiseFloors { epoch, floors } => voter.raise_floors(epoch, floors).await,
             other => {
                 tracing::warn!(peer = %from.short(), request = ?std::mem::discriminant(&other), "not a ledger request");
                 Response::Failed { reason: Failure::Malformed, detail: "not a ledger request".to_owned() }

@@ -361,6 +361,32 @@ async fn a_change_of_voters_promises_above_every_old_ballot() {
     assert!(written.version > orphan);
 }
 
+/// Story: a learner that holds 300 records is away while some are deleted, and their tombstones collected (R7). Danger:
+/// it keeps them for ever, since no voter has anything newer to tell; or it drops what the voter merely has not got yet.
+/// Expectation: what the voter's collection floor refuses is dropped, anything else stays.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_learner_drops_what_was_collected() {
+    let indexes = vec![memory(), memory()];
+    for (index, space) in indexes.iter().zip([Space::Accepted, Space::Followed]) {
+        fill(index, space, 300, |_| Some(1)).await;
+    }
+    let ahead = object(1, u64::from(u32::MAX) * 1_000);
+    let write = Write::Put(Space::Followed, Bytes::from_static(b"only here"), ahead.encode());
+    indexes[1].commit(vec![write], Durability::Synced).await.unwrap();
+    let (peers, _) = pool(indexes, 1).await;
+    // Nobody tells the learner.
+    peers[0].ledger.set_members(BTreeSet::from([peers[0].net.me()]));
+    for number in 0..40 {
+        peers[0].ledger.update(name(number), |_| Decision::Delete(())).await.unwrap();
+    }
+    assert_eq!(peers[0].ledger.collect_tombstones(Duration::ZERO).await.unwrap(), 40);
+    level(&peers[1]).await;
+    let left = contents(&peers[1].index, Space::Followed);
+    assert_eq!(left.len(), 261);
+    assert!(left.contains_key(&b"only here"[..]));
+    assert!((40..300).all(|number| left.contains_key(&name(number))));
+}
+
 /// Time and messages of a change of voters over many keys.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a measurement"]

@@ -8,7 +8,7 @@
 //!
 //! Whoever lacks the newer record acts, and nobody else: a voter that returns after a month is not chased by all others.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,9 +17,9 @@ use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use palm_backends::Space;
 use palm_core::hlc::Ballot;
 use palm_core::id::PeerId;
-use palm_core::reconcile::{Narrowed, Range, leaves, may_install};
+use palm_core::reconcile::{Narrowed, PairHash, Range, leaves, may_install, pair_hash};
 use palm_core::record::Stored;
-use palm_core::register::{Accepted, Config};
+use palm_core::register::{Accepted, Config, floor_range};
 use palm_core::wire::{Failure, Request, Response};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -177,8 +177,8 @@ impl Ledger {
         Ok(found)
     }
 
-    /// Fetches what this peer lacks of a range, and takes it. Answers whether any of it was newer than what is here, and
-    /// stops where none is.
+    /// Fetches what this peer lacks of a range, and takes it. Answers whether that changed anything here, and stops where
+    /// nothing sent is newer.
     async fn exchange(&self, peer: PeerId, range: Range, tally: &Tally<'_>) -> Result<bool, LedgerError> {
         let place = tally.start();
         let mut any = false;
@@ -187,14 +187,16 @@ impl Ledger {
             let rest = Range { from: from.clone(), to: to.clone() };
             let mut have = self.0.voter.holdings().look(|summary| summary.hashes(&rest)).await?;
             have.truncate(MAX_HAVE_PAIRS);
-            let request = Request::Supply { from: from.clone(), to: to.clone(), have };
+            let request = Request::Supply { from: from.clone(), to: to.clone(), have: have.clone() };
             match self.0.net.call(peer, request, TIMEOUT).await {
-                Ok(Response::Supplied { registers, next, left }) => {
+                Ok(Response::Supplied { registers, next, left, surplus }) => {
                     let within = Range { from: from.clone(), to: next.clone().or_else(|| to.clone()) };
                     let (all, bytes) = (registers.len(), registers.iter().map(size_of).sum());
                     let newer = self.take(&within, registers).await?;
-                    tally.took(place, newer, bytes, left);
-                    any |= newer > 0;
+                    let surplus = surplus.iter().filter_map(|place| have.get(*place as usize).copied()).collect();
+                    let dropped = self.drop_collected(peer, rest, surplus).await?;
+                    tally.took(place, newer + dropped, bytes, left);
+                    any |= newer + dropped > 0;
                     match next {
                         Some(next) if next > from && (newer > 0 || all == 0) => from = next,
                         _ => return Ok(any),
@@ -206,6 +208,32 @@ impl Ledger {
                 }
             }
         }
+    }
+
+    /// R7: what a learner has, the voter does not, and the voter's collection floor refuses for ever, was deleted and
+    /// collected while the learner was away. A voter has no such records: without it nothing is collected. Answers how
+    /// many were dropped.
+    async fn drop_collected(
+        &self,
+        peer: PeerId,
+        range: Range,
+        surplus: HashSet<PairHash>,
+    ) -> Result<usize, LedgerError> {
+        if surplus.is_empty() || self.0.voter.is_voter() {
+            return Ok(0);
+        }
+        let mut pairs = self.0.voter.holdings().pairs_in(range).await?;
+        // Most of them were older than what has just been taken.
+        pairs.retain(|(key, ballot)| surplus.contains(&pair_hash(key, *ballot)));
+        if pairs.is_empty() {
+            return Ok(0);
+        }
+        let request = Request::GetFloors { epoch: self.config().epoch };
+        if let Ok(Response::Floors(floors)) = self.0.net.call(peer, request, TIMEOUT).await {
+            pairs.retain(|(key, ballot)| floors.get(floor_range(key)).is_some_and(|floor| floor >= ballot));
+            return self.0.voter.unfollow(pairs).await;
+        }
+        Ok(0)
     }
 
     /// Takes what another voter holds of a range and this peer does not; answers how much of it was newer.

@@ -71,7 +71,10 @@ impl Ledger {
     /// R8 (2) to (6), from a joint configuration that is known to be chosen.
     async fn finish(&self, joint: &Config) -> Result<(), LedgerError> {
         self.fence(joint).await?;
-        self.bring_level(joint).await?;
+        self.let_joiner_catch_up(joint).await;
+        self.carry_floors(joint).await?;
+        self.raise(joint).await?;
+        self.bring_level().await?;
         let Some(after) = joint.finish_change() else { return Ok(()) };
         // R8 (6): chosen by joint quorums.
         if self.choose(joint, after.clone()).await? {
@@ -105,15 +108,11 @@ impl Ledger {
     /// R8 (4): only after the fence, every key as if by `update(key, identity)` in joint quorums: a promise of a joint
     /// quorum, and the record it knows of accepted by one.
     ///
-    /// The promise is one for all keys ([`raise`](Self::raise)). Then a key on which the pages of a joint quorum agree
-    /// is done: that quorum has accepted it, at one ballot, and so has a majority of the new voters. Where they differ it
-    /// is settled by consensus. What an old quorum chose is on the page of an old voter in every quorum of pages, so none
+    /// The promise was one for all keys ([`raise`](Self::raise)). So a key on which the pages of a joint quorum agree is
+    /// done: that quorum has accepted it, at one ballot, and so has a majority of the new voters. Where they differ it is
+    /// settled by consensus. What an old quorum chose is on the page of an old voter in every quorum of pages, so none
     /// is missed. Absent keys are covered too: there is nothing chosen to carry over, and the promise holds.
-    ///
-    /// R8 (5) has nothing to carry over yet: no collection floor has ever been raised.
-    async fn bring_level(&self, joint: &Config) -> Result<(), LedgerError> {
-        self.let_joiner_catch_up(joint).await;
-        self.raise(joint).await?;
+    async fn bring_level(&self) -> Result<(), LedgerError> {
         let mut query = ScanQuery { limit: PAGE_KEYS, ..ScanQuery::default() };
         loop {
             let (keys, next) = self.disputed_keys(&query).await?;
@@ -131,7 +130,8 @@ impl Ledger {
     }
 
     /// A joiner fills its empty acceptor best by itself, in bulk and without consensus. Nothing depends on it: what it
-    /// still lacks is settled. Once it has promised for all keys it can take nothing older, so this comes first.
+    /// still lacks is settled. This comes first: with the collection floors of the others (R8 (5)), and a promise for all
+    /// keys, it can take nothing older. It needs no floors before: what was collected no old voter has, to vouch for.
     async fn let_joiner_catch_up(&self, joint: &Config) {
         let old = joint.outgoing.as_ref().unwrap_or(&joint.voters);
         let Some(joiner) = joint.voters.difference(old).next() else { return };

@@ -32,6 +32,8 @@ pub(super) struct Supplied {
     pub(super) next: Option<Bytes>,
     /// How many are in that rest, lacked or not.
     pub(super) left: u64,
+    /// Without a rest: which of the asker's pairs are not held here.
+    pub(super) surplus: Vec<u32>,
 }
 
 struct Kept {
@@ -130,7 +132,8 @@ impl Holdings {
         let index = Arc::clone(&self.index);
         blocking(move || {
             let more = lacking.within != range;
-            let mut supplied = Supplied { next: lacking.within.to.clone().filter(|_| more), ..Supplied::default() };
+            let next = lacking.within.to.clone().filter(|_| more);
+            let mut supplied = Supplied { next, surplus: lacking.surplus, ..Supplied::default() };
             let mut bytes = 0;
             if !lacking.pairs.is_empty() {
                 scan(index.as_ref(), space, &lacking.within, |key, value| {
@@ -146,7 +149,10 @@ impl Holdings {
                 })?;
             }
             let here = lacking.pairs.len().saturating_sub(supplied.registers.len()) as u64;
-            supplied.left = lacking.left + if supplied.next.is_some() { here } else { 0 };
+            if supplied.next.is_some() {
+                supplied.left = lacking.left + here;
+                supplied.surplus.clear();
+            }
             Ok(supplied)
         })
         .await

@@ -24,6 +24,7 @@ use palm_core::register::{Accepted, Config, Promises, Record, Refusal, Slot, cei
 use palm_core::wire::{Failure, Response};
 use tokio::sync::{RwLock, broadcast, watch};
 
+use super::collect::Floors;
 use super::holdings::Holdings;
 use super::{CHANGES_CAPACITY, LedgerError, space_of};
 
@@ -37,7 +38,7 @@ const CONFIG_KEY: &[u8] = b"ledger.config";
 pub(super) struct Voter {
     me: PeerId,
     index: Arc<dyn IndexStore>,
-    stripes: Box<[tokio::sync::Mutex<Promises>]>,
+    pub(super) stripes: Box<[tokio::sync::Mutex<Promises>]>,
     hasher: RandomState,
     /// No ballot up to it is taken: the clock ceiling at the last restart (R3), or what was promised for all keys
     /// since (R8 (4)).
@@ -47,7 +48,8 @@ pub(super) struct Voter {
     /// The highest ballot's stamp promised or accepted in this life.
     highest: AtomicU64,
     extending: tokio::sync::Mutex<()>,
-    gate: RwLock<Arc<Config>>,
+    pub(super) floors: Floors,
+    pub(super) gate: RwLock<Arc<Config>>,
     config: watch::Sender<Arc<Config>>,
     /// All of this peer's copy, summed up.
     holdings: Holdings,
@@ -64,6 +66,7 @@ impl Voter {
     ) -> Result<Self, LedgerError> {
         let ceiling = index.get(Space::Meta, CEILING_KEY)?.map_or(Ok(0), |bytes| read_u64(&bytes))?;
         let stored = index.get(Space::Meta, CONFIG_KEY)?.map(|bytes| Config::decode(&bytes)).transpose()?;
+        let floors = Floors::open(index.as_ref())?;
         let config = match (stored, initial) {
             (Some(stored), Some(initial)) if initial.epoch > stored.epoch => initial,
             (Some(stored), _) => stored,
@@ -84,6 +87,7 @@ impl Voter {
             ceiling: AtomicU64::new(ceiling),
             highest: AtomicU64::new(ceiling),
             extending: tokio::sync::Mutex::new(()),
+            floors,
             gate: RwLock::new(Arc::clone(&config)),
             config: watch::Sender::new(config),
             changes: broadcast::Sender::new(CHANGES_CAPACITY),
@@ -149,21 +153,17 @@ impl Voter {
         Ok(self.index.get(space, key)?.map(|bytes| Accepted::decode(&bytes)).transpose()?)
     }
 
-    fn stripe_of(&self, key: &Bytes) -> usize {
+    /// Which stripe guards a key.
+    pub(super) fn stripe_of(&self, key: &Bytes) -> usize {
         self.hasher.hash_one(key) as usize % STRIPES
     }
 
-    fn stripe(&self, key: &Bytes) -> &tokio::sync::Mutex<Promises> {
-        &self.stripes[self.stripe_of(key)]
-    }
-
-    fn slot(&self, promises: &Promises, key: &Bytes) -> Result<Slot, LedgerError> {
+    pub(super) fn slot(&self, promises: &Promises, key: &Bytes) -> Result<Slot, LedgerError> {
         Ok(Slot {
             promised: promises.of(key),
             accepted: self.get(Space::Accepted, key)?,
             floor: self.floor(),
-            // Tombstones are not collected yet (R7), so no voter has ever raised its floor.
-            collected: Ballot::ZERO,
+            collected: self.floors.of(key),
         })
     }
 
@@ -200,7 +200,7 @@ impl Voter {
         }
         let answer = async {
             self.ensure_ceiling(ballot.stamp).await?;
-            let mut promises = self.stripe(&key).lock().await;
+            let mut promises = self.stripes[self.stripe_of(&key)].lock().await;
             let mut slot = self.slot(&promises, &key)?;
             Ok(match slot.prepare(ballot) {
                 Ok(accepted) => {
@@ -227,7 +227,7 @@ impl Voter {
         }
         let answer = async {
             self.ensure_ceiling(ballot.stamp).await?;
-            let mut promises = self.stripe(&key).lock().await;
+            let mut promises = self.stripes[self.stripe_of(&key)].lock().await;
             let mut slot = self.slot(&promises, &key)?;
             let before = slot.accepted.as_ref().map(|accepted| accepted.ballot);
             let value = match slot.accept(ballot, record) {
@@ -248,6 +248,11 @@ impl Voter {
         self.holdings.changed(space, &key, before, after);
         // Nobody watching is fine.
         let _ = self.changes.send(key);
+    }
+
+    /// Notes that this peer has forgotten a key that it held at this ballot.
+    pub(super) fn forgotten(&self, key: &Bytes, ballot: Ballot) {
+        self.holdings.changed(Space::Accepted, key, Some(ballot), None);
     }
 
     /// Whether this peer is, still, a voter of this epoch: what it has just read counts as its answer.
@@ -300,6 +305,24 @@ impl Voter {
             self.changed(Space::Followed, key, before, Some(after));
         }
         Ok(newer)
+    }
+
+    /// Drops records of a learner's copy, those that are still at these ballots; answers how many.
+    pub(super) async fn unfollow(&self, pairs: Vec<(Bytes, Ballot)>) -> Result<usize, LedgerError> {
+        let _one = self.following.lock().await;
+        let mut gone = Vec::with_capacity(pairs.len());
+        for (key, ballot) in pairs {
+            if self.get(Space::Followed, &key)?.is_some_and(|known| known.ballot == ballot) {
+                gone.push((key, ballot));
+            }
+        }
+        let batch = gone.iter().map(|(key, _)| Write::Delete(Space::Followed, key.clone())).collect();
+        self.index.commit(batch, Durability::Buffered).await?;
+        let count = gone.len();
+        for (key, ballot) in gone {
+            self.changed(Space::Followed, key, Some(ballot), None);
+        }
+        Ok(count)
     }
 
     pub(super) async fn adopt_answer(&self, config: Config) -> Response {
