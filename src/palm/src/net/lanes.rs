@@ -50,6 +50,7 @@ impl Class {
             | Request::InFlight { .. } => Some(Self::Quick),
             Request::Accept { .. }
             | Request::AdoptConfig(_)
+            | Request::Raise { .. }
             | Request::PutSmall { .. }
             | Request::DeleteFragments { .. }
             | Request::Release { .. } => Some(Self::Durable),
@@ -62,6 +63,9 @@ impl Class {
             | Request::GetFloors { .. }
             | Request::RaiseFloors { .. }
             | Request::HandOver { .. }
+            | Request::Supply { .. }
+            | Request::Confirm { .. }
+            | Request::CatchUp
             | Request::PutFragment(_)
             | Request::GetFragment { .. } => None,
         }

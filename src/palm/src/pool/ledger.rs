@@ -5,7 +5,7 @@
 //! - [`read`]: one-round strong reads, shared reads of hot keys, and pages.
 //! - [`change`]: changing the voters (R8); [`recover`]: founding the ledger anew when a majority is lost.
 //! - [`collect`]: forgetting what was deleted (R7).
-//! - [`catchup`]: learners follow, returning voters are brought level.
+//! - [`catchup`]: copies are brought level; [`holdings`]: what this peer holds, as others compare with it.
 //!
 //! The rules themselves are pure and stand in [`palm_core::register`] and [`palm_core::listing`].
 
@@ -17,6 +17,7 @@ use bytes::Bytes;
 use palm_backends::{IndexStore, Next, Space, StoreError};
 use palm_core::hlc::{Ballot, Clock};
 use palm_core::id::PeerId;
+use palm_core::reconcile::{Answer, Range};
 use palm_core::record::Stored;
 use palm_core::register::{Accepted, Config, Unknown};
 pub use palm_core::register::{Current, Decision, Updated};
@@ -29,17 +30,21 @@ use crate::net::{Net, NetError};
 mod catchup;
 mod change;
 mod collect;
+mod holdings;
 mod inquiry;
 mod pages;
+mod progress;
 mod propose;
 mod queue;
 mod read;
 mod recover;
 mod voter;
 
+pub use progress::CatchUp;
 use queue::{KeyQueues, SharedReads};
+use holdings::Supplied;
 pub use recover::Survey;
-use voter::Voter;
+use voter::{Voter, storage_failed};
 
 /// A voter that has not answered by then counts as silent for this attempt.
 const CALL_TIMEOUT: Duration = Duration::from_millis(1_500);
@@ -123,6 +128,9 @@ struct Inner {
     /// Updates of one key by this peer go one at a time; later ones queue.
     queues: KeyQueues,
     shared: SharedReads,
+    /// One comparison at a time.
+    levelling: tokio::sync::Mutex<()>,
+    catch_up: watch::Sender<Option<CatchUp>>,
     /// Everyone admitted to the pool: who is told of chosen records besides the voters.
     members: watch::Sender<BTreeSet<PeerId>>,
 }
@@ -145,6 +153,8 @@ impl Ledger {
             clock: Mutex::new(clock),
             queues: KeyQueues::default(),
             shared: SharedReads::default(),
+            levelling: tokio::sync::Mutex::default(),
+            catch_up: watch::Sender::new(None),
             members: watch::Sender::new(BTreeSet::from([me])),
         })))
     }
@@ -234,7 +244,22 @@ impl Ledger {
             }
             Request::GetConfig => Response::Config((*voter.config()).clone()),
             Request::AdoptConfig(config) => voter.adopt_answer(config).await,
-            Request::Compare { from, to, fingerprint } => voter.compare(from, to, fingerprint).await,
+            Request::Compare { from, to, fingerprint } => {
+                match voter.holdings().compare(&Range { from, to }, fingerprint).await {
+                    Ok(Answer::Same) => Response::SameRange,
+                    Ok(Answer::Parts(parts)) => Response::Ranges(parts),
+                    Err(error) => storage_failed(&error),
+                }
+            }
+            Request::Supply { from, to, have } => match voter.holdings().supply(Range { from, to }, &have).await {
+                Ok(Supplied { registers, next, left, surplus }) => {
+                    Response::Supplied { registers, next, left, surplus }
+                }
+                Err(error) => storage_failed(&error),
+            },
+            Request::Confirm { epoch, ranges } => voter.confirm(epoch, ranges).await,
+            Request::Raise { epoch, floor } => voter.raise(epoch, floor).await,
+            Request::CatchUp => self.catch_up_now().await,
             Request::Fetch { keys } => voter.fetch(&keys),
             Request::HoldsTombstones { epoch, tombstones } => voter.holds(epoch, tombstones).await,
             Request::CollectTombstones { epoch, tombstones } => voter.collect(epoch, tombstones).await,

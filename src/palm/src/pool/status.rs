@@ -7,6 +7,7 @@ use palm_core::place::Policy;
 use palm_core::register::Config;
 use serde::{Deserialize, Serialize};
 
+use super::ledger::CatchUp;
 use super::voters::{self, Presence};
 use super::{MemberStatus, Pool};
 
@@ -46,6 +47,8 @@ pub struct Status {
     pub free_here: Option<u64>,
     /// Bytes that could still be stored on all live members together, fragments and redundancy included.
     pub free_pool: u64,
+    /// How far this peer's copy of the metadata is from being level with the voters'; absent when it is.
+    pub catching_up: Option<CatchUp>,
 }
 
 /// A voter that is not there.
@@ -157,6 +160,7 @@ pub(super) async fn of(pool: &Pool) -> Status {
         bytes_here: usage.bytes,
         free_here: (usage.free != u64::MAX).then_some(usage.free),
         free_pool: pool.view().candidates().iter().fold(0, |sum: u64, candidate| sum.saturating_add(candidate.free)),
+        catching_up: *pool.ledger().catch_up().borrow(),
     }
 }
 
@@ -205,6 +209,9 @@ impl Status {
                     self.members, self.policy
                 )
             });
+        }
+        if let Some(progress) = &self.catching_up {
+            said.push(format!("This peer is catching up: {progress}."));
         }
         said
     }
