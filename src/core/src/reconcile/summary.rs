@@ -162,7 +162,8 @@ impl Summary {
         let (mut first, mut leaf) = (range.from.clone(), Leaf::EMPTY);
         for (key, ballot) in pairs {
             if *key != first && is_boundary(key) {
-                self.leaves.insert(std::mem::replace(&mut first, key.clone()), std::mem::replace(&mut leaf, Leaf::EMPTY));
+                self.leaves
+                    .insert(std::mem::replace(&mut first, key.clone()), std::mem::replace(&mut leaf, Leaf::EMPTY));
             }
             leaf.add(key, *ballot);
         }

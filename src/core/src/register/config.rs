@@ -92,6 +92,12 @@ impl Config {
         self.outgoing.is_some().then(|| Self { epoch: self.epoch + 1, voters: self.voters.clone(), outgoing: None })
     }
 
+    /// The configuration that takes a joint phase back, to the voters before it: for a joiner that is gone. As safe as
+    /// finishing it, since all that was chosen in the joint phase is held by majorities of both sets.
+    pub fn abandon_change(&self) -> Option<Self> {
+        self.outgoing.clone().map(|voters| Self { epoch: self.epoch + 1, voters, outgoing: None })
+    }
+
     /// Whether a write may have been chosen that none of these peers accepted: the others make a quorum.
     pub fn may_elude(&self, peers: &BTreeSet<PeerId>) -> bool {
         self.is_quorum(&self.electorate().difference(peers).copied().collect())

@@ -40,9 +40,9 @@ mod read;
 mod recover;
 mod voter;
 
+use holdings::Supplied;
 pub use progress::CatchUp;
 use queue::{KeyQueues, SharedReads};
-use holdings::Supplied;
 pub use recover::Survey;
 use voter::{Voter, storage_failed};
 

@@ -113,12 +113,7 @@ pub(super) async fn keep(ledger: Ledger, view: View, grace: Duration, stop: Canc
     let mut need: Option<(BTreeSet<PeerId>, Instant)> = None;
     loop {
         let config = ledger.config();
-        let target = if config.outgoing.is_some() {
-            // A change is half done: finish it, whoever began it.
-            Some(config.voters.clone())
-        } else {
-            choose(&view.electors(), &config.voters, grace)
-        };
+        let target = half_done(&config, &view.live()).or_else(|| choose(&view.electors(), &config.voters, grace));
         let target = target.filter(|target| can_change(&config, target, &view.live()));
         let rank = rank(&view, &config.voters);
         need = match (target, need) {
@@ -154,19 +149,21 @@ pub(super) async fn keep(ledger: Ledger, view: View, grace: Duration, stop: Canc
 async fn change(ledger: &Ledger, view: &View, target: &BTreeSet<PeerId>) -> Result<(), LedgerError> {
     for _ in 0..MAX_STEPS {
         let (config, live) = (ledger.config(), view.live());
-        let next = match config.outgoing {
-            Some(_) => config.voters.clone(),
-            None => match next_step(&config.voters, target, &live) {
-                Some(next) => next,
-                None => break,
-            },
-        };
+        let Some(next) = half_done(&config, &live).or_else(|| next_step(&config.voters, target, &live)) else { break };
         if !can_change(&config, &next, &live) {
             break;
         }
         ledger.change_voters(&next).await?;
     }
     Ok(())
+}
+
+/// Where a change that is half done should end, whoever began it: at the new voters, or back at the old ones when the
+/// joiner is not there. It could not vote, and nobody else could be given its place.
+fn half_done(config: &Config, live: &BTreeSet<PeerId>) -> Option<BTreeSet<PeerId>> {
+    let before = config.outgoing.as_ref()?;
+    let joiner_lives = config.voters.difference(before).all(|joiner| live.contains(joiner));
+    Some(if joiner_lives { config.voters.clone() } else { before.clone() })
 }
 
 /// The voters one member nearer to `target`; `None` when they are there. Whoever is replaced goes right after the one who
@@ -353,6 +350,17 @@ mod tests {
             voters = next;
         }
         assert_eq!((voters, sizes), (target, vec![6, 5, 6, 5]));
+    }
+
+    /// A joiner dies before its change is through. Waiting for it would block every other change for ever.
+    #[test]
+    fn a_change_whose_joiner_is_gone_is_taken_back() {
+        let joint = Config { epoch: 2, voters: set(&[1, 2, 3, 4]), outgoing: Some(set(&[1, 2, 3])) };
+        assert_eq!(half_done(&joint, &set(&[1, 2, 3, 4])), Some(set(&[1, 2, 3, 4])));
+        assert_eq!(half_done(&joint, &set(&[1, 2, 3])), Some(set(&[1, 2, 3])));
+        let shrinking = Config { epoch: 2, voters: set(&[1, 2]), outgoing: Some(set(&[1, 2, 3])) };
+        assert_eq!(half_done(&shrinking, &set(&[1, 2])), Some(set(&[1, 2])));
+        assert_eq!(half_done(&Config { outgoing: None, ..joint }, &set(&[1])), None);
     }
 
     /// A voter has just been started and its roll holds itself alone: it must not take the others for gone.

@@ -101,14 +101,16 @@ async fn pool(indexes: Vec<Arc<dyn IndexStore>>, voters: usize) -> (Vec<Peer>, A
 
 /// The record of an object of one segment in five fragments, as a PUT of a small object leaves it.
 fn object(number: u32, time: u64) -> Accepted {
-    let random = |salt: u8| *blake3::hash(&[&number.to_le_bytes()[..], &time.to_le_bytes(), &[salt]].concat()).as_bytes();
+    let random =
+        |salt: u8| *blake3::hash(&[&number.to_le_bytes()[..], &time.to_le_bytes(), &[salt]].concat()).as_bytes();
     let half = |salt: u8| <[u8; 16]>::try_from(&random(salt)[..16]).unwrap();
     let fragments = (0..5).map(|index| Placed {
         index,
         home: PeerId::from_bytes(random(index)),
         id: FragmentId::from_bytes(random(index + 10)),
     });
-    let segment = Segment { id: SegmentId::from_bytes(half(20)), len: 4_096, k: 3, n: 5, fragments: fragments.collect() };
+    let segment =
+        Segment { id: SegmentId::from_bytes(half(20)), len: 4_096, k: 3, n: 5, fragments: fragments.collect() };
     let record = ObjectRecord {
         size: 4_096,
         etag: Etag { md5: half(21), parts: 0 },
@@ -304,7 +306,8 @@ async fn what_is_disputed_or_promised_is_not_installed() {
     fill(&indexes[2], Space::Accepted, 2_000, |_| Some(1)).await;
     let half_done = (0..).find(|number| !changed(*number)).unwrap();
     let promised = (0..).find(|number| changed(*number)).unwrap();
-    fill(&indexes[0], Space::Accepted, half_done + 1, |number| if number == half_done { Some(9) } else { now(number) }).await;
+    fill(&indexes[0], Space::Accepted, half_done + 1, |number| if number == half_done { Some(9) } else { now(number) })
+        .await;
     let (peers, traffic) = pool(indexes, 3).await;
     let ballot = Ballot { stamp: Stamp::from_millis(1_700_000_000_500), peer: 9, nonce: 9 };
     let promise = Request::Prepare { epoch: 1, key: name(promised), ballot };
@@ -402,7 +405,10 @@ async fn a_hundred_thousand_keys_change_voters() {
     let began = Instant::now();
     while !peers[0].ledger.change_voters(&target).await.unwrap() {}
     let (messages, bytes, prepares) = traffic.take();
-    println!("voters changed over 100,000 keys in {:?}: {messages} messages, {bytes} bytes, {prepares} prepares", began.elapsed());
+    println!(
+        "voters changed over 100,000 keys in {:?}: {messages} messages, {bytes} bytes, {prepares} prepares",
+        began.elapsed()
+    );
 }
 
 fn disk(dir: &std::path::Path) -> Arc<dyn IndexStore> {

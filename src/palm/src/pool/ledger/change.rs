@@ -23,15 +23,16 @@ const CATCH_UP_CALLS: usize = 150;
 const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(15);
 
 impl Ledger {
-    /// Moves the voters towards `target` by one member (first added, then removed), or finishes a change
-    /// that someone else began. Answers whether the target is reached.
+    /// Moves the voters towards `target` by one member (first added, then removed), or ends a change that someone else
+    /// began: takes it back where `target` is what there was before. Answers whether the target is reached.
     ///
     /// # Errors
     /// Nothing is left half-done that a later call, by any member, would not finish.
     pub async fn change_voters(&self, target: &BTreeSet<PeerId>) -> Result<bool, LedgerError> {
         let config = self.config();
-        if config.outgoing.is_some() {
-            self.finish(&config).await?;
+        if let Some(before) = &config.outgoing {
+            let take_back = before == target;
+            self.end(&config, take_back).await?;
             return Ok(self.config().voters == *target);
         }
         let mut voters = config.voters.clone();
@@ -45,7 +46,7 @@ impl Ledger {
         let Some(joint) = config.begin_change(voters) else { return Ok(false) };
         // R8 (1): chosen by the voters of today.
         if self.choose(&config, joint.clone()).await? {
-            self.finish(&joint).await?;
+            self.end(&joint, false).await?;
         }
         Ok(self.config().voters == *target)
     }
@@ -68,14 +69,18 @@ impl Ledger {
         Ok(ours)
     }
 
-    /// R8 (2) to (6), from a joint configuration that is known to be chosen.
-    async fn finish(&self, joint: &Config) -> Result<(), LedgerError> {
+    /// R8 (2) to (6), from a joint configuration that is known to be chosen. A change that is taken back asks nothing of
+    /// the joiner, which may be gone.
+    async fn end(&self, joint: &Config, take_back: bool) -> Result<(), LedgerError> {
         self.fence(joint).await?;
-        self.let_joiner_catch_up(joint).await;
-        self.carry_floors(joint).await?;
+        if !take_back {
+            self.let_joiner_catch_up(joint).await;
+            self.carry_floors(joint).await?;
+        }
         self.raise(joint).await?;
         self.bring_level().await?;
-        let Some(after) = joint.finish_change() else { return Ok(()) };
+        let after = if take_back { joint.abandon_change() } else { joint.finish_change() };
+        let Some(after) = after else { return Ok(()) };
         // R8 (6): chosen by joint quorums.
         if self.choose(joint, after.clone()).await? {
             // Everyone hears of it; whoever does not is told when it next asks with the old epoch.
@@ -142,7 +147,9 @@ impl Ledger {
                 self.0.net.call(*joiner, Request::CatchUp, CATCH_UP_TIMEOUT).await
             };
             match answer {
-                Ok(Response::Failed { reason: Failure::NotReady, detail }) => tracing::debug!(%detail, "joiner not level yet"),
+                Ok(Response::Failed { reason: Failure::NotReady, detail }) => {
+                    tracing::debug!(%detail, "joiner not level yet")
+                }
                 other => {
                     tracing::debug!(joiner = %joiner.short(), level = matches!(other, Ok(Response::Done)), "joiner");
                     return;
