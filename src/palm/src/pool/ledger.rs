@@ -4,6 +4,7 @@
 //! - [`propose`]: this peer as proposer: updates and their retries.
 //! - [`read`]: one-round strong reads, shared reads of hot keys, and pages.
 //! - [`change`]: changing the voters (R8).
+//! - [`collect`]: forgetting what was deleted (R7).
 //! - [`catchup`]: learners follow, returning voters are brought level.
 //!
 //! The rules themselves are pure and stand in [`palm_core::register`] and [`palm_core::listing`].
@@ -17,7 +18,8 @@ use palm_backends::{IndexStore, Next, Space, StoreError};
 use palm_core::hlc::{Ballot, Clock};
 use palm_core::id::PeerId;
 use palm_core::record::Stored;
-use palm_core::register::{Accepted, Config, Record};
+use palm_core::register::{Accepted, Config, Unknown};
+pub use palm_core::register::{Current, Decision, Updated};
 use palm_core::wire::{Failure, Request, Response};
 use parking_lot::Mutex;
 use tokio::sync::{broadcast, watch};
@@ -26,6 +28,7 @@ use crate::net::{Net, NetError};
 
 mod catchup;
 mod change;
+mod collect;
 mod inquiry;
 mod pages;
 mod propose;
@@ -74,47 +77,16 @@ impl From<StoreError> for LedgerError {
     }
 }
 
+impl From<Unknown> for LedgerError {
+    fn from(unknown: Unknown) -> Self {
+        Self::Unknown(unknown.to_string())
+    }
+}
+
 impl From<palm_core::record::DecodeError> for LedgerError {
     fn from(error: palm_core::record::DecodeError) -> Self {
         Self::Storage(error.to_string())
     }
-}
-
-/// The current, live state of a register.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Current {
-    /// Stamp of the write that made it (R1).
-    pub version: Ballot,
-    /// Its value.
-    pub value: Bytes,
-}
-
-impl Current {
-    /// The live state of a record; `None` for a tombstone.
-    fn of(record: Record) -> Option<Self> {
-        let version = record.version;
-        record.value.map(|value| Self { version, value })
-    }
-}
-
-/// What an update decides on the state it is shown. Carries the answer for the caller.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Decision<T> {
-    /// Write this value.
-    Put(Bytes, T),
-    /// Leave a tombstone.
-    Delete(T),
-    /// Change nothing (a failed precondition, say).
-    Keep(T),
-}
-
-/// How an update ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Updated<T> {
-    /// Version of the register's state after it; [`Ballot::ZERO`] where it never existed.
-    pub version: Ballot,
-    /// What the decision answered.
-    pub answer: T,
 }
 
 /// One page of live registers and groups.
@@ -259,6 +231,10 @@ impl Ledger {
             Request::AdoptConfig(config) => voter.adopt_answer(config).await,
             Request::Compare { from, to, fingerprint } => voter.compare(from, to, fingerprint).await,
             Request::Fetch { keys } => voter.fetch(&keys),
+            Request::HoldsTombstones { epoch, tombstones } => voter.holds(epoch, tombstones).await,
+            Request::CollectTombstones { epoch, tombstones } => voter.collect(epoch, tombstones).await,
+            Request::GetFloors { epoch } => voter.all_floors(epoch).await,
+            Request::RaiseFloors { epoch, floors } => voter.raise_floors(epoch, floors).await,
             other => {
                 tracing::warn!(peer = %from.short(), request = ?std::mem::discriminant(&other), "not a ledger request");
                 Response::Failed { reason: Failure::Malformed, detail: "not a ledger request".to_owned() }
