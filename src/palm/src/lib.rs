@@ -4,6 +4,7 @@
 //! `net <- pool <- object <- {s3, admin} <- cli <- main`.
 
 pub mod admin;
+mod blocking;
 pub mod cli;
 pub mod config;
 pub mod net;

@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use palm_core::id::PeerId;
+use rand::TryRngCore;
+use rand::rngs::OsRng;
 use zeroize::Zeroizing;
 
 use super::NetError;
@@ -93,7 +95,7 @@ pub(super) fn public_key(key: &Ed25519KeyPair) -> Result<[u8; 32], NetError> {
 /// A fresh random seed.
 pub(super) fn random_seed() -> Result<Zeroizing<[u8; 32]>, NetError> {
     let mut seed = Zeroizing::new([0; SEED_BYTES]);
-    aws_lc_rs::rand::fill(&mut seed[..]).map_err(|_| NetError::Local("no randomness from the system".into()))?;
+    OsRng.try_fill_bytes(&mut seed[..]).map_err(|error| NetError::Local(format!("no randomness: {error}")))?;
     Ok(seed)
 }
 

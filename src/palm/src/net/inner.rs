@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use palm_core::id::PeerId;
 use parking_lot::RwLock;
-use quinn::Endpoint;
+use quinn::{AsyncUdpSocket, Endpoint};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, SetOnce};
 use tokio::time::timeout;
@@ -42,10 +42,10 @@ pub(super) struct Inner {
 }
 
 impl Inner {
-    pub(super) fn bind(identity: &super::Identity, listen: SocketAddr) -> Result<Self, NetError> {
+    pub(super) fn bind(identity: &super::Identity, socket: Arc<dyn AsyncUdpSocket>) -> Result<Self, NetError> {
         let local = |error: &dyn std::fmt::Display| NetError::Local(error.to_string());
         let runtime = Handle::try_current().map_err(|error| local(&error))?;
-        let endpoint = transport::endpoint(identity, listen)?;
+        let endpoint = transport::endpoint(identity, socket)?;
         let address = endpoint.local_addr().map_err(|error| local(&error))?;
         Ok(Self {
             me: identity.peer_id(),

@@ -16,6 +16,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use palm_core::id::{FragmentId, PeerId};
 use palm_core::wire::{FragmentOrigin, Frame, JoinRequest, JoinResponse, MAX_FRAME_BYTES, Request, Response};
+use quinn::AsyncUdpSocket;
 use tokio::time::{Instant, timeout_at};
 
 mod dial;
@@ -117,7 +118,13 @@ pub struct Net(Arc<Inner>);
 impl Net {
     /// Binds the endpoint, within a tokio runtime; nothing is answered before [`serve`](Self::serve).
     pub fn bind(identity: &Identity, listen: SocketAddr) -> Result<Self, NetError> {
-        Ok(Self(Arc::new(Inner::bind(identity, listen)?)))
+        Self::bind_on(identity, transport::socket(listen)?)
+    }
+
+    /// The same over any socket for datagrams, such as a simulated one. Time is tokio's in either case, so that it may
+    /// be simulated too.
+    pub fn bind_on(identity: &Identity, socket: Arc<dyn AsyncUdpSocket>) -> Result<Self, NetError> {
+        Ok(Self(Arc::new(Inner::bind(identity, socket)?)))
     }
 
     /// Begins to answer. Once; a second handler is refused.

@@ -8,8 +8,8 @@ use aws_lc_rs::hmac;
 use palm_core::id::PeerId;
 use quinn::congestion::CubicConfig;
 use quinn::{
-    AckFrequencyConfig, ClientConfig, ConnectionId, ConnectionIdGenerator, Endpoint, EndpointConfig, IdleTimeout,
-    MtuDiscoveryConfig, ServerConfig, TransportConfig, VarInt,
+    AckFrequencyConfig, AsyncUdpSocket, ClientConfig, ConnectionId, ConnectionIdGenerator, Endpoint, EndpointConfig,
+    IdleTimeout, MtuDiscoveryConfig, Runtime, ServerConfig, TokioRuntime, TransportConfig, VarInt,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -62,18 +62,26 @@ const MAX_INCOMING: usize = 256;
 const INCOMING_BUFFER_BYTES: u64 = 16 << 10;
 const INCOMING_BUFFER_TOTAL_BYTES: u64 = 4 << 20;
 
-/// Binds the socket. Nothing is accepted until a server configuration is set.
-pub(super) fn endpoint(identity: &Identity, listen: SocketAddr) -> Result<Endpoint, NetError> {
-    let failed = |error: std::io::Error| NetError::Local(format!("listen on {listen}: {error}"));
-    let socket = UdpSocket::bind(listen).map_err(failed)?;
-    grow_buffers(&socket).map_err(failed)?;
+/// Binds a socket of this machine.
+pub(super) fn socket(listen: SocketAddr) -> Result<Arc<dyn AsyncUdpSocket>, NetError> {
+    let bind = || {
+        let socket = UdpSocket::bind(listen)?;
+        grow_buffers(&socket)?;
+        TokioRuntime.wrap_udp_socket(socket)
+    };
+    bind().map_err(|error| NetError::Local(format!("listen on {listen}: {error}")))
+}
+
+/// The endpoint of a socket. Nothing is accepted until a server configuration is set.
+pub(super) fn endpoint(identity: &Identity, socket: Arc<dyn AsyncUdpSocket>) -> Result<Endpoint, NetError> {
+    let failed = |error: &dyn std::fmt::Display| NetError::Local(error.to_string());
     // The reset key comes from the identity and quinn's own id generator would disown the ids of a former life:
     // so a peer that crashed and restarted resets old connections at their first packet.
     let mut config = EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, identity.reset_key())));
     let seed = random_seed()?;
     config.cid_generator(move || Box::new(RandomIds(StdRng::from_seed(*seed))));
-    config.max_udp_payload_size(MAX_PACKET_BYTES).map_err(|error| NetError::Local(error.to_string()))?;
-    Endpoint::new(config, None, socket, Arc::new(quinn::TokioRuntime)).map_err(failed)
+    config.max_udp_payload_size(MAX_PACKET_BYTES).map_err(|error| failed(&error))?;
+    Endpoint::new_with_abstract_socket(config, None, socket, Arc::new(TokioRuntime)).map_err(|error| failed(&error))
 }
 
 /// For accepting. Every connection starts with a stranger's limits; [`raise_limits`] lifts a member's.

@@ -40,6 +40,7 @@ use super::copy::HOLD;
 use super::serve::after_body;
 use super::store::is_upload;
 use super::{ObjectError, Store};
+use crate::blocking::spawn_blocking;
 use crate::pool::{Current, Decision};
 
 /// A body stays this long after its sharers changed: longer than a copy may take ([`HOLD`]), with room for
@@ -132,7 +133,7 @@ impl Store {
         let mut from = Some(BodyId::from_bytes([0; BodyId::LEN]));
         while let Some(first) = from {
             let home = self.home.clone();
-            let read = tokio::task::spawn_blocking(move || home.bodies(first, BATCH));
+            let read = spawn_blocking(move || home.bodies(first, BATCH));
             let bodies = match read.await {
                 Ok(Ok(bodies)) => bodies,
                 Ok(Err(error)) => return warn!(%error, "fragment notes do not read"),

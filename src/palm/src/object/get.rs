@@ -18,6 +18,7 @@ use super::budget::STREAM_BYTES;
 use super::fetch::{Distrusted, Fetcher, STRIPE_DEADLINE};
 use super::store::DataKey;
 use super::{BodyError, ByteStream, Object, ObjectError, Store, recover};
+use crate::blocking::spawn_blocking;
 
 /// The first stripe is there by then, or the answer is 503: a client hears within five seconds that too few
 /// fragments are in reach.
@@ -115,7 +116,7 @@ async fn open(store: Store, coder: Option<Coder>, fetched: Fetched) -> Result<(C
         (coder, shards, opened)
     } else {
         let secret = secret.clone();
-        let opening = tokio::task::spawn_blocking(move || {
+        let opening = spawn_blocking(move || {
             let opened = coder.open(&secret, stripe, len, &shards);
             (coder, shards, opened)
         });

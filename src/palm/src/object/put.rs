@@ -10,7 +10,7 @@ use std::sync::Arc;
 use palm_core::code::{SEGMENT_BYTES, STRIPE_BYTES};
 use palm_core::id::SegmentId;
 use palm_core::record::{Attributes, Checksum, Content, Etag, ObjectRecord, Segment, Stored};
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::task::JoinHandle;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::body::{Cutter, Stripe};
@@ -23,6 +23,7 @@ use super::store::{At, DataKey, new_body, random};
 use super::whole::Whole;
 use super::write::SegmentWriter;
 use super::{BodyError, Incoming, Object, ObjectError, Store, WriteConditions};
+use crate::blocking::spawn_blocking;
 use crate::pool::{Current, Decision, LedgerError};
 
 /// What a body of one stripe holds for each of its bytes: as it came, and sealed with its parity.

@@ -11,6 +11,7 @@ use tokio::time::timeout;
 use super::fetch::{Fetcher, STRIPE_DEADLINE};
 use super::write::{Parcel, Target};
 use super::{ObjectError, Store};
+use crate::blocking::spawn_blocking;
 
 /// Computes the fragments of `targets` from those the segment has and sends them down their lanes, which it
 /// ends. Gives the targets back for their answers. A fragment built from a corrupt one has another id than the
@@ -30,7 +31,7 @@ pub(super) async fn rebuild(
             .await
             .map_err(|_| ObjectError::Unavailable("fragments to rebuild from do not come".to_owned()))??;
         let wanted = wanted.clone();
-        let rebuilt = tokio::task::spawn_blocking(move || {
+        let rebuilt = spawn_blocking(move || {
             let rebuilt = coder.rebuild(shape.stripe_len(stripe), &shards, &wanted);
             rebuilt.map(|rebuilt| (coder, rebuilt))
         });

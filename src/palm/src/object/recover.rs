@@ -14,6 +14,7 @@ use tracing::error;
 
 use super::fetch::read_shard;
 use super::{ObjectError, Store};
+use crate::blocking::spawn_blocking;
 
 /// The other fragments have this long to deliver their shards.
 const DEADLINE: Duration = Duration::from_secs(3);
@@ -50,7 +51,7 @@ pub(super) async fn recover(
     };
     shards.extend(timeout(DEADLINE, all_read).await.unwrap_or_default());
 
-    let searched = tokio::task::spawn_blocking(move || search(shape, &secret, stripe, &shards)).await?;
+    let searched = spawn_blocking(move || search(shape, &secret, stripe, &shards)).await?;
     let Some(recovered) = searched? else {
         error!(segment = %segment.id, stripe, "stripe is beyond recovery with the fragments in reach");
         return Err(ObjectError::Unavailable(format!("stripe {stripe} of segment {} is corrupt", segment.id)));

@@ -1,11 +1,12 @@
 //! Homes that just failed this peer: asked last until it has passed.
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use palm_core::id::PeerId;
 use palm_core::place::Candidate;
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 /// How long a home is avoided after it failed or stalled. Liveness takes seconds to notice a dead peer; this
 /// bridges them, so that one request waits for it and not every one. Short, since it is a guess.

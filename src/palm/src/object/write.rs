@@ -23,6 +23,7 @@ use super::draft::Draft;
 use super::homes::{HomeError, Planned};
 use super::store::{Counters, DataKey, random};
 use super::{ObjectError, rebuild};
+use crate::blocking::spawn_blocking;
 
 /// Shards waiting for one home. With the one being written, a home may lag the others by this many stripes
 /// before it holds them up.
@@ -121,7 +122,7 @@ impl SegmentWriter {
     pub(super) async fn write(&mut self, stripe: Arc<Stripe>) -> Result<(), ObjectError> {
         let mut sealer = self.flush().await?;
         self.len += stripe.len() as u64;
-        self.state = State::Sealing(tokio::task::spawn_blocking(move || {
+        self.state = State::Sealing(spawn_blocking(move || {
             let shards = sealer.seal(&stripe, random()?)?;
             Ok((sealer, shards))
         }));

@@ -13,6 +13,8 @@
 //! A pool seals one secret per bucket and access key.
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
+use rand::TryRngCore;
+use rand::rngs::OsRng;
 use zeroize::{Zeroize, Zeroizing};
 
 /// Why a secret could not be sealed or opened.
@@ -85,7 +87,7 @@ impl std::fmt::Debug for SealingKey {
 
 /// Fills a buffer from the system's randomness.
 pub fn fill_random(buffer: &mut [u8]) -> Result<(), SecretError> {
-    aws_lc_rs::rand::fill(buffer).map_err(|_| SecretError::Seal)
+    OsRng.try_fill_bytes(buffer).map_err(|_| SecretError::Seal)
 }
 
 #[cfg(test)]

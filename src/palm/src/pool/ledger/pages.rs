@@ -12,6 +12,7 @@ use palm_core::wire::{self, MAX_SCAN_ENTRIES, Response, ScanPage, ScanQuery};
 
 use super::LedgerError;
 use super::voter::{Voter, storage_failed};
+use crate::blocking::spawn_blocking;
 
 /// No fetch is answered with more registers than this.
 const MAX_FETCH_KEYS: usize = 512;
@@ -64,7 +65,7 @@ fn build_page(
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, LedgerError> + Send + 'static,
 ) -> Result<T, LedgerError> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(LedgerError::Storage(error.to_string())))
+    spawn_blocking(work).await.unwrap_or_else(|error| Err(LedgerError::Storage(error.to_string())))
 }
 
 impl Voter {

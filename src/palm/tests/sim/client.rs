@@ -1,0 +1,332 @@
+//! A client: one operation after the other, at random, through its machine's peer; and it writes down what it is told.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream};
+use md5::{Digest, Md5};
+use palm::object::{
+    BodyError, CompletedPart, Completion, Incoming, ListQuery, Listed, NewUpload, Object, ObjectError, Store,
+    WriteConditions, after_key,
+};
+use palm::pool::{Decision, Ledger, LedgerError};
+use palm_core::record::Attributes;
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+use tokio::time::sleep;
+
+use crate::history::{Action, Op, Outcome, Value};
+use crate::world::{Phase, World};
+
+/// Where all objects are.
+pub const BUCKET: &str = "bucket";
+/// Keys everyone writes to: few, so that clients meet.
+const OBJECTS: [&str; 6] = ["a", "b/1", "b/2", "c", "d", "e"];
+/// Ledger registers that grow by appending, in a family of their own.
+const LISTS: [&str; 2] = ["\u{1}list/1", "\u{1}list/2"];
+/// The longest pause between two operations of a client.
+const LONGEST_PAUSE_MS: u64 = 300;
+/// Once all is mended what fails is tried again after this.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// One client.
+pub struct Client {
+    machine: usize,
+    store: Store,
+    ledger: Ledger,
+    world: Rc<World>,
+    dice: SmallRng,
+    /// The tag and value it last saw of each object.
+    seen: BTreeMap<&'static str, (String, Value)>,
+}
+
+/// A body no other write has: its value, and bytes that follow from it.
+fn body(value: Value) -> Bytes {
+    let mut dice = SmallRng::seed_from_u64(u64::from(value));
+    let len = match value % 100 {
+        0 => 1_200_000,
+        1..10 => 100_000,
+        _ => dice.random_range(8..3_000),
+    };
+    let mut bytes = vec![0; len];
+    dice.fill(bytes.as_mut_slice());
+    bytes[..4].copy_from_slice(&value.to_be_bytes());
+    bytes.into()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    data_encoding::HEXLOWER.encode(bytes)
+}
+
+/// A body on its way in, in a few pieces.
+fn incoming(bytes: &Bytes) -> Incoming {
+    let pieces: Vec<_> =
+        (0..bytes.len()).step_by(60_000).map(|at| bytes.slice(at..bytes.len().min(at + 60_000))).collect();
+    Incoming {
+        stream: stream::iter(pieces.into_iter().map(Ok)).boxed(),
+        length: Some(bytes.len() as u64),
+        algorithms: Vec::new(),
+        verify: Box::new(|_| Ok(None)),
+    }
+}
+
+fn values(bytes: &[u8]) -> Vec<Value> {
+    bytes.chunks_exact(4).map(|four| Value::from_be_bytes(four.try_into().unwrap())).collect()
+}
+
+impl Client {
+    pub fn new(machine: usize, store: Store, ledger: Ledger, world: Rc<World>) -> Self {
+        let dice = SmallRng::from_rng(&mut rand::rng());
+        Self { machine, store, ledger, world, dice, seen: BTreeMap::new() }
+    }
+
+    /// Works for as long as there is chaos.
+    pub async fn work(mut self) {
+        while *self.world.phase.borrow() == Phase::Chaos {
+            let key = OBJECTS[self.dice.random_range(0..OBJECTS.len())];
+            let list = LISTS[self.dice.random_range(0..LISTS.len())];
+            match self.dice.random_range(0..100) {
+                0..20 => self.put(key, Action::Put).await,
+                20..30 => self.put(key, Action::Create).await,
+                30..42 => self.replace(key).await,
+                42..50 => self.delete(key).await,
+                50..56 => self.upload(key).await,
+                56..80 => drop(self.get(key).await),
+                80..86 => drop(self.list_objects().await),
+                86..95 => self.append(list).await,
+                _ => drop(self.read_list(list).await),
+            }
+            sleep(Duration::from_millis(self.dice.random_range(0..LONGEST_PAUSE_MS))).await;
+        }
+    }
+
+    /// Reads all there is, each until it succeeds.
+    pub async fn read_everything(mut self) {
+        for key in OBJECTS {
+            while !self.get(key).await {
+                sleep(RETRY).await;
+            }
+        }
+        for list in LISTS {
+            while !self.read_list(list).await {
+                sleep(RETRY).await;
+            }
+        }
+        while !self.list_objects().await {
+            sleep(RETRY).await;
+        }
+    }
+
+    fn call(&self, register: &str, action: Action) -> Op {
+        self.world.call(register, action, self.machine)
+    }
+
+    /// What an error says of a write. Those that nothing in this world can cause are violations.
+    fn failed(&self, op: Op, error: &ObjectError) {
+        let why = error.to_string();
+        match error {
+            ObjectError::Conflict | ObjectError::Overloaded => self.world.fail(op, &why),
+            ObjectError::Unavailable(_) => self.world.leave_unknown(op, &why),
+            ObjectError::Body(BodyError::Unavailable(_)) => self.world.fail(op, &why),
+            _ => self.world.violated(format!("op {op} must not fail like this: {error:?}")),
+        }
+    }
+
+    async fn put(&mut self, key: &'static str, action: fn(Value) -> Action) {
+        let value = self.world.new_value();
+        let action = action(value);
+        let if_absent = matches!(action, Action::Create(_));
+        self.store_object(key, value, action, WriteConditions { if_absent, if_match: None }).await;
+    }
+
+    async fn replace(&mut self, key: &'static str) {
+        let Some((tag, expected)) = self.seen.get(key).cloned() else { return };
+        let value = self.world.new_value();
+        let conditions = WriteConditions { if_absent: false, if_match: Some(tag) };
+        self.store_object(key, value, Action::Replace(expected, value), conditions).await;
+    }
+
+    async fn store_object(&mut self, key: &'static str, value: Value, action: Action, conditions: WriteConditions) {
+        let bytes = body(value);
+        let tag = hex(&Md5::digest(&bytes));
+        self.world.expect_tag(tag.clone(), value);
+        let op = self.call(key, action);
+        match self.store.put(BUCKET, key, Attributes::default(), conditions, incoming(&bytes)).await {
+            Ok(_) => {
+                self.world.answer(op, Outcome::Done);
+                self.seen.insert(key, (tag, value));
+            }
+            // The condition did not hold; with If-Match, since nothing was there.
+            Err(ObjectError::PreconditionFailed | ObjectError::NoSuchKey) => self.world.answer(op, Outcome::Refused),
+            Err(error) => self.failed(op, &error),
+        }
+    }
+
+    async fn delete(&mut self, key: &'static str) {
+        let op = self.call(key, Action::Delete);
+        match self.store.delete(BUCKET, key, WriteConditions::default()).await {
+            Ok(true) => self.world.answer(op, Outcome::Done),
+            Ok(false) => self.world.answer(op, Outcome::Refused),
+            Err(error) => self.failed(op, &error),
+        }
+    }
+
+    /// A multipart upload; its completion is the write.
+    async fn upload(&mut self, key: &'static str) {
+        let value = self.world.new_value();
+        let bytes = body(value);
+        let md5 = Md5::digest(&bytes);
+        let tag = format!("{}-1", hex(&Md5::digest(md5)));
+        self.world.expect_tag(tag.clone(), value);
+        let begun = async {
+            let id = self.store.create_upload(BUCKET, key, NewUpload::default()).await?;
+            self.store.put_part(BUCKET, key, id, 1, incoming(&bytes)).await?;
+            Ok::<_, ObjectError>(id)
+        };
+        let begun = begun.await;
+        let op = self.call(key, Action::Put(value));
+        let id = match begun {
+            Ok(id) => id,
+            Err(error) => {
+                self.failed(op, &error);
+                return self.world.fail(op, "never completed");
+            }
+        };
+        let parts = vec![CompletedPart { number: 1, etag: hex(&md5), checksum: None }];
+        match self.store.complete_upload(BUCKET, key, id, Completion { parts, ..Completion::default() }).await {
+            Ok(_) => {
+                self.world.answer(op, Outcome::Done);
+                self.seen.insert(key, (tag, value));
+            }
+            Err(error) => self.failed(op, &error),
+        }
+    }
+
+    /// Reads an object, its body too. Answers whether that succeeded.
+    async fn get(&mut self, key: &'static str) -> bool {
+        let op = self.call(key, Action::Read);
+        let object = match self.store.head(BUCKET, key).await {
+            Ok(object) => object,
+            Err(ObjectError::NoSuchKey) => {
+                self.world.answer(op, Outcome::Saw(Vec::new()));
+                return true;
+            }
+            Err(error) => {
+                self.failed(op, &error);
+                return false;
+            }
+        };
+        let tag = object.record.etag.to_string();
+        let Some(value) = self.world.value_of(&tag) else { return false };
+        self.world.answer(op, Outcome::Saw(vec![value]));
+        self.seen.insert(key, (tag, value));
+        match self.read_body(&object).await {
+            Ok(bytes) if bytes == body(value) => true,
+            Ok(bytes) => {
+                self.world.violated(format!("op {op}: {} bytes that are not those of write {value}", bytes.len()));
+                false
+            }
+            Err(ObjectError::Unavailable(why) | ObjectError::Body(BodyError::Unavailable(why))) => {
+                self.world.log(&format!("op {op}: no body: {why}"));
+                false
+            }
+            Err(error) => {
+                self.world.violated(format!("op {op} must not fail like this: {error:?}"));
+                false
+            }
+        }
+    }
+
+    async fn read_body(&self, object: &Object) -> Result<Vec<u8>, ObjectError> {
+        let stream = self.store.read(object, 0..object.record.size).await?;
+        let pieces: Vec<Bytes> = stream.try_collect().await?;
+        Ok(pieces.concat())
+    }
+
+    /// Lists all objects: one read of each key. Answers whether that succeeded.
+    async fn list_objects(&mut self) -> bool {
+        let ops: Vec<Op> = OBJECTS.iter().map(|key| self.call(key, Action::Read)).collect();
+        let limit = self.dice.random_range(1..10);
+        let mut listed = match self.list_pages(limit).await {
+            Ok(listed) => listed,
+            Err(error) => {
+                ops.iter().for_each(|&op| self.failed(op, &error));
+                return false;
+            }
+        };
+        for (key, op) in OBJECTS.into_iter().zip(ops) {
+            let value = listed.remove(key).and_then(|object| self.world.value_of(&object.record.etag.to_string()));
+            self.world.answer(op, Outcome::Saw(value.into_iter().collect()));
+        }
+        if !listed.is_empty() {
+            self.world.violated(format!("keys nobody wrote are listed: {:?}", listed.keys()));
+        }
+        true
+    }
+
+    async fn list_pages(&self, limit: u32) -> Result<BTreeMap<String, Object>, ObjectError> {
+        let mut listed = BTreeMap::new();
+        let mut start = String::new();
+        loop {
+            let page =
+                self.store.list(BUCKET, ListQuery { start: start.clone(), limit, ..ListQuery::default() }).await?;
+            for item in page.items {
+                let Listed::Key(key, object) = item else { continue };
+                if key < start || listed.insert(key.clone(), object).is_some() {
+                    self.world.violated(format!("{key} is listed out of order, or twice"));
+                }
+                start = after_key(&key);
+            }
+            match page.next {
+                Some(next) => start = next,
+                None => return Ok(listed),
+            }
+        }
+    }
+
+    /// What an error of the ledger says.
+    fn ledger_failed(&self, op: Op, error: &LedgerError) {
+        match error {
+            LedgerError::NoQuorum { .. } | LedgerError::Contended => self.world.fail(op, &error.to_string()),
+            LedgerError::Unknown(why) => self.world.leave_unknown(op, why),
+            LedgerError::Storage(_) => self.world.violated(format!("op {op} must not fail like this: {error}")),
+        }
+    }
+
+    async fn append(&mut self, list: &'static str) {
+        let value = self.world.new_value();
+        let op = self.call(list, Action::Append(value));
+        let append = |current: Option<&palm::pool::Current>| {
+            let before = current.map(|current| current.value.clone()).unwrap_or_default();
+            Decision::Put([&before[..], &value.to_be_bytes()].concat().into(), values(&before))
+        };
+        match self.ledger.update(Bytes::from_static(list.as_bytes()), append).await {
+            Ok(updated) => self.world.answer(op, Outcome::Saw(updated.answer)),
+            Err(error) => self.ledger_failed(op, &error),
+        }
+    }
+
+    /// Answers whether that succeeded.
+    async fn read_list(&mut self, list: &'static str) -> bool {
+        let op = self.call(list, Action::Read);
+        let register = Bytes::from_static(list.as_bytes());
+        let read = match self.dice.random_range(0..3) {
+            0 => self.ledger.read(&register).await,
+            1 => self.ledger.read_shared(&register).await,
+            _ => self.ledger.read_fenced(&register).await,
+        };
+        match read {
+            Ok(current) => {
+                let found = current.map(|current| values(&current.value)).unwrap_or_default();
+                self.world.answer(op, Outcome::Saw(found));
+                true
+            }
+            Err(error) => {
+                self.ledger_failed(op, &error);
+                false
+            }
+        }
+    }
+}

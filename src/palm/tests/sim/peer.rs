@@ -1,0 +1,163 @@
+//! A simulated machine: a whole peer, real but for its network, disk and clock, and the clients that use it.
+
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use palm::net::{Identity, Net};
+use palm::object::{CollectSettings, Store, StoreParts};
+use palm::pool::join::Coordinator;
+use palm::pool::voters::wanted;
+use palm::pool::{Discovery, JoinToken, JoinWish, NewPool, Parts, Pool, PoolState, Services};
+use palm_backends::{FragmentStore, IndexStore};
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use crate::client::{BUCKET, Client};
+use crate::disk::Fragments;
+use crate::socket::{PORT, Socket};
+use crate::world::{Phase, World, name};
+
+/// Clients of each machine.
+const CLIENTS: usize = 2;
+/// A peer that could not start is started again after this.
+const RESTART: Duration = Duration::from_millis(500);
+/// The first machine makes the pool.
+const FIRST: usize = 0;
+/// How long invitations last; none is used this late.
+const INVITATION: Duration = Duration::from_hours(1);
+
+/// Garbage goes at once: what is collected too early shows.
+const EAGER: CollectSettings = CollectSettings {
+    grace: Duration::ZERO,
+    released_grace: Duration::ZERO,
+    unreachable_grace: Duration::from_hours(24),
+    walk_every: Duration::from_millis(500),
+};
+
+/// What a machine does from being switched on until its power fails.
+pub async fn run(machine: usize, world: Rc<World>) -> turmoil::Result {
+    let peer = loop {
+        match start(machine, &world).await {
+            Ok(peer) => break peer,
+            Err(error) => {
+                tracing::info!(machine, %error, "the peer did not start");
+                sleep(RESTART).await;
+            }
+        }
+    };
+    let collector = peer.store.clone();
+    let _collecting = tokio::spawn(async move { collector.collect().await });
+    let mut phase = world.phase.subscribe();
+    if *phase.borrow() == Phase::Building {
+        peer.see_the_pool(&world).await?;
+        world.ready.set(world.ready.get() + 1);
+        phase.wait_for(|phase| *phase != Phase::Building).await?;
+    }
+    let client = || Client::new(machine, peer.store.clone(), peer.pool.ledger().clone(), Rc::clone(&world));
+    let mut clients = JoinSet::new();
+    for _ in 0..CLIENTS {
+        clients.spawn_local(client().work());
+    }
+    while let Some(ended) = clients.join_next().await {
+        ended?;
+    }
+    client().read_everything().await;
+    world.content.set(world.content.get() + 1);
+    std::future::pending().await
+}
+
+struct Peer {
+    pool: Pool,
+    store: Store,
+}
+
+async fn start(machine: usize, world: &World) -> anyhow::Result<Peer> {
+    let identity = Identity::from_seed(&[machine as u8 + 1; 32])?;
+    let socket = Socket::bind(address(machine).ip(), world.weather, SmallRng::from_rng(&mut rand::rng())).await?;
+    let net = Net::bind_on(&identity, Arc::new(socket))?;
+    let index: Arc<dyn IndexStore> = Arc::new(world.disks[machine].clone());
+    let fragments: Arc<dyn FragmentStore> = Arc::new(Fragments(world.disks[machine].clone()));
+    let parts = Parts {
+        net: net.clone(),
+        index: Arc::clone(&index),
+        fragments: Arc::clone(&fragments),
+        name: name(machine),
+        domain: String::new(),
+    };
+    let started = async {
+        let pool = enter(machine, parts, world).await?;
+        let store = Store::new(StoreParts {
+            ledger: pool.ledger().clone(),
+            net: net.clone(),
+            view: pool.view().clone(),
+            fragments,
+            index,
+            sealing_key: pool.sealing_key().clone(),
+            collect: if world.eager { EAGER } else { CollectSettings::default() },
+        });
+        pool.serve(Arc::new(store.home().clone()), Services::default(), Discovery::default()).await?;
+        if machine == FIRST && world.tokens.borrow().len() < world.machines - 1 {
+            invite_others(&pool, world).await?;
+        }
+        Ok(Peer { pool, store })
+    };
+    let started = started.await;
+    if started.is_err() {
+        net.close().await;
+    }
+    started
+}
+
+/// The pool this machine has, a new one, or the one it is invited to.
+async fn enter(machine: usize, parts: Parts, world: &World) -> anyhow::Result<Pool> {
+    if let Some(state) = PoolState::load(&parts.index)? {
+        return Ok(Pool::open(parts, state, None).await?);
+    }
+    if machine == FIRST {
+        let new = NewPool { name: "sim".to_owned(), max_members: 10, policy: None, open: false };
+        return Ok(Pool::create(parts, new, None).await?.0);
+    }
+    let mut tokens = world.tokens.subscribe();
+    let token: JoinToken = tokens.wait_for(|tokens| tokens.len() >= machine).await?[machine - 1].parse()?;
+    let wish = JoinWish {
+        pool: token.pool,
+        coordinators: vec![Coordinator::Found(address(FIRST))],
+        token: Some(token),
+        name: name(machine),
+    };
+    Ok(Pool::join(parts, &wish, |_| {}).await?)
+}
+
+async fn invite_others(pool: &Pool, world: &World) -> anyhow::Result<()> {
+    while world.tokens.borrow().len() < world.machines - 1 {
+        let token = pool.invite(INVITATION).await?.to_string();
+        world.tokens.send_modify(|tokens| tokens.push(token));
+    }
+    Ok(())
+}
+
+fn address(machine: usize) -> SocketAddr {
+    let ip: IpAddr = turmoil::lookup(name(machine));
+    SocketAddr::new(ip, PORT)
+}
+
+impl Peer {
+    /// Waits until everyone is in the pool and as many vote as should; the first makes the bucket.
+    async fn see_the_pool(&self, world: &World) -> anyhow::Result<()> {
+        let mut changes = self.pool.view().changes();
+        while self.pool.view().candidates().len() < world.machines {
+            changes.changed().await?;
+        }
+        let mut configs = self.pool.ledger().config_changes();
+        let voters = wanted(world.machines);
+        configs.wait_for(|config| config.voters.len() == voters && config.outgoing.is_none()).await?;
+        if self.store.bucket(BUCKET).await.is_err() && self.pool.is_creator() {
+            self.store.create_bucket(BUCKET, "sim").await?;
+        }
+        Ok(())
+    }
+}
