@@ -7,7 +7,9 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
-use crate::hlc::Clock;
+use crate::hlc::{Ballot, Clock, Stamp};
+use crate::id::{PeerId, RequestId};
+use crate::record::Stored;
 
 fn peer(tag: u8) -> PeerId {
     PeerId::from_bytes([tag; 32])
@@ -95,26 +97,77 @@ fn a_joint_quorum_needs_both_majorities() {
 /// not "exists already".
 #[test]
 fn a_retry_recognises_itself() {
-    let mut change = Change::new(RequestId(7));
-    change.sending_accept(ballot(5));
+    let change = || {
+        let mut change = Change::new(RequestId(7));
+        let nothing = Promised { current: None, unanimous: true, collected: Ballot::ZERO };
+        let plan = change.plan(ballot(5), nothing, |_| Decision::Delete("created"));
+        assert!(matches!(plan, Plan::Accept(_)));
+        change
+    };
     let own = Record::write(None, RequestId(7), ballot(5), None);
     let over = Record::write(Some(&own), RequestId(8), ballot(6), None);
-    let seen = |record: Record, collected| Promised {
+    let seen = |record: Record, unanimous, collected| Promised {
         current: Some(Accepted { ballot: ballot(9), record }),
-        unanimous: false,
+        unanimous,
         collected,
     };
-    assert_eq!(change.judge(&seen(over, Ballot::ZERO)), Verdict::Done(ballot(5)));
-    assert_eq!(change.judge(&seen(record(6, "other"), Ballot::ZERO)), Verdict::Decide);
-    assert_eq!(
-        change.judge(&seen(record(6, "other"), ballot(5))),
-        Verdict::Unknown,
-        "a collected tombstone may hide it"
-    );
-    let mut truncated = record(6, "other");
+    let refuse = |_: Option<&Current>| Decision::Keep("exists");
+    let done = Updated { version: ballot(5), answer: "created" };
+
+    let mut found = change();
+    assert_eq!(found.plan(ballot(10), seen(over.clone(), true, Ballot::ZERO), refuse), Plan::Report(Ok(done.clone())));
+    let mut disputed = change();
+    assert_eq!(disputed.plan(ballot(10), seen(over.clone(), false, Ballot::ZERO), refuse), Plan::Accept(over));
+    assert_eq!(disputed.accepted(), Some(done));
+
+    let other = record(6, "other");
+    let mut lost = change();
+    assert_eq!(lost.plan(ballot(10), seen(other.clone(), true, Ballot::ZERO), refuse), Plan::Accept(other.clone()));
+    assert_eq!(lost.accepted(), Some(Updated { version: ballot(6), answer: "exists" }), "re-accepted, then refused");
+    let unknown = Plan::Report(Err(Unknown::Superseded));
+    assert_eq!(change().plan(ballot(10), seen(other.clone(), true, ballot(5)), refuse), unknown, "collected");
+    let mut truncated = other;
     truncated.history.truncated = ballot(5);
-    assert_eq!(change.judge(&seen(truncated, Ballot::ZERO)), Verdict::Unknown);
-    assert!(!change.may_refuse_at_once(&seen(record(6, "x"), Ballot::ZERO)));
+    assert_eq!(change().plan(ballot(10), seen(truncated, true, Ballot::ZERO), refuse), unknown);
+}
+
+/// R5: a refusal of the first attempt stands at once only where all promises agree.
+#[test]
+fn a_refusal_stands_on_a_chosen_record_only() {
+    let seen = |unanimous| Promised {
+        current: Some(Accepted { ballot: ballot(3), record: record(2, "x") }),
+        unanimous,
+        collected: Ballot::ZERO,
+    };
+    let refuse = |_: Option<&Current>| Decision::Keep(412);
+    let refused = Updated { version: ballot(2), answer: 412 };
+    assert_eq!(Change::new(RequestId(1)).plan(ballot(4), seen(true), refuse), Plan::Report(Ok(refused.clone())));
+    let mut change = Change::new(RequestId(1));
+    assert_eq!(change.plan(ballot(4), seen(false), refuse), Plan::Accept(record(2, "x")));
+    assert_eq!(change.accepted(), Some(refused));
+}
+
+/// R7: only the voter that holds exactly the tombstone forgets it, and what it promised goes into the floor.
+#[test]
+fn a_tombstone_leaves_its_floor() {
+    let tombstone = Record::write(None, RequestId(1), ballot(4), None);
+    let slot =
+        Slot { promised: ballot(7), accepted: Some(Accepted { ballot: ballot(5), record: tombstone }), ..empty_slot() };
+    assert!(slot.holds(ballot(5)) && slot.holds(ballot(4)) && !slot.holds(ballot(6)) && !empty_slot().holds(ballot(1)));
+    assert_eq!(slot.collect(ballot(5)), Some(ballot(7)));
+    assert_eq!(slot.collect(ballot(4)), None, "another than it holds");
+    let live = Slot { accepted: Some(Accepted { ballot: ballot(5), record: record(4, "v") }), ..empty_slot() };
+    assert_eq!(live.collect(ballot(5)), None, "a live record");
+}
+
+#[test]
+fn a_read_needs_a_quorum_alike() {
+    let mut reading = Reading::new(config(&[1, 2, 3]));
+    assert_eq!(reading.on_answer(peer(9), Some(ballot(1))), Heard::TooFew, "a stranger counted");
+    assert_eq!(reading.on_answer(peer(1), Some(ballot(1))), Heard::TooFew);
+    assert_eq!(reading.on_answer(peer(1), Some(ballot(1))), Heard::TooFew, "one voter counted twice");
+    assert_eq!(reading.on_answer(peer(2), None), Heard::Differ);
+    assert_eq!(reading.on_answer(peer(3), Some(ballot(1))), Heard::Agreed(Some(ballot(1))));
 }
 
 #[test]

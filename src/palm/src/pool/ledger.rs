@@ -17,7 +17,8 @@ use palm_backends::{IndexStore, Next, Space, StoreError};
 use palm_core::hlc::{Ballot, Clock};
 use palm_core::id::PeerId;
 use palm_core::record::Stored;
-use palm_core::register::{Accepted, Config, Record};
+use palm_core::register::{Accepted, Config, Unknown};
+pub use palm_core::register::{Current, Decision, Updated};
 use palm_core::wire::{Failure, Request, Response};
 use parking_lot::Mutex;
 use tokio::sync::{broadcast, watch};
@@ -74,47 +75,16 @@ impl From<StoreError> for LedgerError {
     }
 }
 
+impl From<Unknown> for LedgerError {
+    fn from(unknown: Unknown) -> Self {
+        Self::Unknown(unknown.to_string())
+    }
+}
+
 impl From<palm_core::record::DecodeError> for LedgerError {
     fn from(error: palm_core::record::DecodeError) -> Self {
         Self::Storage(error.to_string())
     }
-}
-
-/// The current, live state of a register.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Current {
-    /// Stamp of the write that made it (R1).
-    pub version: Ballot,
-    /// Its value.
-    pub value: Bytes,
-}
-
-impl Current {
-    /// The live state of a record; `None` for a tombstone.
-    fn of(record: Record) -> Option<Self> {
-        let version = record.version;
-        record.value.map(|value| Self { version, value })
-    }
-}
-
-/// What an update decides on the state it is shown. Carries the answer for the caller.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Decision<T> {
-    /// Write this value.
-    Put(Bytes, T),
-    /// Leave a tombstone.
-    Delete(T),
-    /// Change nothing (a failed precondition, say).
-    Keep(T),
-}
-
-/// How an update ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Updated<T> {
-    /// Version of the register's state after it; [`Ballot::ZERO`] where it never existed.
-    pub version: Ballot,
-    /// What the decision answered.
-    pub answer: T,
 }
 
 /// One page of live registers and groups.

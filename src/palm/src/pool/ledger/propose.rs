@@ -9,7 +9,7 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use palm_core::hlc::Ballot;
 use palm_core::id::RequestId;
-use palm_core::register::{Accepted, Attempt, Change, Promised, Record, Verdict};
+use palm_core::register::{Accepted, Attempt, Change, Plan, Promised, Record};
 use palm_core::wire::{Request, Response};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -129,99 +129,27 @@ impl Ledger {
     {
         let deadline = Instant::now() + UPDATE_DEADLINE;
         let mut change = Change::new(RequestId(rand::random()));
-        // What was answered with each write sent: whichever took effect decides what the caller hears.
-        let mut sent: Vec<(Ballot, T)> = Vec::new();
         let mut prepared = first;
         let mut attempts = 0;
         loop {
-            let outcome = match prepared {
-                Ok((attempt, promised)) => {
-                    self.attempt(key, attempt, promised, &mut change, &mut sent, &mut decide).await
-                }
-                Err(setback) => Err(setback),
+            let setback = match prepared {
+                Ok((attempt, promised)) => match change.plan(attempt.ballot(), promised, &mut decide) {
+                    Plan::Report(outcome) => return Ok(outcome?),
+                    Plan::Accept(record) => match self.accept(attempt, key, record).await {
+                        Ok(()) => {
+                            let outcome = change.accepted();
+                            return outcome.ok_or_else(|| LedgerError::Unknown("nothing was planned".to_owned()));
+                        }
+                        Err(setback) => setback,
+                    },
+                },
+                Err(setback) => setback,
             };
-            match outcome {
-                Ok(result) => return result,
-                Err(setback) => {
-                    attempts += 1;
-                    self.pause(setback, attempts, deadline).await.map_err(|error| {
-                        if change.may_have_taken_effect() { LedgerError::Unknown(error.to_string()) } else { error }
-                    })?;
-                }
-            }
+            attempts += 1;
+            self.pause(setback, attempts, deadline).await.map_err(|error| {
+                if change.may_have_taken_effect() { LedgerError::Unknown(error.to_string()) } else { error }
+            })?;
             prepared = self.prepare(key).await;
-        }
-    }
-
-    /// One attempt of a change, after its promises.
-    async fn attempt<T, F>(
-        &self,
-        key: &Bytes,
-        attempt: Attempt,
-        promised: Promised,
-        change: &mut Change,
-        sent: &mut Vec<(Ballot, T)>,
-        decide: &mut F,
-    ) -> Result<Result<Updated<T>, LedgerError>, Setback>
-    where
-        F: FnMut(Option<&Current>) -> Decision<T>,
-    {
-        match change.judge(&promised) {
-            Verdict::Unknown => return Ok(Err(LedgerError::Unknown("its record was superseded".to_owned()))),
-            Verdict::Done(version) => {
-                let Promised { current: Some(current), unanimous, .. } = promised else {
-                    unreachable!("a change is found in a record")
-                };
-                if !unanimous {
-                    self.accept(attempt, key, current.record).await?;
-                }
-                let own = sent.iter().position(|(ballot, _)| *ballot == version);
-                return Ok(own.map_or_else(
-                    || Err(LedgerError::Unknown("a version this request never sent".to_owned())),
-                    |at| Ok(Updated { version, answer: sent.swap_remove(at).1 }),
-                ));
-            }
-            Verdict::Decide => {}
-        }
-        let current = promised.current.as_ref().map(|accepted| accepted.record.clone()).and_then(Current::of);
-        let (value, answer) = match decide(current.as_ref()) {
-            Decision::Put(value, answer) => (Some(value), answer),
-            Decision::Delete(answer) => (None, answer),
-            Decision::Keep(answer) => return self.keep(key, attempt, promised, change, answer).await,
-        };
-        let version = attempt.ballot();
-        let record =
-            Record::write(promised.current.map(|accepted| accepted.record).as_ref(), change.request(), version, value);
-        change.sending_accept(version);
-        sent.push((version, answer));
-        self.accept(attempt, key, record).await?;
-        // The write just accepted is the last one sent.
-        let (version, answer) = sent.swap_remove(sent.len() - 1);
-        Ok(Ok(Updated { version, answer }))
-    }
-
-    /// R5: a decision not to write stands only on a record known to be chosen.
-    async fn keep<T>(
-        &self,
-        key: &Bytes,
-        attempt: Attempt,
-        promised: Promised,
-        change: &Change,
-        answer: T,
-    ) -> Result<Result<Updated<T>, LedgerError>, Setback> {
-        let at_once = change.may_refuse_at_once(&promised);
-        match promised.current {
-            current if at_once => {
-                let version = current.map_or(Ballot::ZERO, |accepted| accepted.record.version);
-                Ok(Ok(Updated { version, answer }))
-            }
-            Some(Accepted { record, .. }) => {
-                let version = record.version;
-                self.accept(attempt, key, record).await?;
-                Ok(Ok(Updated { version, answer }))
-            }
-            // An accept of this change may still arrive somewhere, and there is nothing to re-accept over it.
-            None => Ok(Err(LedgerError::Unknown("an earlier attempt may yet take effect".to_owned()))),
         }
     }
 

@@ -1,14 +1,14 @@
 //! Strong reads: one key in one round, and pages of them.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use palm_core::hlc::Ballot;
 use palm_core::id::PeerId;
 use palm_core::listing::{Line, Merged, merge};
-use palm_core::register::{Accepted, Record};
+use palm_core::register::{Accepted, Heard, Reading, Record};
 use palm_core::wire::{Request, Response, ScanPage, ScanQuery};
 use tokio::time::{Instant, timeout_at};
 
@@ -72,38 +72,31 @@ impl Ledger {
         let epoch = config.epoch;
         let (own, ballot) = self.0.voter.copy_and_ballot(key)?;
         let have = own.as_ref().map(|accepted| accepted.ballot);
-        let mut answers: BTreeMap<Option<Ballot>, BTreeSet<PeerId>> = BTreeMap::new();
-        let mut heard = BTreeSet::new();
+        let mut reading = Reading::new((*config).clone());
         // Counted only if this peer votes in this epoch still, after it was read.
-        if self.0.voter.votes_in(epoch) {
-            heard.insert(self.me());
-            answers.insert(ballot, heard.clone());
-            if config.is_quorum(&heard) {
-                return Ok(Round::Agreed(own.filter(|_| ballot.is_some()).map(|accepted| accepted.record)));
-            }
+        if self.0.voter.votes_in(epoch)
+            && let Heard::Agreed(_) = reading.on_answer(self.me(), ballot)
+        {
+            return Ok(Round::Agreed(own.filter(|_| ballot.is_some()).map(|accepted| accepted.record)));
         }
         let mut records: HashMap<Ballot, Record> = HashMap::new();
         let ask = || Request::Read { epoch, key: key.clone(), have };
-        let mut inquiry = Inquiry::new(self, &config, heard.clone(), ask);
+        let mut inquiry = Inquiry::new(self, &config, reading.heard().clone(), ask);
         while let Some((voter, answer)) = inquiry.next().await {
             match answer {
                 Ok(Response::Digest { ballot, record }) => {
                     if let (Some(ballot), Some(record)) = (ballot, record) {
                         records.insert(ballot, record);
                     }
-                    heard.insert(voter);
-                    let same = answers.entry(ballot).or_default();
-                    same.insert(voter);
-                    if config.is_quorum(same) {
-                        return Ok(Round::Agreed(match ballot {
-                            None => None,
-                            Some(ballot) if have == Some(ballot) => own.map(|accepted| accepted.record),
-                            Some(ballot) => records.remove(&ballot),
-                        }));
-                    }
-                    if config.is_quorum(&heard) {
-                        // They differ: a writer is between its accepts, or a voter was away.
-                        inquiry.ask_all();
+                    match reading.on_answer(voter, ballot) {
+                        Heard::Agreed(None) => return Ok(Round::Agreed(None)),
+                        Heard::Agreed(ballot) if ballot == have => {
+                            return Ok(Round::Agreed(own.map(|accepted| accepted.record)));
+                        }
+                        Heard::Agreed(Some(ballot)) => return Ok(Round::Agreed(records.remove(&ballot))),
+                        // A writer is between its accepts, or a voter was away.
+                        Heard::Differ => inquiry.ask_all(),
+                        Heard::TooFew => {}
                     }
                 }
                 Ok(Response::WrongEpoch(theirs)) => {
@@ -116,7 +109,7 @@ impl Ledger {
                 }
             }
         }
-        let missing = config.missing(&heard);
+        let missing = reading.missing();
         Ok(if missing == 0 { Round::Disputed } else { Round::NoQuorum { missing } })
     }
 

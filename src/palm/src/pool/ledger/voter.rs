@@ -11,7 +11,6 @@
 //! - R8: accepts hold the epoch gate for reading until they are durable; adopting a configuration takes it for
 //!   writing. So once a voter has adopted, everything it accepted before is visible to the new epoch.
 
-use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,7 +21,7 @@ use palm_core::hlc::{Ballot, Stamp};
 use palm_core::id::PeerId;
 use palm_core::reconcile::Fingerprint;
 use palm_core::record::Stored;
-use palm_core::register::{Accepted, Config, Record, Slot};
+use palm_core::register::{Accepted, Config, Promises, Record, Refusal, Slot, ceiling_above};
 use palm_core::wire::{Failure, Response};
 use parking_lot::Mutex;
 use tokio::sync::{RwLock, broadcast, watch};
@@ -31,43 +30,13 @@ use super::{CHANGES_CAPACITY, LedgerError, space_of};
 
 /// Locks by key hash. Many more than updates in flight, so that unrelated keys seldom wait for each other.
 const STRIPES: usize = 4_096;
-/// Promises kept per stripe; beyond, the oldest are forgotten and their highest ballot refused from then on.
-const STRIPE_PROMISES: usize = 64;
-/// How far ahead of the ballots the durable clock ceiling is set (R3).
-const CEILING_STEP_MS: u64 = 2_000;
-
 const CEILING_KEY: &[u8] = b"ledger.ceiling";
 const CONFIG_KEY: &[u8] = b"ledger.config";
-
-/// One lock's share of the promises.
-#[derive(Default)]
-struct Stripe {
-    promised: HashMap<Bytes, Ballot>,
-    /// The highest promise forgotten: stands for all keys of the stripe that have none.
-    forgotten: Ballot,
-}
-
-impl Stripe {
-    fn promised(&self, key: &Bytes) -> Ballot {
-        self.promised.get(key).copied().unwrap_or(self.forgotten)
-    }
-
-    fn promise(&mut self, key: Bytes, ballot: Ballot) {
-        self.promised.insert(key, ballot);
-        if self.promised.len() > STRIPE_PROMISES {
-            let mut ballots: Vec<Ballot> = self.promised.values().copied().collect();
-            ballots.sort_unstable();
-            let median = ballots[ballots.len() / 2];
-            self.promised.retain(|_, ballot| *ballot > median);
-            self.forgotten = self.forgotten.max(median);
-        }
-    }
-}
 
 pub(super) struct Voter {
     me: PeerId,
     index: Arc<dyn IndexStore>,
-    stripes: Box<[tokio::sync::Mutex<Stripe>]>,
+    stripes: Box<[tokio::sync::Mutex<Promises>]>,
     hasher: RandomState,
     /// The clock ceiling at the last restart (R3).
     floor: Stamp,
@@ -168,13 +137,13 @@ impl Voter {
         Ok(self.index.get(space, key)?.map(|bytes| Accepted::decode(&bytes)).transpose()?)
     }
 
-    fn stripe(&self, key: &Bytes) -> &tokio::sync::Mutex<Stripe> {
+    fn stripe(&self, key: &Bytes) -> &tokio::sync::Mutex<Promises> {
         &self.stripes[self.hasher.hash_one(key) as usize % STRIPES]
     }
 
-    fn slot(&self, stripe: &Stripe, key: &Bytes) -> Result<Slot, LedgerError> {
+    fn slot(&self, promises: &Promises, key: &Bytes) -> Result<Slot, LedgerError> {
         Ok(Slot {
-            promised: stripe.promised(key),
+            promised: promises.of(key),
             accepted: self.get(Space::Accepted, key)?,
             floor: self.floor,
             // Tombstones are not collected yet (R7), so no voter has ever raised its floor.
@@ -191,7 +160,7 @@ impl Voter {
         if stamp.0 <= self.ceiling.load(Ordering::Acquire) {
             return Ok(());
         }
-        let ceiling = Stamp::from_millis(stamp.millis() + CEILING_STEP_MS);
+        let ceiling = ceiling_above(stamp);
         let value = Bytes::copy_from_slice(&ceiling.0.to_le_bytes());
         let put = Write::Put(Space::Meta, Bytes::from_static(CEILING_KEY), value);
         self.index.commit(vec![put], Durability::Synced).await?;
@@ -201,11 +170,10 @@ impl Voter {
 
     /// The refusal of a message of this epoch, unless it may be answered here.
     pub(super) fn refusal(&self, config: &Config, epoch: u64) -> Option<Response> {
-        if epoch != config.epoch {
-            return Some(Response::WrongEpoch(config.clone()));
-        }
-        let not_a_voter = || Response::Failed { reason: Failure::NotReady, detail: "not a voter".to_owned() };
-        (!config.is_voter(&self.me)).then(not_a_voter)
+        Some(match config.refuses(&self.me, epoch)? {
+            Refusal::OtherEpoch => Response::WrongEpoch(config.clone()),
+            Refusal::NotAVoter => Response::Failed { reason: Failure::NotReady, detail: "not a voter".to_owned() },
+        })
     }
 
     pub(super) async fn prepare(&self, epoch: u64, key: Bytes, ballot: Ballot) -> Response {
@@ -215,12 +183,12 @@ impl Voter {
         }
         let answer = async {
             self.ensure_ceiling(ballot.stamp).await?;
-            let mut stripe = self.stripe(&key).lock().await;
-            let mut slot = self.slot(&stripe, &key)?;
+            let mut promises = self.stripe(&key).lock().await;
+            let mut slot = self.slot(&promises, &key)?;
             Ok(match slot.prepare(ballot) {
                 Ok(accepted) => {
                     let accepted = accepted.cloned();
-                    stripe.promise(key, ballot);
+                    promises.promise(key, ballot);
                     Response::Promised { accepted, floor: slot.collected }
                 }
                 Err(refused) => Response::Nack { highest: refused.highest },
@@ -242,8 +210,8 @@ impl Voter {
         }
         let answer = async {
             self.ensure_ceiling(ballot.stamp).await?;
-            let mut stripe = self.stripe(&key).lock().await;
-            let mut slot = self.slot(&stripe, &key)?;
+            let mut promises = self.stripe(&key).lock().await;
+            let mut slot = self.slot(&promises, &key)?;
             let before = slot.accepted.as_ref().map(|accepted| accepted.ballot);
             let value = match slot.accept(ballot, record) {
                 Ok(accepted) => accepted.encode(),
@@ -251,7 +219,7 @@ impl Voter {
             };
             self.index.commit(vec![Write::Put(Space::Accepted, key.clone(), value)], Durability::Synced).await?;
             // The accepted ballot now stands for the promise.
-            stripe.promised.remove(&key);
+            promises.fulfilled(&key);
             self.changed(key, before, ballot);
             Ok(Response::Accepted)
         };

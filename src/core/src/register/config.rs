@@ -1,0 +1,91 @@
+//! Who votes, and what a quorum is (R8).
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::PeerId;
+use crate::record::Stored;
+
+/// The voters of one epoch; in a joint phase also those of the epoch before (R8).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Config {
+    /// Rises by one with every change. Every ledger message carries it; other ones are refused.
+    pub epoch: u64,
+    /// Who votes.
+    pub voters: BTreeSet<PeerId>,
+    /// In a joint phase, the voters before the change: a quorum then needs a majority of both.
+    pub outgoing: Option<BTreeSet<PeerId>>,
+}
+
+impl Stored for Config {
+    const VERSION: u8 = 1;
+    const KIND: &'static str = "voter configuration";
+}
+
+/// Why a message of the ledger is not answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// It belongs to another epoch.
+    OtherEpoch,
+    /// The one asked does not vote.
+    NotAVoter,
+}
+
+/// Whether `acks` holds more than half of `voters`.
+fn is_majority(voters: &BTreeSet<PeerId>, acks: &BTreeSet<PeerId>) -> bool {
+    voters.intersection(acks).count() * 2 > voters.len()
+}
+
+impl Config {
+    /// The first configuration of a pool: its creator alone.
+    pub fn genesis(creator: PeerId) -> Self {
+        Self { epoch: 1, voters: BTreeSet::from([creator]), outgoing: None }
+    }
+
+    /// Everyone whose vote may count.
+    pub fn electorate(&self) -> BTreeSet<PeerId> {
+        self.voters.iter().chain(self.outgoing.iter().flatten()).copied().collect()
+    }
+
+    /// Whether this peer's vote may count.
+    pub fn is_voter(&self, peer: &PeerId) -> bool {
+        self.voters.contains(peer) || self.outgoing.as_ref().is_some_and(|old| old.contains(peer))
+    }
+
+    /// Whether these peers form a quorum: a majority of the voters, and in a joint phase also of the old ones.
+    pub fn is_quorum(&self, acks: &BTreeSet<PeerId>) -> bool {
+        is_majority(&self.voters, acks) && self.outgoing.as_ref().is_none_or(|old| is_majority(old, acks))
+    }
+
+    /// R8: why `me` may not answer a message of `epoch` as a voter, if so.
+    pub fn refuses(&self, me: &PeerId, epoch: u64) -> Option<Refusal> {
+        if epoch != self.epoch {
+            return Some(Refusal::OtherEpoch);
+        }
+        (!self.is_voter(me)).then_some(Refusal::NotAVoter)
+    }
+
+    /// How many more voters would have to answer for a quorum, at least.
+    pub fn missing(&self, acks: &BTreeSet<PeerId>) -> usize {
+        let short =
+            |voters: &BTreeSet<PeerId>| (voters.len() / 2 + 1).saturating_sub(voters.intersection(acks).count());
+        short(&self.voters).max(self.outgoing.as_ref().map_or(0, short))
+    }
+
+    /// R8 (1): the joint configuration on the way to `voters`, which differ from today's by one member.
+    /// `None` when a change is under way already or `voters` is not one member away.
+    pub fn begin_change(&self, voters: BTreeSet<PeerId>) -> Option<Self> {
+        let one_apart = self.voters.symmetric_difference(&voters).count() == 1;
+        (self.outgoing.is_none() && one_apart && !voters.is_empty()).then(|| Self {
+            epoch: self.epoch + 1,
+            voters,
+            outgoing: Some(self.voters.clone()),
+        })
+    }
+
+    /// R8 (6): the configuration that ends a joint phase.
+    pub fn finish_change(&self) -> Option<Self> {
+        self.outgoing.is_some().then(|| Self { epoch: self.epoch + 1, voters: self.voters.clone(), outgoing: None })
+    }
+}
