@@ -118,7 +118,7 @@ pub enum Request {
         /// Hash of the asker's own page.
         expect: Option<[u8; 32]>,
     },
-    /// A record was chosen: for learners, best effort.
+    /// A record was chosen: for learners, best effort. Of a local pool's data: it was written at the sender.
     Learn {
         /// Register key.
         key: Bytes,
@@ -182,6 +182,16 @@ pub enum Request {
     InFlight {
         /// Which body.
         body: BodyId,
+    },
+
+    /// [`Request::Compare`], of the copies of a local pool's data.
+    CompareLocal {
+        /// First key of the range (inclusive).
+        from: Bytes,
+        /// End of the range (exclusive); `None` to the end.
+        to: Option<Bytes>,
+        /// The asker's fingerprint of it.
+        fingerprint: [u8; 32],
     },
 }
 

@@ -56,6 +56,7 @@ impl Class {
             Request::GetSmall { .. } => Some(Self::Read),
             Request::Scan { .. }
             | Request::Compare { .. }
+            | Request::CompareLocal { .. }
             | Request::Fetch { .. }
             | Request::PutFragment(_)
             | Request::GetFragment { .. } => None,

@@ -5,6 +5,7 @@
 //! - [`read`]: one-round strong reads, shared reads of hot keys, and pages.
 //! - [`change`]: changing the voters (R8).
 //! - [`catchup`]: learners follow, returning voters are brought level.
+//! - [`local`]: pools of local consistency, whose data goes none of these ways.
 //!
 //! The rules themselves are pure and stand in [`palm_core::register`] and [`palm_core::listing`].
 
@@ -28,12 +29,14 @@ use crate::net::{Net, NetError};
 mod catchup;
 mod change;
 mod inquiry;
+mod local;
 mod pages;
 mod propose;
 mod queue;
 mod read;
 mod voter;
 
+use local::LocalCopy;
 use queue::{KeyQueues, SharedReads};
 use voter::Voter;
 
@@ -64,6 +67,9 @@ pub enum LedgerError {
     /// An accept was sent and its outcome is not known (R4).
     #[error("outcome unknown: {0}")]
     Unknown(String),
+    /// This member of a local pool did not answer, and all had to.
+    #[error("member {0} is out of reach")]
+    Absent(String),
     /// This peer's index failed or holds bytes it never wrote.
     #[error("index: {0}")]
     Storage(String),
@@ -116,6 +122,7 @@ struct Inner {
     /// Updates of one key by this peer go one at a time; later ones queue.
     queues: KeyQueues,
     shared: SharedReads,
+    local: Arc<LocalCopy>,
     /// Everyone admitted to the pool: who is told of chosen records besides the voters.
     members: watch::Sender<BTreeSet<PeerId>>,
 }
@@ -129,6 +136,7 @@ impl Ledger {
         net: Net,
         initial: Option<Config>,
     ) -> Result<Self, LedgerError> {
+        let local = Arc::new(LocalCopy::open(Arc::clone(&index)).await?);
         let voter = Voter::open(me, index, initial).await?;
         // R3: a new life, a new nonce, and a clock above everything the last life may have promised.
         let clock = Clock::new(&me, rand::random(), voter.floor());
@@ -138,14 +146,19 @@ impl Ledger {
             clock: Mutex::new(clock),
             queues: KeyQueues::default(),
             shared: SharedReads::default(),
+            local,
             members: watch::Sender::new(BTreeSet::from([me])),
         })))
     }
 
     /// What this peer knows of a key, without asking: may be stale.
     pub fn peek(&self, key: &Bytes) -> Option<Current> {
-        match self.0.voter.copy(key) {
-            Ok(copy) => copy.and_then(|accepted| Current::of(accepted.record)),
+        let copy = match self.decides(key) {
+            Ok(true) => self.read_locally(key),
+            _ => self.0.voter.copy(key).map(|copy| copy.and_then(|accepted| Current::of(accepted.record))),
+        };
+        match copy {
+            Ok(copy) => copy,
             Err(error) => {
                 tracing::error!(%error, "local copy unreadable");
                 None
@@ -208,6 +221,10 @@ impl Ledger {
 
     /// Answers another member's ledger request.
     pub async fn handle(&self, from: PeerId, request: Request) -> Response {
+        let request = match self.answer_locally(request).await {
+            Ok(response) => return response,
+            Err(request) => request,
+        };
         let voter = &self.0.voter;
         match request {
             Request::Ping => Response::Pong { epoch: voter.config().epoch },

@@ -5,21 +5,22 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{StreamExt, stream};
+use palm_backends::Space;
 use palm_core::id::PeerId;
 use palm_core::reconcile::{Fingerprint, differing};
 use palm_core::wire::{Request, Response};
 use tokio_util::sync::CancellationToken;
 
-use super::{Ledger, LedgerError};
+use super::{Ledger, LedgerError, pages};
 
 /// How often a peer compares its copy with another's. Equal copies cost one small message.
 const INTERVAL: Duration = Duration::from_secs(5);
 /// Differing keys that are fetched in one request.
-const FETCH_AT_ONCE: usize = 256;
+pub(super) const FETCH_AT_ONCE: usize = 256;
 /// Differing keys that are settled at the same time.
 const SETTLE_AT_ONCE: usize = 16;
 /// Comparing walks ranges, so it is given more time than a vote.
-const COMPARE_TIMEOUT: Duration = Duration::from_secs(20);
+pub(super) const COMPARE_TIMEOUT: Duration = Duration::from_secs(20);
 
 impl Ledger {
     /// Keeps this peer's copy level until cancelled.
@@ -41,6 +42,9 @@ impl Ledger {
     /// Compares with one voter, another each round. Answers how many keys were brought level.
     pub async fn level_once(&self, round: usize) -> Result<usize, LedgerError> {
         self.look_for_newer_config().await;
+        if self.is_local() {
+            self.level_local(round).await?;
+        }
         let me = self.me();
         let voters: Vec<PeerId> = self
             .config()
@@ -50,7 +54,7 @@ impl Ledger {
             .collect();
         let Some(peer) = voters.get(round % voters.len().max(1)).copied() else { return Ok(0) };
         let digest = self.0.voter.whole_digest().await?;
-        let keys = self.find_differing(peer, Bytes::new(), None, digest).await?;
+        let keys = self.find_differing(self.0.voter.space(), peer, Bytes::new(), None, digest).await?;
         if keys.is_empty() {
             return Ok(0);
         }
@@ -75,26 +79,32 @@ impl Ledger {
         Ok(count)
     }
 
-    /// Keys on which this peer and another differ in a range.
-    async fn find_differing(
+    /// Keys on which this peer and another differ in a range of a space.
+    pub(super) async fn find_differing(
         &self,
+        space: Space,
         peer: PeerId,
         from: Bytes,
         to: Option<Bytes>,
         digest: [u8; 32],
     ) -> Result<Vec<Bytes>, LedgerError> {
+        let index = self.0.voter.index();
         let mut keys = Vec::new();
         let mut ranges = vec![(from, to, digest)];
         while let Some((from, to, fingerprint)) = ranges.pop() {
-            let request = Request::Compare { from: from.clone(), to: to.clone(), fingerprint };
+            let (start, end) = (from.clone(), to.clone());
+            let request = match space {
+                Space::Local => Request::CompareLocal { from: start, to: end, fingerprint },
+                _ => Request::Compare { from: start, to: end, fingerprint },
+            };
             match self.0.net.call(peer, request, COMPARE_TIMEOUT).await {
                 Ok(Response::SameRange) => {}
                 Ok(Response::Keys(theirs)) => {
-                    let mine = self.0.voter.pairs(from, to).await?;
+                    let mine = pages::pairs(index, space, from, to).await?;
                     keys.extend(differing(&mine, &theirs));
                 }
                 Ok(Response::Ranges(parts)) => {
-                    let mine = self.0.voter.pairs(from, to.clone()).await?;
+                    let mine = pages::pairs(index, space, from, to.clone()).await?;
                     for (at, (first, theirs)) in parts.iter().enumerate() {
                         let end = parts.get(at + 1).map(|(next, _)| next.clone()).or_else(|| to.clone());
                         let low = mine.partition_point(|(key, _)| key < first);

@@ -16,7 +16,7 @@ use super::LedgerError;
 use super::voter::{Voter, storage_failed};
 
 /// No fetch is answered with more registers than this.
-const MAX_FETCH_KEYS: usize = 512;
+pub(super) const MAX_FETCH_KEYS: usize = 512;
 
 /// This peer's own page, with the records on it.
 pub(super) struct OwnPage {
@@ -33,7 +33,7 @@ fn hash_of(page: &ScanPage) -> [u8; 32] {
 }
 
 /// Builds a page from one space of the index; `keep` sees the stored bytes of every live key on it.
-fn build_page(
+pub(super) fn build_page(
     index: &dyn IndexStore,
     space: Space,
     query: &ScanQuery,
@@ -63,10 +63,39 @@ fn build_page(
 }
 
 /// Runs a scan where it may take its time.
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, LedgerError> + Send + 'static,
 ) -> Result<T, LedgerError> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(LedgerError::Storage(error.to_string())))
+}
+
+/// Keys and ballots of a space in a range.
+pub(super) async fn pairs(
+    index: &Arc<dyn IndexStore>,
+    space: Space,
+    from: Bytes,
+    to: Option<Bytes>,
+) -> Result<Vec<(Bytes, Ballot)>, LedgerError> {
+    let index = Arc::clone(index);
+    blocking(move || {
+        let mut pairs = Vec::new();
+        let mut broken = None;
+        index.scan(space, &from, &mut |key, value| {
+            if to.as_ref().is_some_and(|to| key >= &to[..]) {
+                return Next::Stop;
+            }
+            match Accepted::head(value) {
+                Ok((ballot, _)) => pairs.push((Bytes::copy_from_slice(key), ballot)),
+                Err(error) => {
+                    broken = Some(error);
+                    return Next::Stop;
+                }
+            }
+            Next::Continue
+        })?;
+        broken.map_or(Ok(pairs), |error| Err(error.into()))
+    })
+    .await
 }
 
 impl Voter {
@@ -117,26 +146,7 @@ impl Voter {
 
     /// Keys and ballots of this peer's copy in a range.
     pub(super) async fn pairs(&self, from: Bytes, to: Option<Bytes>) -> Result<Vec<(Bytes, Ballot)>, LedgerError> {
-        let (index, space) = (Arc::clone(self.index()), self.space());
-        blocking(move || {
-            let mut pairs = Vec::new();
-            let mut broken = None;
-            index.scan(space, &from, &mut |key, value| {
-                if to.as_ref().is_some_and(|to| key >= &to[..]) {
-                    return Next::Stop;
-                }
-                match Accepted::head(value) {
-                    Ok((ballot, _)) => pairs.push((Bytes::copy_from_slice(key), ballot)),
-                    Err(error) => {
-                        broken = Some(error);
-                        return Next::Stop;
-                    }
-                }
-                Next::Continue
-            })?;
-            broken.map_or(Ok(pairs), |error| Err(error.into()))
-        })
-        .await
+        pairs(self.index(), self.space(), from, to).await
     }
 
     /// Fingerprint of everything, kept up to date once it has been computed.
