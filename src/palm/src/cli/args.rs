@@ -300,7 +300,9 @@ mod tests {
         );
         assert!(matches!(parse("palm daemon").unwrap().command, Command::Serve(_)));
         assert_eq!(
-            given("palm create-pool --name home --max-members 7 --port 5002 --policy 3-of-5 --open --consistency local --json"),
+            given(
+                "palm create-pool --name home --max-members 7 --port 5002 --policy 3-of-5 --open --consistency local --json"
+            ),
             [
                 ("pool.name", "home".to_owned()),
                 ("pool.max_members", "7".to_owned()),

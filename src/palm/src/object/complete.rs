@@ -213,6 +213,10 @@ impl Store {
     /// since collection goes by body. Best effort: a home deletes only what this peer wrote.
     fn drop_unused(&self, id: BodyId, parts: Parts, object: &ObjectRecord) {
         let Content::Parts(used) = &object.content else { return };
+        if self.ledger.is_local() {
+            // Another island may have completed the same upload with other parts, and its object may win.
+            return;
+        }
         let used: BTreeSet<(u16, u64)> = used.iter().map(|part| (part.number, part.attempt)).collect();
         let mut unused = parts.outdated;
         unused.extend(

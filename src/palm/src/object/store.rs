@@ -189,7 +189,7 @@ impl Store {
             Some(current) => Some(current),
             None => self.ledger.read(&register).await?,
         };
-        let current = current.ok_or_else(|| ObjectError::Internal(format!("data key {id} is gone")))?;
+        let current = current.ok_or_else(|| self.gone(format!("data key {id}")))?;
         let record = DataKeyRecord::decode(&current.value)?;
         let opened = self.sealing_key.open(&data_key_context(id), &record.sealed)?;
         let bytes: [u8; 32] = opened
@@ -203,6 +203,19 @@ impl Store {
         }
         open.insert(id, opened.clone());
         Ok(opened)
+    }
+
+    /// Why a register is missing that another one names. In a local pool it may not have come here yet.
+    pub(super) fn gone(&self, what: String) -> ObjectError {
+        if self.is_local() {
+            return ObjectError::Unavailable(format!("{what} has not reached this peer yet"));
+        }
+        ObjectError::Internal(format!("{what} is gone"))
+    }
+
+    /// Whether the pool answers from this peer's own copy ([`Consistency::Local`](palm_core::record::Consistency)).
+    pub fn is_local(&self) -> bool {
+        self.ledger.is_local()
     }
 
     /// Runs the rest of an operation to its end even when the client hangs up and its request is dropped:

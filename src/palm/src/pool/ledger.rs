@@ -170,7 +170,8 @@ impl Ledger {
     pub fn local_scan(&self, prefix: &[u8]) -> Result<Vec<(Bytes, Current)>, LedgerError> {
         let mut found = Vec::new();
         let mut broken = None;
-        self.0.voter.index().scan(self.0.voter.space(), prefix, &mut |key, value| {
+        let space = if matches!(self.decides(prefix), Ok(true)) { Space::Local } else { self.0.voter.space() };
+        self.0.voter.index().scan(space, prefix, &mut |key, value| {
             if !key.starts_with(prefix) {
                 return Next::Stop;
             }

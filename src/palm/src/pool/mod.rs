@@ -13,9 +13,7 @@ use bytes::Bytes;
 use palm_backends::{FragmentStore, IndexStore};
 use palm_core::id::{PeerId, PoolId};
 use palm_core::place::Policy;
-use palm_core::record::{
-    Consistency, DecodeError, MemberRecord, MemberState, PoolRecord, Stored, WhenMinority, key,
-};
+use palm_core::record::{Consistency, DecodeError, MemberRecord, MemberState, PoolRecord, Stored, WhenMinority, key};
 use palm_core::register::Config;
 use palm_core::wire::{MAX_SCAN_ENTRIES, ScanQuery};
 use parking_lot::{Mutex, RwLock};

@@ -59,6 +59,8 @@ const CLOCK_SKEW_SECONDS: u32 = 15 * 60;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amz-request-id");
 const HOST_ID: HeaderName = HeaderName::from_static("x-amz-id-2");
+/// Says how an answer falls short of a strong one: `local` in a pool of local consistency.
+const CONSISTENCY: HeaderName = HeaderName::from_static("x-palm-consistency");
 
 /// What the front end is told about itself.
 #[derive(Debug, Clone)]
@@ -97,6 +99,8 @@ pub enum ServiceError {
 pub struct Service {
     s3: S3Service,
     host_id: HeaderValue,
+    /// Whether answers come from this peer's own copy.
+    is_local: Arc<dyn Fn() -> bool + Send + Sync>,
     /// The next request id: a random start and an odd step visit every number once.
     ids: Arc<AtomicU64>,
 }
@@ -111,14 +115,14 @@ pub fn service(store: Store, options: S3Options) -> Result<Service, ServiceError
     let mut builder = S3ServiceBuilder::new(Frontend { store: store.clone(), region });
     builder.set_config(Arc::new(StaticConfigProvider::new(Arc::new(config()))));
     builder.set_auth(Keys { store: store.clone() });
-    builder.set_access(Gate { store });
+    builder.set_access(Gate { store: store.clone() });
     if let Some(domain) = domain {
         // Without the fallback, a host name outside the domain is path style rather than a bucket.
         let host = SingleDomain::new(&domain).map_err(|source| ServiceError::BadDomain { domain, source })?;
         builder.set_host(host.with_cname_fallback(false));
     }
     let host_id = HeaderValue::try_from(&host_id).map_err(|source| ServiceError::BadHostId { host_id, source })?;
-    Ok(Service::new(builder.build(), host_id))
+    Ok(Service::new(builder.build(), host_id, move || store.is_local()))
 }
 
 /// s3s's limits, lowered to what PALM means to hold in memory for one request.
@@ -222,8 +226,13 @@ where
 }
 
 impl Service {
-    fn new(s3: S3Service, host_id: HeaderValue) -> Self {
-        Self { s3, host_id, ids: Arc::new(AtomicU64::new(SmallRng::from_os_rng().next_u64())) }
+    fn new(s3: S3Service, host_id: HeaderValue, is_local: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        Self {
+            s3,
+            host_id,
+            is_local: Arc::new(is_local),
+            ids: Arc::new(AtomicU64::new(SmallRng::from_os_rng().next_u64())),
+        }
     }
 
     /// Answers one request. Every answer carries the request's id, which every log line of the request has
@@ -244,6 +253,9 @@ impl Service {
             let headers = response.headers_mut();
             headers.insert(SERVER, HeaderValue::from_static("PALM"));
             headers.insert(HOST_ID, self.host_id.clone());
+            if (self.is_local)() {
+                headers.insert(CONSISTENCY, HeaderValue::from_static("local"));
+            }
             if let Ok(value) = HeaderValue::try_from(&id) {
                 headers.insert(REQUEST_ID, value);
             }

@@ -34,10 +34,10 @@ impl Handler for LedgerOnly {
     }
 }
 
-struct Peer {
+pub(crate) struct Peer {
     seed: [u8; 32],
-    net: Net,
-    ledger: Ledger,
+    pub(crate) net: Net,
+    pub(crate) ledger: Ledger,
     index: Arc<dyn IndexStore>,
 }
 
@@ -51,7 +51,7 @@ impl Peer {
         Self { seed, net, ledger, index }
     }
 
-    fn id(&self) -> PeerId {
+    pub(crate) fn id(&self) -> PeerId {
         self.net.me()
     }
 }
@@ -69,7 +69,7 @@ fn introduce(peers: &[Peer]) {
 }
 
 /// `count` peers, of which the first `voters` vote.
-async fn pool(count: u8, voters: usize) -> Vec<Peer> {
+pub(crate) async fn pool(count: u8, voters: usize) -> Vec<Peer> {
     let seeds: Vec<[u8; 32]> = (0..count).map(|tag| [tag + 1; 32]).collect();
     let ids: Vec<PeerId> = seeds.iter().map(|seed| Identity::from_seed(seed).unwrap().peer_id()).collect();
     let config = Config { epoch: 1, voters: ids.into_iter().take(voters).collect(), outgoing: None };
@@ -81,7 +81,7 @@ async fn pool(count: u8, voters: usize) -> Vec<Peer> {
     peers
 }
 
-fn key(text: &str) -> Bytes {
+pub(crate) fn key(text: &str) -> Bytes {
     Bytes::copy_from_slice(text.as_bytes())
 }
 

@@ -78,8 +78,7 @@ impl LocalCopy {
         let this = Arc::clone(self);
         let task = tokio::spawn(async move {
             // In order, so that two who want several never wait for each other.
-            let locks: BTreeSet<usize> =
-                records.keys().map(|key| this.hasher.hash_one(key) as usize % LOCKS).collect();
+            let locks: BTreeSet<usize> = records.keys().map(|key| this.hasher.hash_one(key) as usize % LOCKS).collect();
             let mut held = Vec::with_capacity(locks.len());
             for at in locks {
                 held.push(this.locks[at].lock().await);
@@ -251,7 +250,9 @@ impl Ledger {
         }));
         let mut found = Vec::new();
         for answer in answers.await {
-            found.extend(answer?.into_iter().filter(|(at, _)| at == key).filter_map(|(_, held)| Current::of(held.record)));
+            found.extend(
+                answer?.into_iter().filter(|(at, _)| at == key).filter_map(|(_, held)| Current::of(held.record)),
+            );
         }
         Ok(found)
     }
