@@ -129,7 +129,7 @@ async fn all_see(peers: &[Peer], live: usize) {
 async fn an_island_works_alone_and_is_merged() {
     let peers = cluster_of(5, CollectSettings::default(), Consistency::Local).await;
     let (alone, other) = (&peers[4], &peers[0]);
-    peers[1].store.create_bucket("bucket", "me").await.unwrap();
+    other.store.create_bucket("bucket", "me").await.unwrap();
     let (small, large) = (sample(3_000, 1), sample(2 * MIB + 5, 2));
     put(other, "before", &small).await.unwrap();
     eventually("the bucket is known to all", || async {
