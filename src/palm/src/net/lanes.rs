@@ -58,6 +58,10 @@ impl Class {
             | Request::Compare { .. }
             | Request::CompareLocal { .. }
             | Request::Fetch { .. }
+            | Request::HoldsTombstones { .. }
+            | Request::CollectTombstones { .. }
+            | Request::GetFloors { .. }
+            | Request::RaiseFloors { .. }
             | Request::PutFragment(_)
             | Request::GetFragment { .. } => None,
         }

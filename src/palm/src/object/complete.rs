@@ -206,7 +206,7 @@ impl Store {
             Written::Before(standing) => standing,
         };
         self.confirm(at, written.version).await?;
-        Ok(Object { version: written.version, record })
+        Ok(Object { version: written.version, record, stale: false })
     }
 
     /// Drops the parts that an object was completed without. They would otherwise stay as long as the object,

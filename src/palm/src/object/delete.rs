@@ -16,11 +16,12 @@ use crate::pool::Decision;
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Store {
-    /// An object's record, by a strong read.
+    /// An object's record, by a strong read; labelled where it is stale.
     pub async fn head(&self, bucket: &str, key: &str) -> Result<Object, ObjectError> {
         let at = At::new(bucket, key);
-        match self.ledger.read(&at.register).await? {
-            Some(current) => Object::decode(&current),
+        let (current, stale) = self.or_stale(self.ledger.read(&at.register).await, &at.register)?;
+        match current {
+            Some(current) => Ok(Object { stale, ..Object::decode(&current)? }),
             // Only now does it matter whether the bucket is there.
             None => Err(self.missing(bucket).await),
         }

@@ -4,6 +4,7 @@
 //! - [`propose`]: this peer as proposer: updates and their retries.
 //! - [`read`]: one-round strong reads, shared reads of hot keys, and pages.
 //! - [`change`]: changing the voters (R8).
+//! - [`collect`]: forgetting what was deleted (R7).
 //! - [`catchup`]: learners follow, returning voters are brought level.
 //! - [`local`]: pools of local consistency, whose data goes none of these ways.
 //!
@@ -28,6 +29,7 @@ use crate::net::{Net, NetError};
 
 mod catchup;
 mod change;
+mod collect;
 mod inquiry;
 mod local;
 mod pages;
@@ -170,8 +172,7 @@ impl Ledger {
     pub fn local_scan(&self, prefix: &[u8]) -> Result<Vec<(Bytes, Current)>, LedgerError> {
         let mut found = Vec::new();
         let mut broken = None;
-        let space = if matches!(self.decides(prefix), Ok(true)) { Space::Local } else { self.0.voter.space() };
-        self.0.voter.index().scan(space, prefix, &mut |key, value| {
+        self.0.voter.index().scan(self.space_of(prefix), prefix, &mut |key, value| {
             if !key.starts_with(prefix) {
                 return Next::Stop;
             }
@@ -247,6 +248,10 @@ impl Ledger {
             Request::AdoptConfig(config) => voter.adopt_answer(config).await,
             Request::Compare { from, to, fingerprint } => voter.compare(from, to, fingerprint).await,
             Request::Fetch { keys } => voter.fetch(&keys),
+            Request::HoldsTombstones { epoch, tombstones } => voter.holds(epoch, tombstones).await,
+            Request::CollectTombstones { epoch, tombstones } => voter.collect(epoch, tombstones).await,
+            Request::GetFloors { epoch } => voter.all_floors(epoch).await,
+            Request::RaiseFloors { epoch, floors } => voter.raise_floors(epoch, floors).await,
             other => {
                 tracing::warn!(peer = %from.short(), request = ?std::mem::discriminant(&other), "not a ledger request");
                 Response::Failed { reason: Failure::Malformed, detail: "not a ledger request".to_owned() }

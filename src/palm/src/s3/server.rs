@@ -28,7 +28,7 @@ use tracing::Instrument;
 
 use super::auth::{Gate, Keys};
 use super::guard::{self, Draining, Judged, Patient, Promise, XML_MAX_BYTES};
-use super::{Frontend, error};
+use super::{CONSISTENCY, Frontend, error};
 use crate::object::{BodyError, MAX_BODY_BYTES, Store};
 
 /// Connections served at once; more wait in the listener's backlog.
@@ -59,8 +59,6 @@ const CLOCK_SKEW_SECONDS: u32 = 15 * 60;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amz-request-id");
 const HOST_ID: HeaderName = HeaderName::from_static("x-amz-id-2");
-/// Says how an answer falls short of a strong one: `local` in a pool of local consistency.
-const CONSISTENCY: HeaderName = HeaderName::from_static("x-palm-consistency");
 
 /// What the front end is told about itself.
 #[derive(Debug, Clone)]

@@ -159,6 +159,11 @@ impl Ledger {
         }
     }
 
+    /// Where this peer's copy of a key or family is.
+    pub(super) fn space_of(&self, key: &[u8]) -> Space {
+        if matches!(self.decides(key), Ok(true)) { Space::Local } else { self.0.voter.space() }
+    }
+
     /// [`update`](Self::update), decided on this peer's copy.
     pub(super) async fn update_locally<T, F>(&self, key: &Bytes, mut decide: F) -> Result<Updated<T>, LedgerError>
     where
@@ -206,14 +211,15 @@ impl Ledger {
         Ok(self.0.local.get(key)?.and_then(Current::of))
     }
 
-    /// [`scan`](Self::scan), of this peer's copy.
-    pub(super) async fn scan_locally(&self, mut rest: ScanQuery) -> Result<Page, LedgerError> {
+    /// [`scan`](Self::scan), of this peer's copy: in a strong pool it may be stale.
+    pub async fn local_page(&self, mut rest: ScanQuery) -> Result<Page, LedgerError> {
+        let space = self.space_of(&rest.prefix);
         let mut page = Page::default();
         loop {
             let (index, query) = (Arc::clone(&self.0.local.index), rest.clone());
             let (found, mut records) = blocking(move || {
                 let mut records = HashMap::new();
-                let found = build_page(index.as_ref(), Space::Local, &query, |key, value| {
+                let found = build_page(index.as_ref(), space, &query, |key, value| {
                     records.insert(Bytes::copy_from_slice(key), Accepted::decode(value)?.record);
                     Ok(())
                 })?;

@@ -120,7 +120,7 @@ impl Ledger {
     /// Full unless the range ends: answers fewer than `limit` lines only with `next` `None`.
     pub async fn scan(&self, query: ScanQuery) -> Result<Page, LedgerError> {
         if self.decides(&query.prefix)? {
-            return self.scan_locally(query).await;
+            return self.local_page(query).await;
         }
         let deadline = Instant::now() + READ_DEADLINE;
         let mut attempts = 0;
