@@ -20,8 +20,8 @@ use super::suspects::Suspects;
 use super::{CollectSettings, ObjectError};
 use crate::net::Net;
 use crate::pool::keys::AccessKey;
-use crate::pool::secret::{SealingKey, fill_random};
 use crate::pool::ledger::Page;
+use crate::pool::secret::{SealingKey, fill_random};
 use crate::pool::{Current, Ledger, LedgerError, View};
 
 /// Data keys kept open in memory; beyond it the cache starts anew. One per bucket in use.

@@ -269,7 +269,11 @@ mod tests {
             body: BodyId::from_bytes([0; 16]),
             content: Content::Segments(Vec::new()),
         };
-        Object { version: Ballot { stamp: Stamp::from_millis(784_111_777_500), peer: 0, nonce: 0 }, record, stale: false }
+        Object {
+            version: Ballot { stamp: Stamp::from_millis(784_111_777_500), peer: 0, nonce: 0 },
+            record,
+            stale: false,
+        }
     }
 
     /// Scenario: a cache revalidates. Danger: a 304 without its tag and date leaves the cache with nothing

@@ -6,15 +6,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use palm::net::Net;
 use palm::object::{CollectSettings, CompletedPart, Completion, ListQuery, NewUpload, ObjectError, WriteConditions};
+use palm::pool::NewPool;
 use palm::pool::ledger::{Current, Decision, Ledger};
 use palm_core::hlc::Ballot;
-use palm_core::record::{Attributes, Consistency};
+use palm_core::place::Policy;
+use palm_core::record::{Attributes, Consistency, WhenMinority};
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 
 use crate::ledger::{self, key};
-use crate::object::{self, EAGER, Peer, cluster_of, eventually, get, keys, put, sample};
+use crate::object::{self, EAGER, Peer, cluster_of, eventually, get, keys, put, sample, settings};
 
 const MIB: usize = 1 << 20;
 
@@ -127,7 +129,7 @@ async fn all_see(peers: &[Peer], live: usize) {
 /// same bytes, and of the contested key the later write.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_island_works_alone_and_is_merged() {
-    let peers = cluster_of(5, CollectSettings::default(), Consistency::Local).await;
+    let peers = cluster_of(5, CollectSettings::default(), settings(Consistency::Local)).await;
     let (alone, other) = (&peers[4], &peers[0]);
     other.store.create_bucket("bucket", "me").await.unwrap();
     let (small, large) = (sample(3_000, 1), sample(2 * MIB + 5, 2));
@@ -205,7 +207,7 @@ async fn an_island_works_alone_and_is_merged() {
 /// goes as long as it is away, and the old body goes once it has returned and caught up.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_collected_while_a_member_is_away() {
-    let peers = cluster_of(3, EAGER, Consistency::Local).await;
+    let peers = cluster_of(3, EAGER, settings(Consistency::Local)).await;
     for peer in &peers {
         let store = peer.store.clone();
         tokio::spawn(async move { store.collect().await });
@@ -235,4 +237,36 @@ async fn nothing_is_collected_while_a_member_is_away() {
     for peer in &peers {
         assert_eq!(get(peer, "key", None).await.unwrap(), new);
     }
+}
+
+/// Story: a strong pool that may serve what it knows; one of three is cut off and asked for objects and listings, and to
+/// write. Danger: an old answer that passes for a current one, a 404 for what it merely has not heard of, or a write that
+/// nobody else knows. Expectation: old answers are labelled, everything else is refused.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_minority_serves_what_it_knows_and_says_so() {
+    let policy = Some(Policy::new(1, 3).unwrap());
+    let new = NewPool { policy, when_minority: WhenMinority::ReadStale, ..settings(Consistency::Strong) };
+    let peers = cluster_of(3, CollectSettings::default(), new).await;
+    let (alone, other) = (&peers[2], &peers[0]);
+    other.store.create_bucket("bucket", "me").await.unwrap();
+    let (old, young) = (sample(40_000, 1), sample(3_000, 2));
+    put(other, "key", &old).await.unwrap();
+    assert!(!alone.store.head("bucket", "key").await.unwrap().stale);
+    eventually("its own copy has heard", || async { alone.pool.ledger().local_scan(b"o").unwrap().len() == 1 }).await;
+
+    isolate(&peers, 2, false);
+    all_see(&peers[2..], 1).await;
+    put(other, "key", &young).await.unwrap();
+    let known = alone.store.head("bucket", "key").await.unwrap();
+    assert!(known.stale);
+    assert_eq!(get(alone, "key", None).await.unwrap(), old);
+    let listed = alone.store.list("bucket", ListQuery { limit: 10, ..ListQuery::default() }).await.unwrap();
+    assert!(listed.stale && listed.items.len() == 1);
+    assert!(matches!(alone.store.head("bucket", "unheard-of").await, Err(ObjectError::Unavailable(_))));
+    assert!(matches!(put(alone, "key", &old).await, Err(ObjectError::Unavailable(_))));
+
+    isolate(&peers, 2, true);
+    all_see(&peers, 3).await;
+    assert!(!alone.store.head("bucket", "key").await.unwrap().stale);
+    assert_eq!(get(alone, "key", None).await.unwrap(), young);
 }

@@ -92,7 +92,7 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    async fn start(tag: u8, first: Option<&Peer>, collect: CollectSettings, consistency: Consistency) -> Self {
+    async fn start(tag: u8, first: Option<&Peer>, collect: CollectSettings, new: NewPool) -> Self {
         let identity = Identity::from_seed(&[tag; 32]).unwrap();
         let net = Net::bind(&identity, "127.0.0.1:0".parse().unwrap()).unwrap();
         let index: Arc<dyn IndexStore> = Arc::new(MemoryIndex::new());
@@ -106,17 +106,7 @@ impl Peer {
             domain: String::new(),
         };
         let pool = match first {
-            None => {
-                let new = NewPool {
-                    name: "test".to_owned(),
-                    max_members: 10,
-                    policy: None,
-                    open: true,
-                    consistency,
-                    when_minority: WhenMinority::Refuse,
-                };
-                Pool::create(parts, new, None).await.unwrap().0
-            }
+            None => Pool::create(parts, new, None).await.unwrap().0,
             Some(first) => {
                 let coordinators = vec![Coordinator::Found(first.pool.net().local_addr())];
                 let wish = JoinWish { pool: first.pool.id(), coordinators, token: None, name };
@@ -144,13 +134,19 @@ impl Peer {
 
 /// `count` peers that know each other, all of them voting if that is odd.
 async fn cluster(count: u8, collect: CollectSettings) -> Vec<Peer> {
-    cluster_of(count, collect, Consistency::Strong).await
+    cluster_of(count, collect, settings(Consistency::Strong)).await
 }
 
-pub(crate) async fn cluster_of(count: u8, collect: CollectSettings, consistency: Consistency) -> Vec<Peer> {
-    let mut peers = vec![Peer::start(1, None, collect, consistency).await];
+/// The settings of a pool for tests.
+pub(crate) fn settings(consistency: Consistency) -> NewPool {
+    let when_minority = WhenMinority::Refuse;
+    NewPool { name: "test".to_owned(), max_members: 10, policy: None, open: true, consistency, when_minority }
+}
+
+pub(crate) async fn cluster_of(count: u8, collect: CollectSettings, new: NewPool) -> Vec<Peer> {
+    let mut peers = vec![Peer::start(1, None, collect, new.clone()).await];
     for tag in 2..=count {
-        let peer = Peer::start(tag, peers.first(), collect, consistency).await;
+        let peer = Peer::start(tag, peers.first(), collect, new.clone()).await;
         peers.push(peer);
     }
     let voters = usize::from(if count.is_multiple_of(2) { count - 1 } else { count });
