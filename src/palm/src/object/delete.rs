@@ -30,6 +30,8 @@ impl Store {
     /// Deletes an object. `Ok(false)`: nothing was there.
     pub async fn delete(&self, bucket: &str, key: &str, conditions: WriteConditions) -> Result<bool, ObjectError> {
         let at = At::new(bucket, key);
+        // What is not here may be on another island of a local pool, and the deletion must win over it.
+        let unheard_of = self.is_local() && self.ledger.peek(&key::bucket(bucket)).is_some();
         let deleted = self.ledger.update(at.register, |current| {
             let checked = object_in(current).and_then(|object| {
                 conditions.check(object.as_ref())?;
@@ -37,6 +39,7 @@ impl Store {
             });
             match checked {
                 Ok(Some(object)) => Decision::Delete(Ok(Some(object))),
+                Ok(None) if unheard_of => Decision::Delete(Ok(None)),
                 other => Decision::Keep(other),
             }
         });
