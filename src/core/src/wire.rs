@@ -7,8 +7,9 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::hlc::Ballot;
+use crate::hlc::{Ballot, Stamp};
 use crate::id::{BodyId, FragmentId, PeerId, PoolId, SegmentId};
+use crate::reconcile::PairHash;
 use crate::record::{DecodeError, decode_exact};
 use crate::register::{Accepted, Config, Record};
 
@@ -27,11 +28,13 @@ pub const MAX_SMALL_FRAGMENT_BYTES: usize = 64 << 10;
 pub const MAX_TOMBSTONES: usize = 1_024;
 /// Register keys are not longer: a family byte, a bucket (63), a key (1024), an upload id, separators.
 pub const MAX_KEY_BYTES: usize = 1200;
+/// No question whether ranges are confirmed holds more of them.
+pub const MAX_CONFIRM_RANGES: usize = 4_096;
 /// The version byte of every frame.
 pub const WIRE_VERSION: u8 = 1;
 
 /// One page of an ordered range of registers, as LIST needs it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ScanQuery {
     /// Every register key answered starts with it.
     pub prefix: Bytes,
@@ -212,6 +215,32 @@ pub enum Request {
         /// One per range of key hashes.
         floors: Vec<Ballot>,
     },
+    /// Anti-entropy: I hold these pairs of a range; send me the records I lack. Answered [`Response::Supplied`].
+    Supply {
+        /// First key of the range (inclusive).
+        from: Bytes,
+        /// End of the range (exclusive); `None` to the end.
+        to: Option<Bytes>,
+        /// The pairs the asker holds.
+        have: Vec<PairHash>,
+    },
+    /// Have you, as a voter, accepted exactly this in each of these ranges? Answered [`Response::Confirmed`].
+    Confirm {
+        /// Epoch of the asker's configuration.
+        epoch: u64,
+        /// First key (inclusive), end (exclusive), and the fingerprint asked about.
+        ranges: Vec<(Bytes, Option<Bytes>, [u8; 32])>,
+    },
+    /// Promise, for all keys at once, to take no ballot up to this stamp (R8 (4)); answered
+    /// [`Response::Raised`].
+    Raise {
+        /// Epoch of the asker's configuration.
+        epoch: u64,
+        /// The new floor; an older one changes nothing.
+        floor: Stamp,
+    },
+    /// Bring your copy level now; answered [`Response::Done`] when it is.
+    CatchUp,
 
     /// [`Request::Compare`], of the copies of a local pool's data.
     CompareLocal {
@@ -221,6 +250,15 @@ pub enum Request {
         to: Option<Bytes>,
         /// The asker's fingerprint of it.
         fingerprint: [u8; 32],
+    },
+    /// [`Request::Supply`], of the copies of a local pool's data.
+    SupplyLocal {
+        /// First key of the range (inclusive).
+        from: Bytes,
+        /// End of the range (exclusive); `None` to the end.
+        to: Option<Bytes>,
+        /// The pairs the asker holds.
+        have: Vec<PairHash>,
     },
 }
 
@@ -313,6 +351,24 @@ pub enum Response {
     Holds(Vec<bool>),
     /// Collection floors, one per range of key hashes.
     Floors(Vec<Ballot>),
+    /// Answer to [`Request::Supply`].
+    Supplied {
+        /// Registers the asker lacks, in key order.
+        registers: Vec<(Bytes, Accepted)>,
+        /// Where the rest of the range begins; `None` when it is answered whole.
+        next: Option<Bytes>,
+        /// How many registers the answerer has in that rest, about.
+        left: u64,
+        /// Without a rest: which of the asker's pairs, by their place in the question, the answerer does not hold.
+        surplus: Vec<u32>,
+    },
+    /// Answer to [`Request::Confirm`], in its order.
+    Confirmed(Vec<bool>),
+    /// Answer to [`Request::Raise`]: the floor is in force.
+    Raised {
+        /// The voter has promised and accepted no ballot above this stamp.
+        highest: Stamp,
+    },
 }
 
 /// Why a request failed.

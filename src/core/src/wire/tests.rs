@@ -95,8 +95,22 @@ fn requests() -> Vec<(Request, &'static str)> {
         (Request::GetFloors { epoch: 300 }, "0113ac02"),
         (Request::RaiseFloors { epoch: 1, floors: vec![ballot()] }, "01140101ac020102"),
         (
+            Request::Supply { from: Bytes::new(), to: Some(Bytes::from_static(b"t")), have: vec![[6; 8]] },
+            "01150001017401060606060606060606",
+        ),
+        (
+            Request::Confirm { epoch: 1, ranges: vec![(Bytes::from_static(b"k"), None, [5; 32])] },
+            "01160101016b000505050505050505050505050505050505050505050505050505050505050505",
+        ),
+        (Request::Raise { epoch: 1, floor: Stamp(300) }, "011701ac02"),
+        (Request::CatchUp, "0118"),
+        (
             Request::CompareLocal { from: Bytes::from_static(b"k"), to: None, fingerprint: [5; 32] },
-            "0115016b000505050505050505050505050505050505050505050505050505050505050505",
+            "0119016b000505050505050505050505050505050505050505050505050505050505050505",
+        ),
+        (
+            Request::SupplyLocal { from: Bytes::new(), to: Some(Bytes::from_static(b"t")), have: vec![[6; 8]] },
+            "011a0001017401060606060606060606",
         ),
     ]
 }
@@ -137,6 +151,17 @@ fn responses() -> Vec<(Response, &'static str)> {
         (Response::Failed { reason: Failure::Full, detail: "d".to_owned() }, "0113000164"),
         (Response::Holds(vec![true, false]), "0114020100"),
         (Response::Floors(vec![ballot()]), "011501ac020102"),
+        (
+            Response::Supplied {
+                registers: vec![(Bytes::from_static(b"k"), accepted())],
+                next: None,
+                left: 300,
+                surplus: vec![2],
+            },
+            "011601016bac020102ac0201020101760107ac02010200000000ac020102",
+        ),
+        (Response::Confirmed(vec![true, false]), "0117020100"),
+        (Response::Raised { highest: Stamp(300) }, "0118ac02"),
     ]
 }
 

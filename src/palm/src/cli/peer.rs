@@ -148,8 +148,10 @@ pub(super) async fn run(settings: Settings, start: Start, json: bool) -> Result<
     let ready = ready(&pool, services, root_key, token);
     info!(peer_id = %ready.peer_id, pool_id = %ready.pool_id, pool = %ready.pool, s3 = %ready.s3, "ready");
     print::ready(&ready, dir.path(), json);
+    let progress = tokio::spawn(print::catching_up(pool.ledger().catch_up()));
 
     signals.next().await;
+    progress.abort();
     info!("stopping: requests under way are finished first; a second signal ends it at once");
     let down = async {
         stop_s3.cancel();

@@ -1,16 +1,23 @@
 //! What commands print: for people, or one line of JSON.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
+use std::time::Duration;
 
 use palm_core::id::{PeerId, PoolId};
 use serde::Serialize;
 use serde_json::json;
+use tokio::sync::watch;
 
 use super::discover::PoolLine;
 use super::peer::Ready;
 use crate::admin::api;
+use crate::pool::ledger::CatchUp;
+
+/// Fewer records are brought before anyone could read of it.
+const CATCH_UP_SHOWN: u64 = 1_000;
+const CATCH_UP_REFRESH: Duration = Duration::from_millis(250);
 
 /// Writes a result to stdout at once. A reader that has gone (`palm status | head -1`) is no failure.
 fn say(text: &str) {
@@ -66,6 +73,30 @@ pub(super) fn waiting(peer: PeerId, pool: PoolId, as_json: bool) {
     say(&format!(
         "Waiting for approval. At any member of the pool:\n\n  palm approve {peer}\n\n(or `palm approve --all`; Ctrl-C gives up)"
     ));
+}
+
+/// Shows how far a catch-up is on one line of the terminal, until this peer stops.
+pub(super) async fn catching_up(mut progress: watch::Receiver<Option<CatchUp>>) {
+    if !std::io::stderr().is_terminal() {
+        return;
+    }
+    let mut shown = false;
+    while progress.changed().await.is_ok() {
+        let now = *progress.borrow_and_update();
+        // A terminal that is gone is not missed.
+        let written = match now {
+            Some(now) if shown || now.total >= CATCH_UP_SHOWN => {
+                shown = true;
+                write!(std::io::stderr(), "\r\x1b[KCatching up: {now}")
+            }
+            None if std::mem::take(&mut shown) => writeln!(std::io::stderr(), "\r\x1b[KCaught up."),
+            _ => Ok(()),
+        };
+        if written.is_err() {
+            return;
+        }
+        tokio::time::sleep(CATCH_UP_REFRESH).await;
+    }
 }
 
 pub(super) fn pools(pools: &[PoolLine], as_json: bool) {

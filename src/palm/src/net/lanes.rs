@@ -50,6 +50,7 @@ impl Class {
             | Request::InFlight { .. } => Some(Self::Quick),
             Request::Accept { .. }
             | Request::AdoptConfig(_)
+            | Request::Raise { .. }
             | Request::PutSmall { .. }
             | Request::DeleteFragments { .. }
             | Request::Release { .. } => Some(Self::Durable),
@@ -57,11 +58,15 @@ impl Class {
             Request::Scan { .. }
             | Request::Compare { .. }
             | Request::CompareLocal { .. }
+            | Request::SupplyLocal { .. }
             | Request::Fetch { .. }
             | Request::HoldsTombstones { .. }
             | Request::CollectTombstones { .. }
             | Request::GetFloors { .. }
             | Request::RaiseFloors { .. }
+            | Request::Supply { .. }
+            | Request::Confirm { .. }
+            | Request::CatchUp
             | Request::PutFragment(_)
             | Request::GetFragment { .. } => None,
         }

@@ -5,7 +5,7 @@
 //! - [`read`]: one-round strong reads, shared reads of hot keys, and pages.
 //! - [`change`]: changing the voters (R8).
 //! - [`collect`]: forgetting what was deleted (R7).
-//! - [`catchup`]: learners follow, returning voters are brought level.
+//! - [`catchup`]: copies are brought level; [`holdings`]: what this peer holds, as others compare with it.
 //! - [`local`]: pools of local consistency, whose data goes none of these ways.
 //!
 //! The rules themselves are pure and stand in [`palm_core::register`] and [`palm_core::listing`].
@@ -18,6 +18,7 @@ use bytes::Bytes;
 use palm_backends::{IndexStore, Next, Space, StoreError};
 use palm_core::hlc::{Ballot, Clock};
 use palm_core::id::PeerId;
+use palm_core::reconcile::{Answer, Range};
 use palm_core::record::Stored;
 use palm_core::register::{Accepted, Config, Unknown};
 pub use palm_core::register::{Current, Decision, Updated};
@@ -30,17 +31,21 @@ use crate::net::{Net, NetError};
 mod catchup;
 mod change;
 mod collect;
+mod holdings;
 mod inquiry;
 mod local;
 mod pages;
+mod progress;
 mod propose;
 mod queue;
 mod read;
 mod voter;
 
+use holdings::Supplied;
 use local::LocalCopy;
+pub use progress::CatchUp;
 use queue::{KeyQueues, SharedReads};
-use voter::Voter;
+use voter::{Voter, storage_failed};
 
 /// A voter that has not answered by then counts as silent for this attempt.
 const CALL_TIMEOUT: Duration = Duration::from_millis(1_500);
@@ -125,6 +130,9 @@ struct Inner {
     queues: KeyQueues,
     shared: SharedReads,
     local: Arc<LocalCopy>,
+    /// One comparison at a time.
+    levelling: tokio::sync::Mutex<()>,
+    catch_up: watch::Sender<Option<CatchUp>>,
     /// Everyone admitted to the pool: who is told of chosen records besides the voters.
     members: watch::Sender<BTreeSet<PeerId>>,
 }
@@ -138,7 +146,7 @@ impl Ledger {
         net: Net,
         initial: Option<Config>,
     ) -> Result<Self, LedgerError> {
-        let local = Arc::new(LocalCopy::open(Arc::clone(&index)).await?);
+        let local = Arc::new(LocalCopy::new(Arc::clone(&index)));
         let voter = Voter::open(me, index, initial).await?;
         // R3: a new life, a new nonce, and a clock above everything the last life may have promised.
         let clock = Clock::new(&me, rand::random(), voter.floor());
@@ -149,6 +157,8 @@ impl Ledger {
             queues: KeyQueues::default(),
             shared: SharedReads::default(),
             local,
+            levelling: tokio::sync::Mutex::default(),
+            catch_up: watch::Sender::new(None),
             members: watch::Sender::new(BTreeSet::from([me])),
         })))
     }
@@ -246,7 +256,22 @@ impl Ledger {
             }
             Request::GetConfig => Response::Config((*voter.config()).clone()),
             Request::AdoptConfig(config) => voter.adopt_answer(config).await,
-            Request::Compare { from, to, fingerprint } => voter.compare(from, to, fingerprint).await,
+            Request::Compare { from, to, fingerprint } => {
+                match voter.holdings().compare(&Range { from, to }, fingerprint).await {
+                    Ok(Answer::Same) => Response::SameRange,
+                    Ok(Answer::Parts(parts)) => Response::Ranges(parts),
+                    Err(error) => storage_failed(&error),
+                }
+            }
+            Request::Supply { from, to, have } => match voter.holdings().supply(Range { from, to }, &have).await {
+                Ok(Supplied { registers, next, left, surplus }) => {
+                    Response::Supplied { registers, next, left, surplus }
+                }
+                Err(error) => storage_failed(&error),
+            },
+            Request::Confirm { epoch, ranges } => voter.confirm(epoch, ranges).await,
+            Request::Raise { epoch, floor } => voter.raise(epoch, floor).await,
+            Request::CatchUp => self.catch_up_now().await,
             Request::Fetch { keys } => voter.fetch(&keys),
             Request::HoldsTombstones { epoch, tombstones } => voter.holds(epoch, tombstones).await,
             Request::CollectTombstones { epoch, tombstones } => voter.collect(epoch, tombstones).await,

@@ -6,6 +6,7 @@ use palm_core::record::Consistency;
 use serde::{Deserialize, Serialize};
 
 use super::Pool;
+use super::ledger::CatchUp;
 
 /// Where the pool stands, as this peer sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +44,8 @@ pub struct Status {
     pub free_here: Option<u64>,
     /// Bytes that could still be stored on all live members together, fragments and redundancy included.
     pub free_pool: u64,
+    /// How far this peer's copy of the metadata is from being level with the voters'; absent when it is.
+    pub catching_up: Option<CatchUp>,
 }
 
 /// An id in a report: its text form.
@@ -122,6 +125,7 @@ pub(super) async fn of(pool: &Pool) -> Status {
         bytes_here: usage.bytes,
         free_here: (usage.free != u64::MAX).then_some(usage.free),
         free_pool: pool.view().candidates().iter().fold(0, |sum: u64, candidate| sum.saturating_add(candidate.free)),
+        catching_up: *pool.ledger().catch_up().borrow(),
     }
 }
 
@@ -168,6 +172,9 @@ impl Status {
                     self.members, self.policy
                 )
             });
+        }
+        if let Some(progress) = &self.catching_up {
+            said.push(format!("This peer is catching up: {progress}."));
         }
         said
     }

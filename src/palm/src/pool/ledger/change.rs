@@ -2,12 +2,14 @@
 //! is safe to repeat, and the configuration register lets one driver win.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use futures::{StreamExt, stream};
+use palm_core::hlc::Stamp;
 use palm_core::id::PeerId;
 use palm_core::record::{Stored, key};
 use palm_core::register::Config;
-use palm_core::wire::{Request, Response, ScanQuery};
+use palm_core::wire::{Failure, Request, Response, ScanQuery};
 
 use super::{CALL_TIMEOUT, Decision, Ledger, LedgerError};
 
@@ -15,6 +17,10 @@ use super::{CALL_TIMEOUT, Decision, Ledger, LedgerError};
 const SETTLE_AT_ONCE: usize = 32;
 /// Keys looked at per page meanwhile.
 const PAGE_KEYS: u32 = 1_000;
+/// A joiner is asked so often to catch up before what it lacks is settled by consensus: about twenty minutes.
+const CATCH_UP_CALLS: usize = 150;
+/// It answers each within a few seconds, level or not.
+const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(15);
 
 impl Ledger {
     /// Moves the voters towards `target` by one member (first added, then removed), or finishes a change
@@ -65,7 +71,9 @@ impl Ledger {
     /// R8 (2) to (6), from a joint configuration that is known to be chosen.
     async fn finish(&self, joint: &Config) -> Result<(), LedgerError> {
         self.fence(joint).await?;
+        self.let_joiner_catch_up(joint).await;
         self.carry_floors(joint).await?;
+        self.raise(joint).await?;
         self.bring_level().await?;
         let Some(after) = joint.finish_change() else { return Ok(()) };
         // R8 (6): chosen by joint quorums.
@@ -97,13 +105,17 @@ impl Ledger {
         asked.buffer_unordered(SETTLE_AT_ONCE).filter_map(std::future::ready).collect().await
     }
 
-    /// R8 (4): only after the fence, `update(key, identity)` for every key in joint quorums. A key accepted by
-    /// an old quorum is on the page of some old voter in every quorum of pages, so none is missed.
+    /// R8 (4): only after the fence, every key as if by `update(key, identity)` in joint quorums: a promise of a joint
+    /// quorum, and the record it knows of accepted by one.
+    ///
+    /// The promise was one for all keys ([`raise`](Self::raise)). So a key on which the pages of a joint quorum agree is
+    /// done: that quorum has accepted it, at one ballot, and so has a majority of the new voters. Where they differ it is
+    /// settled by consensus. What an old quorum chose is on the page of an old voter in every quorum of pages, so none
+    /// is missed. Absent keys are covered too: there is nothing chosen to carry over, and the promise holds.
     async fn bring_level(&self) -> Result<(), LedgerError> {
-        let mut start = bytes::Bytes::new();
+        let mut query = ScanQuery { limit: PAGE_KEYS, ..ScanQuery::default() };
         loop {
-            let query = ScanQuery { prefix: bytes::Bytes::new(), start, delimiter: None, limit: PAGE_KEYS };
-            let (keys, next) = self.all_keys(query).await?;
+            let (keys, next) = self.disputed_keys(&query).await?;
             let mut settled = stream::iter(keys)
                 .map(|key| async move { self.settle(&key).await.map(|_| ()) })
                 .buffer_unordered(SETTLE_AT_ONCE);
@@ -111,9 +123,73 @@ impl Ledger {
                 result?;
             }
             match next {
-                Some(next) => start = next,
+                Some(next) => query.start = next,
                 None => return Ok(()),
             }
+        }
+    }
+
+    /// A joiner fills its empty acceptor best by itself, in bulk and without consensus. Nothing depends on it: what it
+    /// still lacks is settled. This comes first: with the collection floors of the others (R8 (5)), and a promise for all
+    /// keys, it can take nothing older. It needs no floors before: what was collected no old voter has, to vouch for.
+    async fn let_joiner_catch_up(&self, joint: &Config) {
+        let old = joint.outgoing.as_ref().unwrap_or(&joint.voters);
+        let Some(joiner) = joint.voters.difference(old).next() else { return };
+        for _ in 0..CATCH_UP_CALLS {
+            let answer = if *joiner == self.me() {
+                Ok(self.catch_up_now().await)
+            } else {
+                self.0.net.call(*joiner, Request::CatchUp, CATCH_UP_TIMEOUT).await
+            };
+            match answer {
+                Ok(Response::Failed { reason: Failure::NotReady, detail }) => {
+                    tracing::debug!(%detail, "joiner not level yet")
+                }
+                other => {
+                    tracing::debug!(joiner = %joiner.short(), level = matches!(other, Ok(Response::Done)), "joiner");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Has a joint quorum promise, for all keys at once, to take no ballot that any proposer of an earlier epoch may
+    /// have got promises for.
+    ///
+    /// Without it the epochs' ballots could mix. A proposer of the old epoch had the promises of an old majority for `d`,
+    /// one accept of `d` reached a voter, and it died. The new epoch's quorums need not meet that old majority: one
+    /// that knows nothing of `d` could choose a ballot below it, and when a later quorum meets the voter that holds `d`,
+    /// `d` is the highest and undoes it. An old majority promised `d`, so the highest stamp that a quorum (of old
+    /// majorities, too) names is at or above it, and above that the new majority promises.
+    async fn raise(&self, joint: &Config) -> Result<(), LedgerError> {
+        let highest = self.raise_to(joint, Stamp::default()).await?;
+        self.raise_to(joint, highest).await.map(|_| ())
+    }
+
+    /// One round of it. The old voters come first: a joiner that is not level yet is asked only where its promise is
+    /// needed.
+    async fn raise_to(&self, joint: &Config, floor: Stamp) -> Result<Stamp, LedgerError> {
+        let mut acks = BTreeSet::new();
+        let mut highest = floor;
+        let old = joint.outgoing.clone().unwrap_or_default();
+        let joiners = joint.voters.difference(&old).copied().collect();
+        for voters in [old, joiners] {
+            if joint.is_quorum(&acks) {
+                break;
+            }
+            let asked = voters.into_iter().map(|voter| async move {
+                (voter, self.ask(voter, Request::Raise { epoch: joint.epoch, floor }).await)
+            });
+            for (voter, answer) in futures::future::join_all(asked).await {
+                if let Ok(Response::Raised { highest: theirs }) = answer {
+                    acks.insert(voter);
+                    highest = highest.max(theirs);
+                }
+            }
+        }
+        match joint.missing(&acks) {
+            0 => Ok(highest),
+            missing => Err(self.no_quorum(missing)),
         }
     }
 

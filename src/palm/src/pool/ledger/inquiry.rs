@@ -80,7 +80,7 @@ impl<'a> Inquiry<'a> {
 
 impl Ledger {
     /// The voters: this peer first, then connected ones by round-trip time, then the others.
-    fn nearest_first(&self, config: &Config) -> Vec<PeerId> {
+    pub(super) fn nearest_first(&self, config: &Config) -> Vec<PeerId> {
         let me = self.me();
         let mut voters: Vec<PeerId> = config.electorate().into_iter().collect();
         voters.sort_by_cached_key(|peer| {

@@ -22,15 +22,17 @@ use palm_backends::{Durability, IndexStore, Space, Write};
 use palm_core::hlc::Ballot;
 use palm_core::id::PeerId;
 use palm_core::merge::{supersedes, write};
-use palm_core::reconcile::{Answer, Fingerprint, answer};
+use palm_core::reconcile::{Answer, Range};
 use palm_core::record::{Consistency, Stored, key};
 use palm_core::register::{Accepted, Record};
 use palm_core::wire::{Failure, MAX_FRAME_BYTES, Request, Response, ScanQuery};
-use parking_lot::{Mutex, RwLock};
+use parking_lot::RwLock;
 
-use super::pages::{self, MAX_FETCH_KEYS, blocking, build_page};
+use super::catchup::{EXCHANGE_KEYS, MAX_HAVE_PAIRS, TIMEOUT};
+use super::holdings::{Holdings, Supplied};
+use super::pages::{MAX_FETCH_KEYS, blocking, build_page};
 use super::voter::storage_failed;
-use super::{Current, Decision, Item, Ledger, LedgerError, Page, Updated, catchup};
+use super::{Current, Decision, Item, Ledger, LedgerError, Page, Updated};
 
 /// Locks by key hash. Many more than changes in flight, so that unrelated keys seldom wait for each other.
 const LOCKS: usize = 1_024;
@@ -46,20 +48,18 @@ pub(super) struct LocalCopy {
     consistency: RwLock<Option<Consistency>>,
     locks: Box<[tokio::sync::Mutex<()>]>,
     hasher: RandomState,
-    /// Fingerprint of all of it.
-    sum: Mutex<Fingerprint>,
+    holdings: Holdings,
 }
 
 impl LocalCopy {
-    pub(super) async fn open(index: Arc<dyn IndexStore>) -> Result<Self, LedgerError> {
-        let sum = Fingerprint::of(&pages::pairs(&index, Space::Local, Bytes::new(), None).await?);
-        Ok(Self {
+    pub(super) fn new(index: Arc<dyn IndexStore>) -> Self {
+        Self {
+            holdings: Holdings::new(Arc::clone(&index), Space::Local),
             index,
             consistency: RwLock::new(Some(Consistency::Strong)),
             locks: (0..LOCKS).map(|_| tokio::sync::Mutex::default()).collect(),
             hasher: RandomState::new(),
-            sum: Mutex::new(sum),
-        })
+        }
     }
 
     fn get(&self, key: &[u8]) -> Result<Option<Record>, LedgerError> {
@@ -96,12 +96,8 @@ impl LocalCopy {
             if !batch.is_empty() {
                 this.index.commit(batch, durability).await?;
             }
-            let mut sum = this.sum.lock();
             for (key, before, after) in &changes {
-                if let Some(before) = before {
-                    sum.remove(key, *before);
-                }
-                sum.add(key, *after);
+                this.holdings.changed(Space::Local, key, *before, Some(*after));
             }
             Ok(changes.len())
         });
@@ -121,18 +117,6 @@ impl LocalCopy {
             }
         }
         Ok(found)
-    }
-
-    async fn compare(&self, from: Bytes, to: Option<Bytes>, digest: [u8; 32]) -> Result<Response, LedgerError> {
-        if from.is_empty() && to.is_none() && self.sum.lock().digest() == digest {
-            return Ok(Response::SameRange);
-        }
-        let pairs = pages::pairs(&self.index, Space::Local, from.clone(), to).await?;
-        Ok(match answer(&from, pairs, digest) {
-            Answer::Same => Response::SameRange,
-            Answer::Parts(parts) => Response::Ranges(parts),
-            Answer::Pairs(pairs) => Response::Keys(pairs),
-        })
     }
 }
 
@@ -281,26 +265,41 @@ impl Ledger {
     pub(super) async fn level_local(&self, round: usize) -> Result<usize, LedgerError> {
         let peers = self.connected_members();
         let Some(&peer) = peers.get(round % peers.len().max(1)) else { return Ok(0) };
-        let digest = self.0.local.sum.lock().digest();
-        let keys = self.find_differing(Space::Local, peer, Bytes::new(), None, digest).await?;
-        if keys.is_empty() {
+        let holdings = &self.0.local.holdings;
+        let ranges = self.differing(peer, holdings).await?;
+        if ranges.is_empty() {
             return Ok(0);
         }
         let mut taken = 0;
-        for chunk in keys.chunks(catchup::FETCH_AT_ONCE) {
-            let request = Request::Fetch { keys: chunk.to_vec() };
-            if let Ok(Response::Registers(found)) = self.0.net.call(peer, request, catchup::COMPARE_TIMEOUT).await {
-                taken += self.merge(found).await?;
-            }
+        for range in holdings.look(|summary| summary.gather(ranges, EXCHANGE_KEYS)).await? {
+            taken += self.take_from(peer, range).await?;
         }
         tracing::info!(registers = taken, with = %peer.short(), "local copy merged");
         Ok(taken)
     }
 
+    /// Merges what another member has of a range and this one lacks.
+    async fn take_from(&self, peer: PeerId, mut rest: Range) -> Result<usize, LedgerError> {
+        let mut taken = 0;
+        loop {
+            let mut have = self.0.local.holdings.look(|summary| summary.hashes(&rest)).await?;
+            have.truncate(MAX_HAVE_PAIRS);
+            let request = Request::SupplyLocal { from: rest.from.clone(), to: rest.to.clone(), have };
+            let Ok(Response::Supplied { registers, next, .. }) = self.0.net.call(peer, request, TIMEOUT).await else {
+                return Err(LedgerError::Absent(peer.short()));
+            };
+            taken += self.merge(registers).await?;
+            match next {
+                Some(next) if next > rest.from => rest.from = next,
+                _ => return Ok(taken),
+            }
+        }
+    }
+
     /// Answers what concerns a local pool's data; gives every other request back.
     pub(super) async fn answer_locally(&self, request: Request) -> Result<Response, Request> {
         let concerned = match &request {
-            Request::CompareLocal { .. } => self.decides(&key::buckets()),
+            Request::CompareLocal { .. } | Request::SupplyLocal { .. } => self.decides(&key::buckets()),
             Request::Learn { key, .. } => self.decides(key),
             Request::Fetch { keys } => keys.first().map_or(Ok(false), |key| self.decides(key)),
             _ => Ok(false),
@@ -312,9 +311,24 @@ impl Ledger {
             }
             (Ok(true), Request::Fetch { keys }) => self.0.local.fetch(&keys).map(Response::Registers),
             (Ok(true), Request::CompareLocal { from, to, fingerprint }) => {
-                self.0.local.compare(from, to, fingerprint).await
+                let compared = self.0.local.holdings.compare(&Range { from, to }, fingerprint).await;
+                compared.map(|answer| match answer {
+                    Answer::Same => Response::SameRange,
+                    Answer::Parts(parts) => Response::Ranges(parts),
+                })
             }
-            (Ok(_), Request::CompareLocal { .. }) => return Ok(not_ready("not a local pool")),
+            (Ok(true), Request::SupplyLocal { from, to, have }) => {
+                let supplied = self.0.local.holdings.supply(Range { from, to }, &have).await;
+                supplied.map(|Supplied { registers, next, left, surplus }| Response::Supplied {
+                    registers,
+                    next,
+                    left,
+                    surplus,
+                })
+            }
+            (Ok(_), Request::CompareLocal { .. } | Request::SupplyLocal { .. }) => {
+                return Ok(not_ready("not a local pool"));
+            }
             (Ok(_), other) => return Err(other),
         };
         Ok(answered.unwrap_or_else(|error| storage_failed(&error)))

@@ -1,13 +1,11 @@
-//! What a voter says of ranges: pages for LIST, comparisons for catch-up, registers for both.
+//! What a voter says of ranges for LIST: pages, and registers whole.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use palm_backends::{IndexStore, Next, Space};
-use palm_core::hlc::Ballot;
 use palm_core::listing::{Go, PageBuilder};
-use palm_core::reconcile::{Answer, Fingerprint, answer};
 use palm_core::record::Stored;
 use palm_core::register::Accepted;
 use palm_core::wire::{self, MAX_SCAN_ENTRIES, Response, ScanPage, ScanQuery};
@@ -69,35 +67,6 @@ pub(super) async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(LedgerError::Storage(error.to_string())))
 }
 
-/// Keys and ballots of a space in a range.
-pub(super) async fn pairs(
-    index: &Arc<dyn IndexStore>,
-    space: Space,
-    from: Bytes,
-    to: Option<Bytes>,
-) -> Result<Vec<(Bytes, Ballot)>, LedgerError> {
-    let index = Arc::clone(index);
-    blocking(move || {
-        let mut pairs = Vec::new();
-        let mut broken = None;
-        index.scan(space, &from, &mut |key, value| {
-            if to.as_ref().is_some_and(|to| key >= &to[..]) {
-                return Next::Stop;
-            }
-            match Accepted::head(value) {
-                Ok((ballot, _)) => pairs.push((Bytes::copy_from_slice(key), ballot)),
-                Err(error) => {
-                    broken = Some(error);
-                    return Next::Stop;
-                }
-            }
-            Next::Continue
-        })?;
-        broken.map_or(Ok(pairs), |error| Err(error.into()))
-    })
-    .await
-}
-
 impl Voter {
     /// A page of this peer's own copy, whether it votes or follows.
     pub(super) async fn page(&self, query: ScanQuery) -> Result<OwnPage, LedgerError> {
@@ -142,43 +111,5 @@ impl Voter {
             })
             .collect();
         found.map_or_else(|error| storage_failed(&error), Response::Registers)
-    }
-
-    /// Keys and ballots of this peer's copy in a range.
-    pub(super) async fn pairs(&self, from: Bytes, to: Option<Bytes>) -> Result<Vec<(Bytes, Ballot)>, LedgerError> {
-        pairs(self.index(), self.space(), from, to).await
-    }
-
-    /// Fingerprint of everything, kept up to date once it has been computed.
-    pub(super) async fn whole_digest(&self) -> Result<[u8; 32], LedgerError> {
-        if let Some(sum) = self.with_sum(|sum| *sum) {
-            return Ok(sum.digest());
-        }
-        // Changes during the walk may or may not be in it: then the next comparison finds a difference that is
-        // none, and walks once more.
-        let sum = Fingerprint::of(&self.pairs(Bytes::new(), None).await?);
-        self.with_sum(|kept| *kept = Some(sum));
-        Ok(sum.digest())
-    }
-
-    /// Forgets the kept fingerprint.
-    pub(super) fn recount(&self) {
-        self.with_sum(|sum| *sum = None);
-    }
-
-    /// Answers a comparison of ranges.
-    pub(super) async fn compare(&self, from: Bytes, to: Option<Bytes>, digest: [u8; 32]) -> Response {
-        let answered = async {
-            if from.is_empty() && to.is_none() && self.whole_digest().await? == digest {
-                return Ok(Response::SameRange);
-            }
-            let pairs = self.pairs(from.clone(), to).await?;
-            Ok(match answer(&from, pairs, digest) {
-                Answer::Same => Response::SameRange,
-                Answer::Parts(parts) => Response::Ranges(parts),
-                Answer::Pairs(pairs) => Response::Keys(pairs),
-            })
-        };
-        answered.await.unwrap_or_else(|error: LedgerError| storage_failed(&error))
     }
 }

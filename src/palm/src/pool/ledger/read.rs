@@ -264,22 +264,19 @@ impl Ledger {
         Ok(records.into_iter().map(|(key, accepted)| (key, accepted.record)).collect())
     }
 
-    /// All register keys of a page that any voter of a quorum holds, live or not, and where the next page
-    /// starts.
-    pub(super) async fn all_keys(&self, query: ScanQuery) -> Result<(Vec<Bytes>, Option<Bytes>), LedgerError> {
+    /// The keys of a page, live or not, on which the voters of a quorum differ, and where the next page starts.
+    pub(super) async fn disputed_keys(&self, query: &ScanQuery) -> Result<(Vec<Bytes>, Option<Bytes>), LedgerError> {
         let deadline = Instant::now() + READ_DEADLINE;
         let mut attempts = 0;
         loop {
             let own = self.0.voter.page(query.clone()).await?;
-            if let Round::Agreed(pages) = self.quorum_pages(&query, &own).await? {
-                let next = pages.iter().filter_map(|(_, page)| page.next.clone()).min();
-                let keys: BTreeSet<Bytes> = pages
-                    .iter()
-                    .flat_map(|(_, page)| &page.entries)
-                    .map(|entry| entry.key.clone())
-                    .filter(|key| next.as_ref().is_none_or(|next| key < next))
-                    .collect();
-                return Ok((keys.into_iter().collect(), next));
+            if let Round::Agreed(pages) = self.quorum_pages(query, &own).await? {
+                let merged = merge(query, &pages.iter().map(|(_, page)| &**page).collect::<Vec<_>>());
+                let disputed = merged.lines.into_iter().filter_map(|line| match line {
+                    Line::DisputedKey(key) => Some(key),
+                    _ => None,
+                });
+                return Ok((disputed.collect(), merged.next));
             }
             if Instant::now() >= deadline {
                 return Err(self.no_quorum(1));

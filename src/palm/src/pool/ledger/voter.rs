@@ -19,15 +19,16 @@ use bytes::Bytes;
 use palm_backends::{Durability, IndexStore, Space, StoreError, Write};
 use palm_core::hlc::{Ballot, Stamp};
 use palm_core::id::PeerId;
-use palm_core::reconcile::Fingerprint;
 use palm_core::record::Stored;
 use palm_core::register::{Accepted, Config, Promises, Record, Refusal, Slot, ceiling_above};
 use palm_core::wire::{Failure, Response};
-use parking_lot::Mutex;
 use tokio::sync::{RwLock, broadcast, watch};
 
 use super::collect::Floors;
+use super::holdings::Holdings;
 use super::{CHANGES_CAPACITY, LedgerError, space_of};
+
+mod install;
 
 /// Locks by key hash. Many more than updates in flight, so that unrelated keys seldom wait for each other.
 const STRIPES: usize = 4_096;
@@ -39,16 +40,21 @@ pub(super) struct Voter {
     index: Arc<dyn IndexStore>,
     pub(super) stripes: Box<[tokio::sync::Mutex<Promises>]>,
     hasher: RandomState,
-    /// The clock ceiling at the last restart (R3).
-    floor: Stamp,
+    /// No ballot up to it is taken: the clock ceiling at the last restart (R3), or what was promised for all keys
+    /// since (R8 (4)).
+    floor: AtomicU64,
     /// The durable clock ceiling now.
     ceiling: AtomicU64,
+    /// The highest ballot's stamp promised or accepted in this life.
+    highest: AtomicU64,
     extending: tokio::sync::Mutex<()>,
     pub(super) floors: Floors,
     pub(super) gate: RwLock<Arc<Config>>,
     config: watch::Sender<Arc<Config>>,
-    /// Fingerprint of all of this peer's copy, kept up to date; `None` until first computed.
-    sum: Mutex<Option<Fingerprint>>,
+    /// All of this peer's copy, summed up.
+    holdings: Holdings,
+    /// A learner's copy is written by one at a time, so that the newer of two records of a key stays.
+    following: tokio::sync::Mutex<()>,
     changes: broadcast::Sender<Bytes>,
 }
 
@@ -72,16 +78,18 @@ impl Voter {
         let config = Arc::new(config);
         Ok(Self {
             me,
+            holdings: Holdings::new(Arc::clone(&index), space_of(config.is_voter(&me))),
+            following: tokio::sync::Mutex::default(),
             index,
             stripes: (0..STRIPES).map(|_| tokio::sync::Mutex::default()).collect(),
             hasher: RandomState::new(),
-            floor: Stamp(ceiling),
+            floor: AtomicU64::new(ceiling),
             ceiling: AtomicU64::new(ceiling),
+            highest: AtomicU64::new(ceiling),
             extending: tokio::sync::Mutex::new(()),
             floors,
             gate: RwLock::new(Arc::clone(&config)),
             config: watch::Sender::new(config),
-            sum: Mutex::new(None),
             changes: broadcast::Sender::new(CHANGES_CAPACITY),
         })
     }
@@ -95,7 +103,11 @@ impl Voter {
     }
 
     pub(super) fn floor(&self) -> Stamp {
-        self.floor
+        Stamp(self.floor.load(Ordering::Acquire))
+    }
+
+    pub(super) fn holdings(&self) -> &Holdings {
+        &self.holdings
     }
 
     pub(super) fn config(&self) -> Arc<Config> {
@@ -150,13 +162,14 @@ impl Voter {
         Ok(Slot {
             promised: promises.of(key),
             accepted: self.get(Space::Accepted, key)?,
-            floor: self.floor,
+            floor: self.floor(),
             collected: self.floors.of(key),
         })
     }
 
     /// R3: makes sure that the durable ceiling is at or above the stamp.
     async fn ensure_ceiling(&self, stamp: Stamp) -> Result<(), StoreError> {
+        self.highest.fetch_max(stamp.0, Ordering::AcqRel);
         if stamp.0 <= self.ceiling.load(Ordering::Acquire) {
             return Ok(());
         }
@@ -224,29 +237,22 @@ impl Voter {
             self.index.commit(vec![Write::Put(Space::Accepted, key.clone(), value)], Durability::Synced).await?;
             // The accepted ballot now stands for the promise.
             promises.fulfilled(&key);
-            self.changed(key, before, ballot);
+            self.changed(Space::Accepted, key, before, Some(ballot));
             Ok(Response::Accepted)
         };
         answer.await.unwrap_or_else(|error: LedgerError| storage_failed(&error))
     }
 
     /// Notes that this peer's copy of a key went from one ballot to another.
-    fn changed(&self, key: Bytes, before: Option<Ballot>, after: Ballot) {
-        if let Some(sum) = self.sum.lock().as_mut() {
-            if let Some(before) = before {
-                sum.remove(&key, before);
-            }
-            sum.add(&key, after);
-        }
+    fn changed(&self, space: Space, key: Bytes, before: Option<Ballot>, after: Option<Ballot>) {
+        self.holdings.changed(space, &key, before, after);
         // Nobody watching is fine.
         let _ = self.changes.send(key);
     }
 
     /// Notes that this peer has forgotten a key that it held at this ballot.
     pub(super) fn forgotten(&self, key: &Bytes, ballot: Ballot) {
-        if let Some(sum) = self.sum.lock().as_mut() {
-            sum.remove(key, ballot);
-        }
+        self.holdings.changed(Space::Accepted, key, Some(ballot), None);
     }
 
     /// Whether this peer is, still, a voter of this epoch: what it has just read counts as its answer.
@@ -275,13 +281,14 @@ impl Voter {
             return Response::Done;
         }
         match self.follow(vec![(key, accepted)]).await {
-            Ok(()) => Response::Done,
+            Ok(_) => Response::Done,
             Err(error) => storage_failed(&error),
         }
     }
 
-    /// Takes newer records into a learner's copy.
-    pub(super) async fn follow(&self, registers: Vec<(Bytes, Accepted)>) -> Result<(), LedgerError> {
+    /// Takes newer records into a learner's copy; answers how many were.
+    pub(super) async fn follow(&self, registers: Vec<(Bytes, Accepted)>) -> Result<usize, LedgerError> {
+        let _one = self.following.lock().await;
         let mut batch = Vec::with_capacity(registers.len());
         let mut changes = Vec::with_capacity(registers.len());
         for (key, accepted) in registers {
@@ -293,10 +300,29 @@ impl Voter {
         }
         // A learner's copy is not counted by anyone: it may be lost and is fetched again.
         self.index.commit(batch, Durability::Buffered).await?;
+        let newer = changes.len();
         for (key, before, after) in changes {
-            self.changed(key, before, after);
+            self.changed(Space::Followed, key, before, Some(after));
         }
-        Ok(())
+        Ok(newer)
+    }
+
+    /// Drops records of a learner's copy, those that are still at these ballots; answers how many.
+    pub(super) async fn unfollow(&self, pairs: Vec<(Bytes, Ballot)>) -> Result<usize, LedgerError> {
+        let _one = self.following.lock().await;
+        let mut gone = Vec::with_capacity(pairs.len());
+        for (key, ballot) in pairs {
+            if self.get(Space::Followed, &key)?.is_some_and(|known| known.ballot == ballot) {
+                gone.push((key, ballot));
+            }
+        }
+        let batch = gone.iter().map(|(key, _)| Write::Delete(Space::Followed, key.clone())).collect();
+        self.index.commit(batch, Durability::Buffered).await?;
+        let count = gone.len();
+        for (key, ballot) in gone {
+            self.changed(Space::Followed, key, Some(ballot), None);
+        }
+        Ok(count)
     }
 
     pub(super) async fn adopt_answer(&self, config: Config) -> Response {
@@ -319,19 +345,18 @@ impl Voter {
             batch.push(Write::Clear(Space::Accepted));
         }
         self.index.commit(batch, Durability::Synced).await?;
-        if joining || config.is_voter(&self.me) != gate.is_voter(&self.me) {
-            *self.sum.lock() = None;
-        }
         let voters: Vec<String> = config.voters.iter().map(PeerId::short).collect();
         tracing::info!(epoch = config.epoch, joint = config.outgoing.is_some(), ?voters, "voters changed");
+        let space = space_of(config.is_voter(&self.me));
         let config = Arc::new(config);
-        *gate = Arc::clone(&config);
-        self.config.send_replace(config);
+        let before = std::mem::replace(&mut *gate, Arc::clone(&config));
+        let publish = || drop(self.config.send_replace(config));
+        if space == space_of(before.is_voter(&self.me)) {
+            publish();
+        } else {
+            self.holdings.move_to(space, publish);
+        }
         Ok(())
-    }
-
-    pub(super) fn with_sum<T>(&self, use_it: impl FnOnce(&mut Option<Fingerprint>) -> T) -> T {
-        use_it(&mut self.sum.lock())
     }
 }
 
