@@ -193,7 +193,7 @@ impl Store {
             Some(current) => Some(current),
             None => self.ledger.read(&register).await?,
         };
-        let current = current.ok_or_else(|| self.gone(format!("data key {id}")))?;
+        let current = current.ok_or_else(|| self.gone(&format!("data key {id}")))?;
         let record = DataKeyRecord::decode(&current.value)?;
         let opened = self.sealing_key.open(&data_key_context(id), &record.sealed)?;
         let bytes: [u8; 32] = opened
@@ -210,7 +210,7 @@ impl Store {
     }
 
     /// Why a register is missing that another one names. In a local pool it may not have come here yet.
-    pub(super) fn gone(&self, what: String) -> ObjectError {
+    pub(super) fn gone(&self, what: &str) -> ObjectError {
         if self.is_local() {
             return ObjectError::Unavailable(format!("{what} has not reached this peer yet"));
         }

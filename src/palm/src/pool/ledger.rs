@@ -233,10 +233,9 @@ impl Ledger {
 
     /// Answers another member's ledger request.
     pub async fn handle(&self, from: PeerId, request: Request) -> Response {
-        let request = match self.answer_locally(request).await {
-            Ok(response) => return response,
-            Err(request) => request,
-        };
+        if let Some(response) = self.answer_locally(&request).await {
+            return response;
+        }
         let voter = &self.0.voter;
         match request {
             Request::Ping => Response::Pong { epoch: voter.config().epoch },

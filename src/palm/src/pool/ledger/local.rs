@@ -67,12 +67,11 @@ impl LocalCopy {
         Ok(found.map(|found| found.record))
     }
 
-    /// Takes in the records that `wanted` takes over what is there; answers how many. Runs to its end though the asker
-    /// goes away: the keys must not be let go of halfway.
+    /// Takes in the records that are `wanted` over what is there, durably; answers how many. Runs to its end though the
+    /// asker goes away: the keys must not be let go of halfway.
     async fn put(
         self: &Arc<Self>,
         records: BTreeMap<Bytes, Record>,
-        durability: Durability,
         wanted: impl Fn(&Record, Option<&Record>) -> bool + Send + 'static,
     ) -> Result<usize, LedgerError> {
         let this = Arc::clone(self);
@@ -94,7 +93,7 @@ impl LocalCopy {
                 }
             }
             if !batch.is_empty() {
-                this.index.commit(batch, durability).await?;
+                this.index.commit(batch, Durability::Synced).await?;
             }
             for (key, before, after) in &changes {
                 this.holdings.changed(Space::Local, key, *before, Some(*after));
@@ -167,7 +166,7 @@ impl Ledger {
             let version = record.version;
             let changed = BTreeMap::from([(key.clone(), record.clone())]);
             let untouched = move |_: &Record, now: Option<&Record>| now.map(|now| now.version) == seen;
-            if self.0.local.put(changed, Durability::Synced, untouched).await? == 1 {
+            if self.0.local.put(changed, untouched).await? == 1 {
                 self.tell_connected(key, record);
                 return Ok(Updated { version, answer });
             }
@@ -215,7 +214,7 @@ impl Ledger {
                     Some(len) => Some(Item::Group(entry.key.slice(..len as usize))),
                     None => records.remove(&entry.key).and_then(Current::of).map(|now| Item::Register(entry.key, now)),
                 });
-                rest.limit -= 1;
+                rest.limit = rest.limit.saturating_sub(1);
             }
             page.next = found.next;
             match &page.next {
@@ -256,8 +255,8 @@ impl Ledger {
                 newest.insert(key, record);
             }
         }
-        // It may be lost with the power: its writer has it, and it is found missing by comparing.
-        self.0.local.put(newest, Durability::Buffered, supersedes).await
+        // Synced like a write of its own: who collects goes by what is said here, and power loss must not take it back.
+        self.0.local.put(newest, supersedes).await
     }
 
     /// Compares this copy with another member's, another each round, and merges what differs. The other one does the
@@ -296,29 +295,36 @@ impl Ledger {
         }
     }
 
-    /// Answers what concerns a local pool's data; gives every other request back.
-    pub(super) async fn answer_locally(&self, request: Request) -> Result<Response, Request> {
-        let concerned = match &request {
-            Request::CompareLocal { .. } | Request::SupplyLocal { .. } => self.decides(&key::buckets()),
+    /// Answers what concerns a local pool's data; nothing to any other request.
+    pub(super) async fn answer_locally(&self, request: &Request) -> Option<Response> {
+        let local = &self.0.local;
+        let concerned = match request {
             Request::Learn { key, .. } => self.decides(key),
             Request::Fetch { keys } => keys.first().map_or(Ok(false), |key| self.decides(key)),
+            Request::CompareLocal { .. } | Request::SupplyLocal { .. } => self.decides(&key::buckets()),
             _ => Ok(false),
         };
-        let answered = match (concerned, request) {
-            (Err(error), _) => return Ok(not_ready(&error.to_string())),
-            (Ok(true), Request::Learn { key, accepted }) => {
-                self.merge(vec![(key, accepted)]).await.map(|_| Response::Done)
+        match concerned {
+            Ok(true) => {}
+            Ok(false) => return None,
+            Err(error) => {
+                return Some(Response::Failed { reason: Failure::NotReady, detail: error.to_string() });
             }
-            (Ok(true), Request::Fetch { keys }) => self.0.local.fetch(&keys).map(Response::Registers),
-            (Ok(true), Request::CompareLocal { from, to, fingerprint }) => {
-                let compared = self.0.local.holdings.compare(&Range { from, to }, fingerprint).await;
-                compared.map(|answer| match answer {
+        }
+        let answered = match request {
+            Request::Learn { key, accepted } => {
+                self.merge(vec![(key.clone(), accepted.clone())]).await.map(|_| Response::Done)
+            }
+            Request::Fetch { keys } => local.fetch(keys).map(Response::Registers),
+            Request::CompareLocal { from, to, fingerprint } => {
+                let range = Range { from: from.clone(), to: to.clone() };
+                local.holdings.compare(&range, *fingerprint).await.map(|answer| match answer {
                     Answer::Same => Response::SameRange,
                     Answer::Parts(parts) => Response::Ranges(parts),
                 })
             }
-            (Ok(true), Request::SupplyLocal { from, to, have }) => {
-                let supplied = self.0.local.holdings.supply(Range { from, to }, &have).await;
+            Request::SupplyLocal { from, to, have } => {
+                let supplied = local.holdings.supply(Range { from: from.clone(), to: to.clone() }, have).await;
                 supplied.map(|Supplied { registers, next, left, surplus }| Response::Supplied {
                     registers,
                     next,
@@ -326,15 +332,8 @@ impl Ledger {
                     surplus,
                 })
             }
-            (Ok(_), Request::CompareLocal { .. } | Request::SupplyLocal { .. }) => {
-                return Ok(not_ready("not a local pool"));
-            }
-            (Ok(_), other) => return Err(other),
+            _ => return None,
         };
-        Ok(answered.unwrap_or_else(|error| storage_failed(&error)))
+        Some(answered.unwrap_or_else(|error| storage_failed(&error)))
     }
-}
-
-fn not_ready(detail: &str) -> Response {
-    Response::Failed { reason: Failure::NotReady, detail: detail.to_owned() }
 }
