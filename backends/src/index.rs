@@ -16,11 +16,13 @@ pub enum Space {
     Followed,
     /// What is known of each fragment kept here.
     Fragments,
+    /// This peer's copy of a local pool's data: register key to record.
+    Local,
 }
 
 impl Space {
     /// All of them, for stores that open each by name.
-    pub const ALL: [Self; 4] = [Self::Meta, Self::Accepted, Self::Followed, Self::Fragments];
+    pub const ALL: [Self; 5] = [Self::Meta, Self::Accepted, Self::Followed, Self::Fragments, Self::Local];
 
     /// Its stored name.
     pub const fn name(self) -> &'static str {
@@ -29,6 +31,7 @@ impl Space {
             Self::Accepted => "accepted",
             Self::Followed => "followed",
             Self::Fragments => "fragments",
+            Self::Local => "local",
         }
     }
 }

@@ -13,7 +13,8 @@
 //! 5. [`place`]: which peers keep the fragments of a segment, and when a write is durable.
 //! 6. [`listing`]: a linearizable page out of the pages of a quorum.
 //! 7. [`reconcile`]: finding where two replicas differ at the cost of the difference.
-//! 8. [`wire`]: every message between peers, with its bounds.
+//! 8. [`merge`]: how the copies of a pool of local consistency become one.
+//! 9. [`wire`]: every message between peers, with its bounds.
 //!
 //! Invariants are numbered in `ARCHITECTURE.md`; rules of the ledger are cited as `R1`…`R8` and stand in
 //! `docs/ledger.md`.
@@ -22,6 +23,7 @@ pub mod code;
 pub mod hlc;
 pub mod id;
 pub mod listing;
+pub mod merge;
 pub mod place;
 pub mod reconcile;
 pub mod record;

@@ -63,13 +63,18 @@ pub trait Stored: Serialize + DeserializeOwned {
         match bytes.split_first() {
             None => Err(DecodeError::Empty),
             Some((&version, rest)) if version == Self::VERSION => decode_exact(Self::KIND, rest),
-            Some((&version, _)) => Err(DecodeError::UnknownVersion { kind: Self::KIND, version }),
+            Some((&version, rest)) => Self::decode_older(version, rest),
         }
+    }
+
+    /// Reads what an older version wrote after its version byte.
+    fn decode_older(version: u8, _rest: &[u8]) -> Result<Self, DecodeError> {
+        Err(DecodeError::UnknownVersion { kind: Self::KIND, version })
     }
 }
 
 /// Decodes postcard that must use every byte.
-pub(crate) fn decode_exact<T: DeserializeOwned>(kind: &'static str, bytes: &[u8]) -> Result<T, DecodeError> {
+pub fn decode_exact<T: DeserializeOwned>(kind: &'static str, bytes: &[u8]) -> Result<T, DecodeError> {
     match postcard::take_from_bytes(bytes) {
         Ok((value, [])) => Ok(value),
         Ok((_, rest)) => Err(DecodeError::Malformed { kind, detail: format!("{} bytes left over", rest.len()) }),
@@ -86,6 +91,28 @@ macro_rules! stored {
     };
 }
 
+/// What a pool promises of its buckets and objects. Members, keys and settings are strong in every pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Consistency {
+    /// Linearizable; nothing is answered without a majority of the voters.
+    #[default]
+    Strong,
+    /// Every peer answers by itself; what islands wrote is merged when they meet ([`crate::merge`]).
+    Local,
+}
+
+/// What a strong pool does for readers while the majority of its voters is out of reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WhenMinority {
+    /// Answers 503.
+    #[default]
+    Refuse,
+    /// Answers what the peer knows, labelled as stale.
+    ReadStale,
+}
+
 /// A pool's settings, chosen when it is created.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PoolRecord {
@@ -99,8 +126,42 @@ pub struct PoolRecord {
     pub open: bool,
     /// Milliseconds since the Unix epoch.
     pub created_ms: u64,
+    /// Never changes: the two kinds keep their data in different places.
+    pub consistency: Consistency,
+    /// For strong pools.
+    pub when_minority: WhenMinority,
 }
-stored!(PoolRecord, 1, "pool");
+
+impl Stored for PoolRecord {
+    const VERSION: u8 = 2;
+    const KIND: &'static str = "pool";
+
+    fn decode_older(version: u8, rest: &[u8]) -> Result<Self, DecodeError> {
+        match version {
+            1 => decode_exact::<PoolRecordV1>(Self::KIND, rest).map(Self::from),
+            _ => Err(DecodeError::UnknownVersion { kind: Self::KIND, version }),
+        }
+    }
+}
+
+/// [`PoolRecord`] as version 1 had it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "as in PoolRecord")]
+pub struct PoolRecordV1 {
+    pub name: String,
+    pub max_members: u16,
+    pub policy: Option<(u8, u8)>,
+    pub open: bool,
+    pub created_ms: u64,
+}
+
+impl From<PoolRecordV1> for PoolRecord {
+    fn from(old: PoolRecordV1) -> Self {
+        let PoolRecordV1 { name, max_members, policy, open, created_ms } = old;
+        let (consistency, when_minority) = Default::default();
+        Self { name, max_members, policy, open, created_ms, consistency, when_minority }
+    }
+}
 
 /// Where a member stands. Absence is not here: it is observed, never recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -123,7 +123,7 @@ pub enum Request {
         /// Hash of the asker's own page.
         expect: Option<[u8; 32]>,
     },
-    /// A record was chosen: for learners, best effort.
+    /// A record was chosen: for learners, best effort. Of a local pool's data: it was written at the sender.
     Learn {
         /// Register key.
         key: Bytes,
@@ -250,6 +250,25 @@ pub enum Request {
     },
     /// Bring your copy level now; answered [`Response::Done`] when it is.
     CatchUp,
+
+    /// [`Request::Compare`], of the copies of a local pool's data.
+    CompareLocal {
+        /// First key of the range (inclusive).
+        from: Bytes,
+        /// End of the range (exclusive); `None` to the end.
+        to: Option<Bytes>,
+        /// The asker's fingerprint of it.
+        fingerprint: [u8; 32],
+    },
+    /// [`Request::Supply`], of the copies of a local pool's data.
+    SupplyLocal {
+        /// First key of the range (inclusive).
+        from: Bytes,
+        /// End of the range (exclusive); `None` to the end.
+        to: Option<Bytes>,
+        /// The pairs the asker holds.
+        have: Vec<PairHash>,
+    },
 }
 
 /// What a home is told about a fragment it is given.

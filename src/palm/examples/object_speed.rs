@@ -18,7 +18,7 @@ use palm::pool::{Discovery, JoinWish, NewPool, Parts, Pool, Services};
 use palm_backends::disk::{DiskFragments, DiskIndex, DiskOptions};
 use palm_backends::memory::{MemoryFragments, MemoryIndex};
 use palm_backends::{FragmentStore, IndexStore};
-use palm_core::record::Attributes;
+use palm_core::record::{Attributes, Consistency, WhenMinority};
 
 const CLIENTS: usize = 64;
 const SMALL_OBJECTS: usize = 4_000;
@@ -52,7 +52,14 @@ async fn start(tag: u8, first: Option<&Peer>, dir: Option<&std::path::Path>) -> 
     };
     let pool = match first {
         None => {
-            let new = NewPool { name: "speed".to_owned(), max_members: 10, policy: None, open: true };
+            let new = NewPool {
+                name: "speed".to_owned(),
+                max_members: 10,
+                policy: None,
+                open: true,
+                consistency: Consistency::Strong,
+                when_minority: WhenMinority::Refuse,
+            };
             Pool::create(parts, new, None).await.unwrap().0
         }
         Some(first) => {

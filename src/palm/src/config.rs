@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use ::config::{Config, ConfigError, Map, Source, Value, ValueKind};
 use palm_core::place::Policy;
+use palm_core::record::{Consistency, WhenMinority};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::pool::{DEFAULT_MAX_MEMBERS, MAX_MAX_MEMBERS};
@@ -152,6 +153,10 @@ pub struct NewPool {
     pub policy: PolicySetting,
     /// Admit whoever asks.
     pub open: bool,
+    /// Whether objects are linearizable, or every peer answers by itself and islands merge.
+    pub consistency: Consistency,
+    /// What a strong pool does for readers without a majority of its voters.
+    pub when_minority: WhenMinority,
 }
 
 impl Default for Settings {
@@ -209,7 +214,14 @@ impl Default for Log {
 
 impl Default for NewPool {
     fn default() -> Self {
-        Self { name: String::new(), max_members: DEFAULT_MAX_MEMBERS, policy: PolicySetting::default(), open: false }
+        Self {
+            name: String::new(),
+            max_members: DEFAULT_MAX_MEMBERS,
+            policy: PolicySetting::default(),
+            open: false,
+            consistency: Consistency::default(),
+            when_minority: WhenMinority::default(),
+        }
     }
 }
 

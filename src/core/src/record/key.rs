@@ -103,6 +103,12 @@ pub fn sharers(body: BodyId) -> Bytes {
     join(&[b"s", body.as_bytes()])
 }
 
+/// Whether a register belongs to the data (buckets, objects, uploads, parts, sharers, data keys) and not to the pool
+/// itself (members, access keys, tokens, settings, voters). In a pool of local consistency the data is local.
+pub fn is_data(key: &[u8]) -> bool {
+    matches!(key.first(), Some(b'b' | b'o' | b'u' | b'p' | b's' | b'd'))
+}
+
 /// A member.
 pub fn member(peer: PeerId) -> Bytes {
     join(&[b"m", peer.as_bytes()])
@@ -170,6 +176,24 @@ mod tests {
         assert_eq!(parse_upload(&key[uploads("b").len()..]), Some(("a/b", id)));
         let peer = PeerId::from_bytes([9; 32]);
         assert_eq!(parse_peer(&member(peer)), Some(peer));
+    }
+
+    /// A family on the wrong side would be decided by one peer alone (a member, say), or refused on an island.
+    #[test]
+    fn data_is_told_from_what_the_pool_is() {
+        let (id, peer) = (BodyId::from_bytes([3; 16]), PeerId::from_bytes([9; 32]));
+        let data = [
+            bucket("b"),
+            buckets(),
+            object("b", "k"),
+            upload("b", "k", id),
+            part(id, 1, 1),
+            sharers(id),
+            data_key(KeyId::from_bytes([1; 16])),
+        ];
+        assert!(data.iter().all(|key| is_data(key)));
+        let pool = [pool(), config(), member(peer), access_key("k"), token(&[0; 32]), join_request(peer), Bytes::new()];
+        assert!(!pool.iter().any(|key| is_data(key)));
     }
 
     #[test]

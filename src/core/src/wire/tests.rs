@@ -105,6 +105,14 @@ fn requests() -> Vec<(Request, &'static str)> {
         ),
         (Request::Raise { epoch: 1, floor: Stamp(300) }, "011801ac02"),
         (Request::CatchUp, "0119"),
+        (
+            Request::CompareLocal { from: Bytes::from_static(b"k"), to: None, fingerprint: [5; 32] },
+            "011a016b000505050505050505050505050505050505050505050505050505050505050505",
+        ),
+        (
+            Request::SupplyLocal { from: Bytes::new(), to: Some(Bytes::from_static(b"t")), have: vec![[6; 8]] },
+            "011b0001017401060606060606060606",
+        ),
     ]
 }
 

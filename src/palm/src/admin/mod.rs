@@ -14,6 +14,7 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use palm_backends::StoreError;
+use palm_core::record::Consistency;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
@@ -60,12 +61,13 @@ impl Admin {
     }
 }
 
-/// 200 while this peer can do its work: a majority of voters is in reach and its backend answers.
+/// 200 while this peer can do its work: a majority of voters is in reach (a local pool needs none) and its backend
+/// answers.
 async fn ready(State(admin): State<Admin>) -> (StatusCode, String) {
     let status = admin.pool.status().await;
     let backend: Result<_, StoreError> = admin.pool.fragments().usage().await;
     let majority = status.voters / 2 + 1;
-    if status.voters_live < majority {
+    if status.voters_live < majority && status.consistency == Consistency::Strong {
         let words = format!("no majority: {} of {} voters reachable\n", status.voters_live, status.voters);
         return (StatusCode::SERVICE_UNAVAILABLE, words);
     }

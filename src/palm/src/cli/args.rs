@@ -141,6 +141,12 @@ pub(super) struct CreatePool {
     /// Admit whoever asks, for rooms where everyone is trusted
     #[arg(long)]
     open: bool,
+    /// strong, or local: every peer works alone too, and islands merge when they meet
+    #[arg(long, value_name = "KIND", value_parser = ["strong", "local"])]
+    consistency: Option<String>,
+    /// What readers get of a strong pool without a majority: refuse (503), or read-stale, labelled
+    #[arg(long, value_name = "WHAT", value_parser = ["refuse", "read-stale"])]
+    when_minority: Option<String>,
     /// A peer to look at besides those mDNS finds; may be repeated
     #[arg(long = "peer", value_name = "HOST:PORT")]
     peers: Vec<String>,
@@ -247,6 +253,8 @@ impl Args {
                 one("pool.max_members", "--max-members", create.max_members.map(|number| number.to_string()));
                 one("pool.policy", "--policy", create.policy.map(|policy| policy.to_string()));
                 one("pool.open", "--open", create.open.then(|| "true".to_owned()));
+                one("pool.consistency", "--consistency", create.consistency.clone());
+                one("pool.when_minority", "--when-minority", create.when_minority.clone());
                 &create.peers
             }
             _ => &[],
@@ -300,12 +308,15 @@ mod tests {
         );
         assert!(matches!(parse("palm daemon").unwrap().command, Command::Serve(_)));
         assert_eq!(
-            given("palm create-pool --name home --max-members 7 --port 5002 --policy 3-of-5 --open --json"),
+            given(
+                "palm create-pool --name home --max-members 7 --port 5002 --policy 3-of-5 --open --consistency local --json"
+            ),
             [
                 ("pool.name", "home".to_owned()),
                 ("pool.max_members", "7".to_owned()),
                 ("pool.policy", "3-of-5".to_owned()),
                 ("pool.open", "true".to_owned()),
+                ("pool.consistency", "local".to_owned()),
             ]
         );
         assert_eq!(parse("palm create-pool --port 5002").unwrap().port(), Some(5002));
@@ -335,6 +346,7 @@ mod tests {
             "palm join-pool",
             "palm join-pool --pool-id x",
             "palm create-pool --policy 5-of-3",
+            "palm create-pool --consistency eventual",
             "palm create-pool --port 1 --quic 127.0.0.1:1",
             "palm invite --expires soon",
             "palm invite --expires 0s",

@@ -228,6 +228,8 @@ async fn enter(
                 max_members: settings.pool.max_members,
                 policy: settings.pool.policy.0,
                 open: settings.pool.open,
+                consistency: settings.pool.consistency,
+                when_minority: settings.pool.when_minority,
             };
             let (pool, token) = Pool::create(parts, new, root).await?;
             Ok((pool, Some(token)))

@@ -25,6 +25,8 @@ pub(super) const NAMES: &[(&str, bool)] = &[
     ("pool.max_members", false),
     ("pool.policy", false),
     ("pool.open", false),
+    ("pool.consistency", false),
+    ("pool.when_minority", false),
 ];
 
 pub(super) fn is_list(name: &str) -> bool {

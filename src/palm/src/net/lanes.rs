@@ -57,6 +57,8 @@ impl Class {
             Request::GetSmall { .. } => Some(Self::Read),
             Request::Scan { .. }
             | Request::Compare { .. }
+            | Request::CompareLocal { .. }
+            | Request::SupplyLocal { .. }
             | Request::Fetch { .. }
             | Request::HoldsTombstones { .. }
             | Request::CollectTombstones { .. }

@@ -107,9 +107,16 @@ impl Store {
         Err(ObjectError::Conflict)
     }
 
+    /// A bucket for an answer that says by itself whether it is stale.
+    pub async fn known_bucket(&self, name: &str) -> Result<BucketRecord, ObjectError> {
+        let register = key::bucket(name);
+        let (current, _) = self.or_stale(self.ledger.read_shared(&register).await, &register)?;
+        Ok(BucketRecord::decode(&current.ok_or(ObjectError::NoSuchBucket)?.value)?)
+    }
+
     /// Buckets by name.
     pub async fn list_buckets(&self, query: ListQuery) -> Result<ListPage<BucketRecord>, ObjectError> {
-        let page = self.ledger.scan(list::scan_query(&key::buckets(), &query)).await?;
+        let (page, stale) = self.scan_or_stale(list::scan_query(&key::buckets(), &query)).await?;
         let mut items = Vec::with_capacity(page.items.len());
         for item in page.items {
             items.push(match item {
@@ -119,7 +126,7 @@ impl Store {
                 Item::Group(prefix) => Listed::Group(list::text(&prefix, 1)?),
             });
         }
-        Ok(ListPage { items, next: page.next.and_then(|next| list::resume_at(&next, 1)) })
+        Ok(ListPage { items, next: page.next.and_then(|next| list::resume_at(&next, 1)), stale })
     }
 
     /// Ends a write at `at` that was committed as `version`: makes sure that its bucket outlived it, or takes

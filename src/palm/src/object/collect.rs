@@ -18,6 +18,10 @@
 //! [fenced read](crate::pool::Ledger::read_fenced): a read that fences such writes off. After a hint a plain strong read
 //! will do, since the body's record is known to have been replaced at a higher ballot.
 //!
+//! In a local pool no quorum speaks for the others: another island may hold, or a member that lags may yet write, a record
+//! that refers to the body. There, questions 3 and 4 are put to **every member** ([`read_everywhere`](crate::pool::Ledger::read_everywhere)), any yes
+//! keeps the body, and while one member is away nothing is collected. Nothing shares a body there.
+//!
 //! Fragment ids never join two bodies: stripes are sealed under random keys, so equal plaintexts give different
 //! fragments, and the same id in two notes is the same fragment of the same body sent twice.
 
@@ -210,15 +214,23 @@ impl Store {
             if is_upload(body) && self.upload_lives(object, body).await? {
                 return Ok(Verdict::Keep);
             }
-            let current = match found {
-                Found::Released => self.ledger.read(object).await?,
-                Found::Walking => self.ledger.read_fenced(object).await?,
-            };
-            if holds(current.as_ref(), body)? {
-                return Ok(Verdict::Keep);
+            for current in self.states(object, found).await? {
+                if holds(Some(&current), body)? {
+                    return Ok(Verdict::Keep);
+                }
             }
         }
         self.judge_sharers(body).await
+    }
+
+    /// Every state of an object's register that may count.
+    async fn states(&self, object: &Bytes, found: Found) -> Result<Vec<Current>, ObjectError> {
+        let current = match found {
+            _ if self.ledger.is_local() => return Ok(self.ledger.read_everywhere(object).await?),
+            Found::Released => self.ledger.read(object).await?,
+            Found::Walking => self.ledger.read_fenced(object).await?,
+        };
+        Ok(current.into_iter().collect())
     }
 
     async fn judge_sharers(&self, body: BodyId) -> Result<Verdict, ObjectError> {
@@ -242,7 +254,11 @@ impl Store {
     /// there now.
     async fn upload_lives(&self, object: &Bytes, body: BodyId) -> Result<bool, ObjectError> {
         let Some((bucket, key)) = key::parse_object(object) else { return Ok(true) };
-        let Some(upload) = self.ledger.read(&key::upload(bucket, key, body)).await? else { return Ok(false) };
+        let register = key::upload(bucket, key, body);
+        if self.ledger.is_local() {
+            return Ok(!self.ledger.read_everywhere(&register).await?.is_empty());
+        }
+        let Some(upload) = self.ledger.read(&register).await? else { return Ok(false) };
         let upload = UploadRecord::decode(&upload.value)?;
         let of = self.ledger.read_shared(&key::bucket(bucket)).await?;
         let of = of.map(|current| BucketRecord::decode(&current.value)).transpose()?;

@@ -206,13 +206,17 @@ impl Store {
             Written::Before(standing) => standing,
         };
         self.confirm(at, written.version).await?;
-        Ok(Object { version: written.version, record })
+        Ok(Object { version: written.version, record, stale: false })
     }
 
     /// Drops the parts that an object was completed without. They would otherwise stay as long as the object,
     /// since collection goes by body. Best effort: a home deletes only what this peer wrote.
     fn drop_unused(&self, id: BodyId, parts: Parts, object: &ObjectRecord) {
         let Content::Parts(used) = &object.content else { return };
+        if self.ledger.is_local() {
+            // Another island may have completed the same upload with other parts, and its object may win.
+            return;
+        }
         let used: BTreeSet<(u16, u64)> = used.iter().map(|part| (part.number, part.attempt)).collect();
         let mut unused = parts.outdated;
         unused.extend(

@@ -1,4 +1,4 @@
-//! Copying an object: the new record shares the body, no data moves.
+//! Copying an object: the new record shares the body, no data moves. (In a local pool the bytes are copied.)
 //!
 //! A body may then have several holders, so collection must find them all. The rules that keep a body from being
 //! collected under a copy, given that collection looks at the original object, then at the sharers and
@@ -45,6 +45,10 @@ impl Store {
         let body = source.record.body;
         let empty = matches!(&source.record.content, Content::Segments(segments) if segments.is_empty());
         let shared_ms = self.ledger.now_ms();
+        if self.ledger.is_local() {
+            // Two islands may add sharers to one body at the same time, and merging would keep one of the two lists.
+            return self.copy_bytes(source, bucket, key, attributes, conditions).await;
+        }
         if !empty {
             if !self.share(body, &to.register).await? {
                 return self.copy_bytes(source, bucket, key, attributes, conditions).await;

@@ -16,11 +16,12 @@ use crate::pool::Decision;
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Store {
-    /// An object's record, by a strong read.
+    /// An object's record, by a strong read; labelled where it is stale.
     pub async fn head(&self, bucket: &str, key: &str) -> Result<Object, ObjectError> {
         let at = At::new(bucket, key);
-        match self.ledger.read(&at.register).await? {
-            Some(current) => Object::decode(&current),
+        let (current, stale) = self.or_stale(self.ledger.read(&at.register).await, &at.register)?;
+        match current {
+            Some(current) => Ok(Object { stale, ..Object::decode(&current)? }),
             // Only now does it matter whether the bucket is there.
             None => Err(self.missing(bucket).await),
         }
@@ -29,6 +30,8 @@ impl Store {
     /// Deletes an object. `Ok(false)`: nothing was there.
     pub async fn delete(&self, bucket: &str, key: &str, conditions: WriteConditions) -> Result<bool, ObjectError> {
         let at = At::new(bucket, key);
+        // What is not here may be on another island of a local pool, and the deletion must win over it.
+        let unheard_of = self.is_local() && self.ledger.peek(&key::bucket(bucket)).is_some();
         let deleted = self.ledger.update(at.register, |current| {
             let checked = object_in(current).and_then(|object| {
                 conditions.check(object.as_ref())?;
@@ -36,6 +39,7 @@ impl Store {
             });
             match checked {
                 Ok(Some(object)) => Decision::Delete(Ok(Some(object))),
+                Ok(None) if unheard_of => Decision::Delete(Ok(None)),
                 other => Decision::Keep(other),
             }
         });

@@ -71,9 +71,10 @@ pub enum ObjectError {
 impl From<LedgerError> for ObjectError {
     fn from(error: LedgerError) -> Self {
         match error {
-            LedgerError::NoQuorum { .. } | LedgerError::Unknown(_) | LedgerError::Recovery(_) => {
-                Self::Unavailable(error.to_string())
-            }
+            LedgerError::NoQuorum { .. }
+            | LedgerError::Absent(_)
+            | LedgerError::Unknown(_)
+            | LedgerError::Recovery(_) => Self::Unavailable(error.to_string()),
             // Nothing was written, and trying again later is the cure.
             LedgerError::Contended => Self::Overloaded,
             LedgerError::Storage(_) => Self::Internal(error.to_string()),

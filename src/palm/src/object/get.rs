@@ -240,8 +240,7 @@ async fn load_part(store: &Store, body: BodyId, part: &PartRef) -> Result<PartRe
         Some(current) => Some(current),
         None => store.ledger.read(&register).await?,
     };
-    let current =
-        current.ok_or_else(|| ObjectError::Internal(format!("part {} of body {body} is gone", part.number)))?;
+    let current = current.ok_or_else(|| store.gone(&format!("part {} of body {body}", part.number)))?;
     Ok(PartRecord::decode(&current.value)?)
 }
 

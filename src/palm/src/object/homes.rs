@@ -111,22 +111,25 @@ impl Store {
     }
 
     /// Where the fragments of a segment of about `len` bytes go, and who else could take them. Peers that just
-    /// failed are left out as long as the policy can be met without them.
+    /// failed are left out as long as the policy can be met without them; in a local pool, as long as any peer is left:
+    /// there a write goes to whoever is in reach, and narrower than a policy set by hand if it must.
     pub(super) fn plan(&self, segment: SegmentId, len: u64) -> Result<Planned, ObjectError> {
+        let local = self.ledger.is_local();
         let (wanted, automatic) = match self.view.policy() {
-            Some(policy) => (policy, false),
+            Some(policy) => (policy, local),
             None => (Policy::auto(self.view.member_count()), true),
         };
         let need_bytes = Shape::new(wanted, len)?.fragment_len();
         let (mut candidates, suspects) = self.suspects.split(self.view.candidates());
+        let planned = |plan, candidates| Planned { segment, wanted, plan, candidates, need_bytes };
         if !suspects.is_empty() {
-            if let Ok(plan) = place::plan(segment, wanted, false, &candidates, need_bytes) {
-                return Ok(Planned { segment, plan, candidates, need_bytes });
+            if let Ok(plan) = place::plan(segment, wanted, local, &candidates, need_bytes) {
+                return Ok(planned(plan, candidates));
             }
             candidates.extend(suspects);
         }
         let plan = place::plan(segment, wanted, automatic, &candidates, need_bytes)?;
-        Ok(Planned { segment, plan, candidates, need_bytes })
+        Ok(planned(plan, candidates))
     }
 }
 
@@ -134,12 +137,18 @@ impl Store {
 #[derive(Debug, Clone)]
 pub(super) struct Planned {
     pub(super) segment: SegmentId,
+    wanted: Policy,
     pub(super) plan: Plan,
     candidates: Vec<Candidate>,
     need_bytes: u64,
 }
 
 impl Planned {
+    /// Whether a segment stored as so many fragments has fewer than the pool means it to have.
+    pub(super) fn is_reduced(&self, fragments: usize) -> bool {
+        fragments < usize::from(self.wanted.n)
+    }
+
     /// Gives fragment `index` to another home than the `failed` ones, if there is one.
     pub(super) fn reassign(&mut self, index: u8, failed: &[PeerId]) -> Option<PeerId> {
         let home = place::alternate(self.segment, &self.plan, failed, &self.candidates, self.need_bytes)?;

@@ -37,19 +37,22 @@ pub struct ListPage<T> {
     pub items: Vec<Listed<T>>,
     /// Where the next page starts ([`ListQuery::start`]); `None` when this was the last.
     pub next: Option<String>,
+    /// Not a strong listing, but what this peer knew while no majority was in reach.
+    pub stale: bool,
 }
 
 impl Store {
-    /// A page of a bucket's objects, linearizable.
+    /// A page of a bucket's objects, linearizable; labelled where it is stale.
     pub async fn list(&self, bucket: &str, query: ListQuery) -> Result<ListPage<Object>, ObjectError> {
         let base = key::objects(bucket);
         let register = key::bucket(bucket);
         let (found, page) =
-            tokio::join!(self.ledger.read_shared(&register), self.ledger.scan(scan_query(&base, &query)));
-        if found?.is_none() {
+            tokio::join!(self.ledger.read_shared(&register), self.scan_or_stale(scan_query(&base, &query)));
+        let (found, _) = self.or_stale(found, &register)?;
+        if found.is_none() {
             return Err(ObjectError::NoSuchBucket);
         }
-        let page = page?;
+        let (page, stale) = page?;
         let mut items = Vec::with_capacity(page.items.len());
         for item in page.items {
             items.push(match item {
@@ -59,7 +62,7 @@ impl Store {
                 Item::Group(prefix) => Listed::Group(text(&prefix, base.len())?),
             });
         }
-        Ok(ListPage { items, next: page.next.and_then(|next| resume_at(&next, base.len())) })
+        Ok(ListPage { items, next: page.next.and_then(|next| resume_at(&next, base.len())), stale })
     }
 }
 

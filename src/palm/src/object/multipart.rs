@@ -225,7 +225,7 @@ impl Store {
             let end = next.get(base.len()..)?.iter().position(|&byte| byte == 0).map(|nul| base.len() + nul);
             list::resume_at(&next[..end.unwrap_or(next.len())], base.len())
         });
-        Ok(ListPage { items, next })
+        Ok(ListPage { items, next, stale: false })
     }
 
     /// Aborts an upload. Its parts go by collection.

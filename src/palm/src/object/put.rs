@@ -113,7 +113,7 @@ impl Store {
             }
             return Err(error);
         }
-        Ok(Object { version: updated.version, record })
+        Ok(Object { version: updated.version, record, stale: false })
     }
 
     /// Receives a body to its end, judges it, and has all but its last fragments on their way. On any error

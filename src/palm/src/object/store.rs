@@ -9,7 +9,8 @@ use palm_backends::{FragmentStore, IndexStore};
 use palm_core::code::SegmentSecret;
 use palm_core::hlc::Ballot;
 use palm_core::id::{BodyId, KeyId, PeerId, SegmentId};
-use palm_core::record::{AccessKeyRecord, DataKeyRecord, ObjectRecord, Stored, key};
+use palm_core::record::{AccessKeyRecord, DataKeyRecord, ObjectRecord, Stored, WhenMinority, key};
+use palm_core::wire::ScanQuery;
 use parking_lot::{Mutex, RwLock};
 use zeroize::Zeroizing;
 
@@ -19,19 +20,22 @@ use super::suspects::Suspects;
 use super::{CollectSettings, ObjectError};
 use crate::net::Net;
 use crate::pool::keys::AccessKey;
+use crate::pool::ledger::Page;
 use crate::pool::secret::{SealingKey, fill_random};
-use crate::pool::{Current, Ledger, View};
+use crate::pool::{Current, Ledger, LedgerError, View};
 
 /// Data keys kept open in memory; beyond it the cache starts anew. One per bucket in use.
 const MAX_OPEN_DATA_KEYS: usize = 4096;
 
-/// An object as a strong read found it.
+/// An object as it was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Object {
     /// Stamp of the write that made it; its milliseconds are the last-modified time.
     pub version: Ballot,
     /// The record.
     pub record: ObjectRecord,
+    /// Not what a strong read found, but what this peer knew while no majority was in reach.
+    pub stale: bool,
 }
 
 impl Object {
@@ -41,7 +45,7 @@ impl Object {
     }
 
     pub(super) fn decode(current: &Current) -> Result<Self, ObjectError> {
-        Ok(Self { version: current.version, record: ObjectRecord::decode(&current.value)? })
+        Ok(Self { version: current.version, record: ObjectRecord::decode(&current.value)?, stale: false })
     }
 }
 
@@ -189,7 +193,7 @@ impl Store {
             Some(current) => Some(current),
             None => self.ledger.read(&register).await?,
         };
-        let current = current.ok_or_else(|| ObjectError::Internal(format!("data key {id} is gone")))?;
+        let current = current.ok_or_else(|| self.gone(&format!("data key {id}")))?;
         let record = DataKeyRecord::decode(&current.value)?;
         let opened = self.sealing_key.open(&data_key_context(id), &record.sealed)?;
         let bytes: [u8; 32] = opened
@@ -203,6 +207,46 @@ impl Store {
         }
         open.insert(id, opened.clone());
         Ok(opened)
+    }
+
+    /// Why a register is missing that another one names. In a local pool it may not have come here yet.
+    pub(super) fn gone(&self, what: &str) -> ObjectError {
+        if self.is_local() {
+            return ObjectError::Unavailable(format!("{what} has not reached this peer yet"));
+        }
+        ObjectError::Internal(format!("{what} is gone"))
+    }
+
+    /// What a strong read of a register found or, where there is no majority and the pool's settings allow it, what this
+    /// peer knows of it (`true`: stale). That it knows nothing tells nobody anything.
+    pub(super) fn or_stale(
+        &self,
+        read: Result<Option<Current>, LedgerError>,
+        register: &Bytes,
+    ) -> Result<(Option<Current>, bool), ObjectError> {
+        match read {
+            Err(error @ LedgerError::NoQuorum { .. }) if self.reads_stale() => {
+                Ok((Some(self.ledger.peek(register).ok_or(error)?), true))
+            }
+            other => Ok((other?, false)),
+        }
+    }
+
+    /// The same of a page.
+    pub(super) async fn scan_or_stale(&self, query: ScanQuery) -> Result<(Page, bool), ObjectError> {
+        match self.ledger.scan(query.clone()).await {
+            Err(LedgerError::NoQuorum { .. }) if self.reads_stale() => Ok((self.ledger.local_page(query).await?, true)),
+            other => Ok((other?, false)),
+        }
+    }
+
+    fn reads_stale(&self) -> bool {
+        self.view.pool().is_some_and(|pool| pool.when_minority == WhenMinority::ReadStale)
+    }
+
+    /// Whether the pool answers from this peer's own copy ([`Consistency::Local`](palm_core::record::Consistency)).
+    pub fn is_local(&self) -> bool {
+        self.ledger.is_local()
     }
 
     /// Runs the rest of an operation to its end even when the client hangs up and its request is dropped:

@@ -185,7 +185,7 @@ impl Round {
         if !place::durable(policy, &homes) {
             return Err(shortage(policy, homes.len(), self.full));
         }
-        if homes.len() < usize::from(policy.n) {
+        if self.whole.planned.is_reduced(homes.len()) {
             Counters::add(&self.draft.store.counters.reduced_segments);
         }
         let fragments = (0..)

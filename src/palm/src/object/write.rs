@@ -218,7 +218,7 @@ impl SegmentWriter {
         if !place::durable(policy, &homes(&stored)) {
             return Err(shortage(policy, stored.len(), full));
         }
-        if stored.len() < usize::from(policy.n) {
+        if self.planned.is_reduced(stored.len()) {
             Counters::add(&self.draft.store.counters.reduced_segments);
         }
         stored.sort_unstable_by_key(|placed| placed.index);

@@ -6,6 +6,7 @@
 //! - [`change`]: changing the voters (R8); [`recover`]: founding the ledger anew when a majority is lost.
 //! - [`collect`]: forgetting what was deleted (R7).
 //! - [`catchup`]: copies are brought level; [`holdings`]: what this peer holds, as others compare with it.
+//! - [`local`]: pools of local consistency, whose data goes none of these ways.
 //!
 //! The rules themselves are pure and stand in [`palm_core::register`] and [`palm_core::listing`].
 
@@ -32,6 +33,7 @@ mod change;
 mod collect;
 mod holdings;
 mod inquiry;
+mod local;
 mod pages;
 mod progress;
 mod propose;
@@ -41,6 +43,7 @@ mod recover;
 mod voter;
 
 use holdings::Supplied;
+use local::LocalCopy;
 pub use progress::CatchUp;
 use queue::{KeyQueues, SharedReads};
 pub use recover::Survey;
@@ -76,6 +79,9 @@ pub enum LedgerError {
     /// A recovery of a lost majority came to no end. The pool may stand still until another does.
     #[error("recovery: {0}; run it again")]
     Recovery(String),
+    /// This member of a local pool did not answer, and all had to.
+    #[error("member {0} is out of reach")]
+    Absent(String),
     /// This peer's index failed or holds bytes it never wrote.
     #[error("index: {0}")]
     Storage(String),
@@ -128,6 +134,7 @@ struct Inner {
     /// Updates of one key by this peer go one at a time; later ones queue.
     queues: KeyQueues,
     shared: SharedReads,
+    local: Arc<LocalCopy>,
     /// One comparison at a time.
     levelling: tokio::sync::Mutex<()>,
     catch_up: watch::Sender<Option<CatchUp>>,
@@ -144,6 +151,7 @@ impl Ledger {
         net: Net,
         initial: Option<Config>,
     ) -> Result<Self, LedgerError> {
+        let local = Arc::new(LocalCopy::new(Arc::clone(&index)));
         let voter = Voter::open(me, index, initial).await?;
         // R3: a new life, a new nonce, and a clock above everything the last life may have promised.
         let clock = Clock::new(&me, rand::random(), voter.floor());
@@ -153,6 +161,7 @@ impl Ledger {
             clock: Mutex::new(clock),
             queues: KeyQueues::default(),
             shared: SharedReads::default(),
+            local,
             levelling: tokio::sync::Mutex::default(),
             catch_up: watch::Sender::new(None),
             members: watch::Sender::new(BTreeSet::from([me])),
@@ -161,8 +170,12 @@ impl Ledger {
 
     /// What this peer knows of a key, without asking: may be stale.
     pub fn peek(&self, key: &Bytes) -> Option<Current> {
-        match self.0.voter.copy(key) {
-            Ok(copy) => copy.and_then(|accepted| Current::of(accepted.record)),
+        let copy = match self.decides(key) {
+            Ok(true) => self.read_locally(key),
+            _ => self.0.voter.copy(key).map(|copy| copy.and_then(|accepted| Current::of(accepted.record))),
+        };
+        match copy {
+            Ok(copy) => copy,
             Err(error) => {
                 tracing::error!(%error, "local copy unreadable");
                 None
@@ -174,7 +187,7 @@ impl Ledger {
     pub fn local_scan(&self, prefix: &[u8]) -> Result<Vec<(Bytes, Current)>, LedgerError> {
         let mut found = Vec::new();
         let mut broken = None;
-        self.0.voter.index().scan(self.0.voter.space(), prefix, &mut |key, value| {
+        self.0.voter.index().scan(self.space_of(prefix), prefix, &mut |key, value| {
             if !key.starts_with(prefix) {
                 return Next::Stop;
             }
@@ -225,6 +238,9 @@ impl Ledger {
 
     /// Answers another member's ledger request.
     pub async fn handle(&self, from: PeerId, request: Request) -> Response {
+        if let Some(response) = self.answer_locally(&request).await {
+            return response;
+        }
         let voter = &self.0.voter;
         match request {
             Request::Ping => Response::Pong { epoch: voter.config().epoch },

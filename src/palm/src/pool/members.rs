@@ -166,6 +166,9 @@ async fn refresh_strongly(shared: &Shared) -> Result<(), LedgerError> {
 fn apply(shared: &Shared) {
     let active = shared.roll.active();
     shared.ledger.set_members(active.keys().copied().collect());
+    if let Some(pool) = shared.roll.pool() {
+        shared.ledger.set_consistency(Some(pool.consistency));
+    }
     let voters = shared.ledger.config().electorate();
     let wanted: BTreeSet<PeerId> = active.keys().chain(&voters).copied().filter(|&peer| peer != shared.me).collect();
     let mut admitted = shared.admitted.lock();

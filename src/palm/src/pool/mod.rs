@@ -14,7 +14,7 @@ use bytes::Bytes;
 use palm_backends::{FragmentStore, IndexStore};
 use palm_core::id::{PeerId, PoolId};
 use palm_core::place::Policy;
-use palm_core::record::{DecodeError, MemberRecord, MemberState, PoolRecord, Stored, key};
+use palm_core::record::{Consistency, DecodeError, MemberRecord, MemberState, PoolRecord, Stored, WhenMinority, key};
 use palm_core::register::Config;
 use palm_core::wire::{MAX_SCAN_ENTRIES, ScanQuery};
 use parking_lot::{Mutex, RwLock};
@@ -125,6 +125,10 @@ pub struct NewPool {
     pub policy: Option<Policy>,
     /// Admit whoever asks.
     pub open: bool,
+    /// What the pool promises of its objects; never changes.
+    pub consistency: Consistency,
+    /// What a strong pool does for readers without a majority.
+    pub when_minority: WhenMinority,
 }
 
 /// What else listens at this peer, told to others by gossip.
@@ -192,6 +196,8 @@ impl Pool {
                     policy: new.policy.map(|policy| (policy.k, policy.n)),
                     open: new.open,
                     created_ms: 0,
+                    consistency: new.consistency,
+                    when_minority: new.when_minority,
                 },
                 done: false,
             },
@@ -224,6 +230,8 @@ impl Pool {
         let me = net.me();
         let pool_key = PoolKey::from_seed(&state.seed)?;
         let ledger = Ledger::open(me, Arc::clone(&index), net.clone(), Some(state.initial.clone())).await?;
+        // Until the roll has the pool's settings: see `members::apply`.
+        ledger.set_consistency(None);
         let mut shared = Shared {
             me,
             name,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use palm_backends::{Durability, IndexStore, Space, StoreError, Write};
 use palm_core::id::{PeerId, PoolId};
-use palm_core::record::{DecodeError, PoolRecord, Stored};
+use palm_core::record::{DecodeError, PoolRecord, PoolRecordV1, Stored, decode_exact};
 use palm_core::register::Config;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -91,8 +91,46 @@ mod zeroizing {
 }
 
 impl Stored for StoredState {
-    const VERSION: u8 = 1;
+    const VERSION: u8 = 2;
     const KIND: &'static str = "pool state";
+
+    fn decode_older(version: u8, rest: &[u8]) -> Result<Self, DecodeError> {
+        match version {
+            1 => decode_exact::<StoredStateV1>(Self::KIND, rest).map(Self::from),
+            _ => Err(DecodeError::UnknownVersion { kind: Self::KIND, version }),
+        }
+    }
+}
+
+/// The form of version 1: the settings inside it were a [`PoolRecordV1`].
+#[derive(Serialize, Deserialize)]
+struct StoredStateV1 {
+    id: PoolId,
+    #[serde(with = "zeroizing")]
+    seed: Zeroizing<[u8; 32]>,
+    #[serde(with = "zeroizing")]
+    sealing_key: Zeroizing<[u8; 32]>,
+    name: String,
+    initial: Config,
+    introduced: Vec<(PeerId, Vec<String>)>,
+    origin: OriginV1,
+}
+
+#[derive(Serialize, Deserialize)]
+enum OriginV1 {
+    Created { settings: PoolRecordV1, done: bool },
+    Joined,
+}
+
+impl From<StoredStateV1> for StoredState {
+    fn from(old: StoredStateV1) -> Self {
+        let StoredStateV1 { id, seed, sealing_key, name, initial, introduced, origin } = old;
+        let origin = match origin {
+            OriginV1::Created { settings, done } => Origin::Created { settings: settings.into(), done },
+            OriginV1::Joined => Origin::Joined,
+        };
+        Self { id, seed, sealing_key, name, initial, introduced, origin }
+    }
 }
 
 impl PoolState {
@@ -129,5 +167,26 @@ impl PoolState {
     /// Whether this peer made the pool: it shows the root access key at start.
     pub fn is_creator(&self) -> bool {
         matches!(self.origin, Origin::Created { .. })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use data_encoding::HEXLOWER;
+
+    use super::*;
+
+    /// A peer that made its pool with the first release starts with this one: its state must read, as a strong pool's,
+    /// and be written anew as today's version.
+    #[test]
+    fn the_state_of_version_1_still_reads() {
+        let (id, seed, sealing_key, voter) = ("01".repeat(16), "02".repeat(32), "03".repeat(32), "04".repeat(32));
+        let hex = format!("01{id}{seed}{sealing_key}036c61620101{voter}000000036c61620a00000501");
+        let bytes = HEXLOWER.decode(hex.as_bytes()).unwrap();
+        let state = StoredState::decode(&bytes).unwrap();
+        let Origin::Created { settings, done: true } = &state.origin else { panic!("{:?}", state.origin) };
+        assert_eq!((settings.name.as_str(), settings.max_members, settings.created_ms), ("lab", 10, 5));
+        assert_eq!(settings.consistency, palm_core::record::Consistency::Strong);
+        assert_eq!(state.encode()[0], 2);
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use palm_core::id::PoolId;
 use palm_core::place::Policy;
+use palm_core::record::Consistency;
 use palm_core::register::Config;
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +38,8 @@ pub struct Status {
     pub can_lose: usize,
     /// What gives out first then.
     pub limit: Limit,
+    /// What the pool promises of its objects.
+    pub consistency: Consistency,
     /// Some disk holds as many fragments of an object as rebuild it: with the pool key it reveals it.
     pub exposed: bool,
     /// Fragments kept here.
@@ -81,9 +84,14 @@ pub enum Limit {
 /// How many more peers may be lost, and what gives out then.
 fn tolerance(policy: Policy, members: usize, members_live: usize, voters: usize, voters_live: usize) -> (usize, Limit) {
     let by_voters = voters_live.saturating_sub(voters / 2 + 1);
-    let absent = members.saturating_sub(members_live);
-    let by_fragments = homes_to_spare(policy, members).saturating_sub(absent);
+    let by_fragments = fragments_tolerance(policy, members, members_live);
     if by_voters <= by_fragments { (by_voters, Limit::Voters) } else { (by_fragments, Limit::Fragments) }
+}
+
+/// How many more peers may be lost with every object still readable.
+fn fragments_tolerance(policy: Policy, members: usize, members_live: usize) -> usize {
+    let absent = members.saturating_sub(members_live);
+    homes_to_spare(policy, members).saturating_sub(absent)
 }
 
 /// How many of `members` homes may be lost, the fullest first, with `k` of the `n` fragments left.
@@ -141,7 +149,11 @@ pub(super) async fn of(pool: &Pool) -> Status {
     let voters_live = config.voters.intersection(&live).count();
     let chosen = pool.view().policy();
     let policy = chosen.unwrap_or_else(|| Policy::auto(members.len()));
-    let (can_lose, limit) = tolerance(policy, members.len(), members_live, config.voters.len(), voters_live);
+    let consistency = pool.view().pool().map(|pool| pool.consistency).unwrap_or_default();
+    let (can_lose, limit) = match consistency {
+        Consistency::Strong => tolerance(policy, members.len(), members_live, config.voters.len(), voters_live),
+        Consistency::Local => (fragments_tolerance(policy, members.len(), members_live), Limit::Fragments),
+    };
     let usage = pool.fragments().usage().await.unwrap_or_default();
     Status {
         pool_id: text(&pool.id()),
@@ -155,6 +167,7 @@ pub(super) async fn of(pool: &Pool) -> Status {
         policy: format!("{policy}{}", if chosen.is_none() { " (auto)" } else { "" }),
         can_lose,
         limit,
+        consistency,
         exposed: is_exposed(policy, members.len()),
         fragments_here: usage.fragments,
         bytes_here: usage.bytes,
@@ -178,6 +191,11 @@ impl Status {
                 "STANDSTILL: a recovery was begun and not ended. Run `palm pool recover` again, at any member."
                     .to_owned(),
             );
+        } else if self.consistency == Consistency::Local && self.voters_live < majority {
+            said.push(format!(
+                "AN ISLAND: {} of {} members are reachable. This peer reads and writes with them alone, and all is merged when the others are back; until then members and access keys cannot change.",
+                self.members_live, self.members,
+            ));
         } else if self.voters_live < majority {
             said.push(format!(
                 "NO MAJORITY: {} of {} voters are reachable, {majority} are needed. Requests are answered 503 until {} more {} back. \

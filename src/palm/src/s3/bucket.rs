@@ -90,6 +90,7 @@ pub async fn list(
     };
     let mut start = continuation_token.as_deref().map(decode_token).transpose()?;
     let mut buckets: Vec<Bucket> = Vec::new();
+    let mut stale = false;
     loop {
         let room = max - u32::try_from(buckets.len()).unwrap_or(max);
         let query = ListQuery {
@@ -103,17 +104,19 @@ pub async fn list(
             Listed::Key(name, record) => Some(entry(name, &record)),
             Listed::Group(_) => None,
         }));
+        stale |= page.stale;
         start = page.next;
         if start.is_none() || buckets.len() >= max as usize {
             break;
         }
     }
-    Ok(S3Response::new(ListBucketsOutput {
+    let output = ListBucketsOutput {
         buckets: Some(buckets),
         continuation_token: start.as_deref().map(encode_token),
         owner: Some(owner),
         prefix,
-    }))
+    };
+    Ok(super::answer(output, stale))
 }
 
 fn entry(name: String, record: &BucketRecord) -> Bucket {

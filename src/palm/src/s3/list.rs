@@ -139,7 +139,7 @@ pub fn given(text: Option<String>) -> Option<String> {
 async fn run(frontend: &Frontend, bucket: &str, query: ListQuery) -> S3Result<ListPage<Object>> {
     if query.limit == 0 {
         frontend.store.bucket(bucket).await.map_err(error::of)?;
-        return Ok(ListPage { items: Vec::new(), next: None });
+        return Ok(ListPage { items: Vec::new(), next: None, stale: false });
     }
     frontend.store.list(bucket, query).await.map_err(error::of)
 }
@@ -151,6 +151,7 @@ struct Rendered {
     encoding: Encoding,
     last: Option<String>,
     next: Option<String>,
+    stale: bool,
 }
 
 fn render(page: ListPage<Object>, encoding: Encoding, owner: Option<&Owner>) -> Rendered {
@@ -169,7 +170,7 @@ fn render(page: ListPage<Object>, encoding: Encoding, owner: Option<&Owner>) -> 
             Listed::Group(group) => prefixes.push(CommonPrefix { prefix: Some(encoding.write(&group)) }),
         }
     }
-    Rendered { contents, prefixes, encoding, last, next: page.next }
+    Rendered { contents, prefixes, encoding, last, next: page.next, stale: page.stale }
 }
 
 fn entry(key: String, object: &Object, owner: Option<&Owner>) -> Entry {
@@ -191,7 +192,7 @@ fn entry(key: String, object: &Object, owner: Option<&Owner>) -> Entry {
 }
 
 async fn bucket_owner(frontend: &Frontend, bucket: &str) -> S3Result<Owner> {
-    let record = frontend.store.bucket(bucket).await.map_err(error::of)?;
+    let record = frontend.store.known_bucket(bucket).await.map_err(error::of)?;
     Ok(owner_of(&record.owner))
 }
 
@@ -214,7 +215,7 @@ pub async fn list_v1(
     let truncated = page.next.is_some();
     // As AWS: without a delimiter the last key is the marker, and a client knows it.
     let next_marker = page.last.filter(|_| truncated && delimiter.is_some());
-    Ok(S3Response::new(ListObjectsOutput {
+    let output = ListObjectsOutput {
         name: Some(bucket),
         prefix: Some(encoding.write(&prefix)),
         marker: Some(encoding.write(&marker)),
@@ -226,7 +227,8 @@ pub async fn list_v1(
         next_marker: next_marker.map(|marker| encoding.write(&marker)),
         encoding_type: encoding.name(),
         request_charged: None,
-    }))
+    };
+    Ok(super::answer(output, page.stale))
 }
 
 pub async fn list_v2(
@@ -263,7 +265,7 @@ pub async fn list_v2(
     let page = render(run(frontend, &bucket, query).await?, encoding, owner.as_ref());
     let encoding = page.encoding;
     let count = page.contents.len() + page.prefixes.len();
-    Ok(S3Response::new(ListObjectsV2Output {
+    let output = ListObjectsV2Output {
         name: Some(bucket),
         prefix: Some(encoding.write(&prefix)),
         max_keys: Some(super::bounded(limit)),
@@ -277,7 +279,8 @@ pub async fn list_v2(
         encoding_type: encoding.name(),
         start_after: start_after.map(|marker| encoding.write(&marker)),
         request_charged: None,
-    }))
+    };
+    Ok(super::answer(output, page.stale))
 }
 
 #[cfg(test)]

@@ -9,6 +9,8 @@
 //! What is not here answers 501: s3s says so for every operation that `Frontend` does not override, and
 //! `auth` for headers that ask for something PALM lacks.
 
+use http::HeaderValue;
+use http::header::HeaderName;
 use s3s::dto;
 use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
 use time::OffsetDateTime;
@@ -31,6 +33,10 @@ mod range;
 pub mod server;
 
 pub use server::{S3Options, Service, ServiceError, serve, service};
+
+/// Says that an answer is less than strong: `local` in a pool of local consistency, `stale` where this peer told what it
+/// knows because no majority was in reach.
+const CONSISTENCY: HeaderName = HeaderName::from_static("x-palm-consistency");
 
 /// Bytes a key may have (AWS's limit).
 const KEY_MAX_BYTES: usize = 1024;
@@ -86,6 +92,15 @@ operations! {
 fn asker<T>(request: &S3Request<T>) -> S3Result<&str> {
     let credentials = request.credentials.as_ref();
     credentials.map(|signed| signed.access_key.as_str()).ok_or_else(|| S3Error::new(S3ErrorCode::AccessDenied))
+}
+
+/// An answer, labelled where it is stale.
+fn answer<T>(output: T, stale: bool) -> S3Response<T> {
+    let mut response = S3Response::new(output);
+    if stale {
+        response.headers.insert(CONSISTENCY, HeaderValue::from_static("stale"));
+    }
+    response
 }
 
 /// An access key as the owner of something.

@@ -14,7 +14,7 @@ use super::attributes::{set_attributes, take_attributes};
 use super::checksum::{Declared, explain, set_checksum};
 use super::condition::{self, ReadConditions, Verdict};
 use super::range::{Selection, select};
-use super::{Frontend, body, checksum, error, signed, timestamp};
+use super::{Frontend, answer, body, checksum, error, signed, timestamp};
 use crate::object::{Object, ObjectError, WriteConditions};
 
 /// Keys one `DeleteObjects` request names at most (AWS's limit).
@@ -151,7 +151,7 @@ pub async fn get(frontend: &Frontend, request: S3Request<GetObjectInput>) -> S3R
     });
     // The response-* overrides are s3s's: it lays them over these.
     set_attributes!(output, object.record.attributes);
-    Ok(S3Response::new(output))
+    Ok(answer(output, object.stale))
 }
 
 pub async fn head(frontend: &Frontend, request: S3Request<HeadObjectInput>) -> S3Result<S3Response<HeadObjectOutput>> {
@@ -169,7 +169,7 @@ pub async fn head(frontend: &Frontend, request: S3Request<HeadObjectInput>) -> S
     output.content_language = input.response_content_language.or(output.content_language);
     output.content_disposition = input.response_content_disposition.or(output.content_disposition);
     output.cache_control = input.response_cache_control.or(output.cache_control);
-    Ok(S3Response::new(output))
+    Ok(answer(output, object.stale))
 }
 
 pub async fn delete(
@@ -269,7 +269,11 @@ mod tests {
             body: BodyId::from_bytes([0; 16]),
             content: Content::Segments(Vec::new()),
         };
-        Object { version: Ballot { stamp: Stamp::from_millis(784_111_777_500), peer: 0, nonce: 0 }, record }
+        Object {
+            version: Ballot { stamp: Stamp::from_millis(784_111_777_500), peer: 0, nonce: 0 },
+            record,
+            stale: false,
+        }
     }
 
     /// Scenario: a cache revalidates. Danger: a 304 without its tag and date leaves the cache with nothing

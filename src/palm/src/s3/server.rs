@@ -28,7 +28,7 @@ use tracing::Instrument;
 
 use super::auth::{Gate, Keys};
 use super::guard::{self, Draining, Judged, Patient, Promise, XML_MAX_BYTES};
-use super::{Frontend, error};
+use super::{CONSISTENCY, Frontend, error};
 use crate::object::{BodyError, MAX_BODY_BYTES, Store};
 
 /// Connections served at once; more wait in the listener's backlog.
@@ -97,6 +97,8 @@ pub enum ServiceError {
 pub struct Service {
     s3: S3Service,
     host_id: HeaderValue,
+    /// Whether answers come from this peer's own copy.
+    is_local: Arc<dyn Fn() -> bool + Send + Sync>,
     /// The next request id: a random start and an odd step visit every number once.
     ids: Arc<AtomicU64>,
 }
@@ -111,14 +113,14 @@ pub fn service(store: Store, options: S3Options) -> Result<Service, ServiceError
     let mut builder = S3ServiceBuilder::new(Frontend { store: store.clone(), region });
     builder.set_config(Arc::new(StaticConfigProvider::new(Arc::new(config()))));
     builder.set_auth(Keys { store: store.clone() });
-    builder.set_access(Gate { store });
+    builder.set_access(Gate { store: store.clone() });
     if let Some(domain) = domain {
         // Without the fallback, a host name outside the domain is path style rather than a bucket.
         let host = SingleDomain::new(&domain).map_err(|source| ServiceError::BadDomain { domain, source })?;
         builder.set_host(host.with_cname_fallback(false));
     }
     let host_id = HeaderValue::try_from(&host_id).map_err(|source| ServiceError::BadHostId { host_id, source })?;
-    Ok(Service::new(builder.build(), host_id))
+    Ok(Service::new(builder.build(), host_id, move || store.is_local()))
 }
 
 /// s3s's limits, lowered to what PALM means to hold in memory for one request.
@@ -222,8 +224,13 @@ where
 }
 
 impl Service {
-    fn new(s3: S3Service, host_id: HeaderValue) -> Self {
-        Self { s3, host_id, ids: Arc::new(AtomicU64::new(SmallRng::from_os_rng().next_u64())) }
+    fn new(s3: S3Service, host_id: HeaderValue, is_local: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        Self {
+            s3,
+            host_id,
+            is_local: Arc::new(is_local),
+            ids: Arc::new(AtomicU64::new(SmallRng::from_os_rng().next_u64())),
+        }
     }
 
     /// Answers one request. Every answer carries the request's id, which every log line of the request has
@@ -244,6 +251,9 @@ impl Service {
             let headers = response.headers_mut();
             headers.insert(SERVER, HeaderValue::from_static("PALM"));
             headers.insert(HOST_ID, self.host_id.clone());
+            if (self.is_local)() {
+                headers.insert(CONSISTENCY, HeaderValue::from_static("local"));
+            }
             if let Ok(value) = HeaderValue::try_from(&id) {
                 headers.insert(REQUEST_ID, value);
             }

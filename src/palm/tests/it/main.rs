@@ -4,6 +4,7 @@
 
 mod catchup;
 mod ledger;
+mod local;
 mod object;
 mod tidy;
 mod voters;

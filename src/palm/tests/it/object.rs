@@ -18,11 +18,11 @@ use palm::pool::{Discovery, JoinWish, NewPool, Parts, Pool, Services};
 use palm_backends::memory::{MemoryFragments, MemoryIndex};
 use palm_backends::{FragmentReader, FragmentStat, FragmentStore, FragmentWriter, IndexStore, StoreError, Usage};
 use palm_core::id::FragmentId;
-use palm_core::record::{Attributes, ChecksumAlgorithm, ChecksumKind, Content};
+use palm_core::record::{Attributes, ChecksumAlgorithm, ChecksumKind, Consistency, Content, WhenMinority};
 use parking_lot::Mutex;
 
 /// Garbage goes at once, so that tests can see it go.
-const EAGER: CollectSettings = CollectSettings {
+pub(crate) const EAGER: CollectSettings = CollectSettings {
     grace: Duration::ZERO,
     released_grace: Duration::ZERO,
     unreachable_grace: Duration::from_hours(24),
@@ -85,14 +85,14 @@ impl FragmentReader for RottingReader {
     }
 }
 
-struct Peer {
-    pool: Pool,
-    store: Store,
+pub(crate) struct Peer {
+    pub(crate) pool: Pool,
+    pub(crate) store: Store,
     fragments: Arc<Rotting>,
 }
 
 impl Peer {
-    async fn start(tag: u8, first: Option<&Peer>, collect: CollectSettings) -> Self {
+    async fn start(tag: u8, first: Option<&Peer>, collect: CollectSettings, new: NewPool) -> Self {
         let identity = Identity::from_seed(&[tag; 32]).unwrap();
         let net = Net::bind(&identity, "127.0.0.1:0".parse().unwrap()).unwrap();
         let index: Arc<dyn IndexStore> = Arc::new(MemoryIndex::new());
@@ -107,10 +107,7 @@ impl Peer {
             grace: Duration::from_mins(15),
         };
         let pool = match first {
-            None => {
-                let new = NewPool { name: "test".to_owned(), max_members: 10, policy: None, open: true };
-                Pool::create(parts, new, None).await.unwrap().0
-            }
+            None => Pool::create(parts, new, None).await.unwrap().0,
             Some(first) => {
                 let coordinators = vec![Coordinator::Found(first.pool.net().local_addr())];
                 let wish = JoinWish { pool: first.pool.id(), coordinators, token: None, name };
@@ -131,16 +128,26 @@ impl Peer {
         Self { pool, store, fragments }
     }
 
-    async fn fragment_count(&self) -> u64 {
+    pub(crate) async fn fragment_count(&self) -> u64 {
         self.fragments.usage().await.unwrap().fragments
     }
 }
 
 /// `count` peers that know each other, all of them voting if that is odd.
 async fn cluster(count: u8, collect: CollectSettings) -> Vec<Peer> {
-    let mut peers = vec![Peer::start(1, None, collect).await];
+    cluster_of(count, collect, settings(Consistency::Strong)).await
+}
+
+/// The settings of a pool for tests.
+pub(crate) fn settings(consistency: Consistency) -> NewPool {
+    let when_minority = WhenMinority::Refuse;
+    NewPool { name: "test".to_owned(), max_members: 10, policy: None, open: true, consistency, when_minority }
+}
+
+pub(crate) async fn cluster_of(count: u8, collect: CollectSettings, new: NewPool) -> Vec<Peer> {
+    let mut peers = vec![Peer::start(1, None, collect, new.clone()).await];
     for tag in 2..=count {
-        let peer = Peer::start(tag, peers.first(), collect).await;
+        let peer = Peer::start(tag, peers.first(), collect, new.clone()).await;
         peers.push(peer);
     }
     let voters = usize::from(if count.is_multiple_of(2) { count - 1 } else { count });
@@ -154,12 +161,12 @@ async fn cluster(count: u8, collect: CollectSettings) -> Vec<Peer> {
 }
 
 impl Peer {
-    fn store_candidates(&self) -> usize {
+    pub(crate) fn store_candidates(&self) -> usize {
         self.pool.view().candidates().len()
     }
 }
 
-async fn eventually<F: Future<Output = bool>>(what: &str, holds: impl Fn() -> F) {
+pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, holds: impl Fn() -> F) {
     let deadline = Instant::now() + Duration::from_secs(60);
     while !holds().await {
         assert!(Instant::now() < deadline, "{what}: not within a minute");
@@ -168,7 +175,7 @@ async fn eventually<F: Future<Output = bool>>(what: &str, holds: impl Fn() -> F)
 }
 
 /// Bytes that differ everywhere, so that a piece in the wrong place shows.
-fn sample(len: usize, seed: u64) -> Bytes {
+pub(crate) fn sample(len: usize, seed: u64) -> Bytes {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut bytes = Vec::with_capacity(len + 8);
     while bytes.len() < len {
@@ -181,7 +188,7 @@ fn sample(len: usize, seed: u64) -> Bytes {
     bytes.into()
 }
 
-fn body(bytes: &Bytes) -> Incoming {
+pub(crate) fn body(bytes: &Bytes) -> Incoming {
     let pieces: Vec<Bytes> =
         (0..bytes.len()).step_by(60_000).map(|at| bytes.slice(at..bytes.len().min(at + 60_000))).collect();
     Incoming {
@@ -192,12 +199,12 @@ fn body(bytes: &Bytes) -> Incoming {
     }
 }
 
-async fn put(peer: &Peer, key: &str, bytes: &Bytes) -> Result<Object, ObjectError> {
+pub(crate) async fn put(peer: &Peer, key: &str, bytes: &Bytes) -> Result<Object, ObjectError> {
     let (attributes, conditions) = (Attributes::default(), WriteConditions::default());
     peer.store.put("bucket", key, attributes, conditions, body(bytes)).await
 }
 
-async fn get(peer: &Peer, key: &str, range: Option<Range<usize>>) -> Result<Vec<u8>, ObjectError> {
+pub(crate) async fn get(peer: &Peer, key: &str, range: Option<Range<usize>>) -> Result<Vec<u8>, ObjectError> {
     let object = peer.store.head("bucket", key).await?;
     let range = range.map_or(0..object.record.size, |range| range.start as u64..range.end as u64);
     let stream = peer.store.read(&object, range).await?;
@@ -210,7 +217,7 @@ async fn holds(peer: &Peer, key: &str, bytes: &[u8]) -> bool {
     get(peer, key, None).await.unwrap() == bytes
 }
 
-async fn keys(peer: &Peer, delimiter: Option<&str>, limit: u32) -> Vec<String> {
+pub(crate) async fn keys(peer: &Peer, delimiter: Option<&str>, limit: u32) -> Vec<String> {
     let mut found = Vec::new();
     let mut start = String::new();
     loop {

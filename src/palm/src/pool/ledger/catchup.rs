@@ -24,6 +24,7 @@ use palm_core::wire::{Failure, Request, Response};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::holdings::Holdings;
 use super::pages::blocking;
 use super::progress::{CatchUp, Tally};
 use super::{Ledger, LedgerError, holdings};
@@ -31,15 +32,15 @@ use super::{Ledger, LedgerError, holdings};
 /// How often a peer compares its copy with another's. Equal copies cost one small message.
 const INTERVAL: Duration = Duration::from_secs(5);
 /// An answer may have to read its whole index first, so it is given more time than a vote.
-const TIMEOUT: Duration = Duration::from_secs(60);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(60);
 /// Ranges compared at the same time.
 const COMPARE_AT_ONCE: usize = 16;
 /// Ranges whose records are exchanged at the same time. Each holds a few megabytes.
 const EXCHANGE_AT_ONCE: usize = 4;
 /// Adjacent ranges that differ are exchanged together up to about so many keys.
-const EXCHANGE_KEYS: usize = 4_096;
+pub(super) const EXCHANGE_KEYS: usize = 4_096;
 /// No question for records names more pairs. Beyond, some are sent that are held already.
-const MAX_HAVE_PAIRS: usize = 1 << 18;
+pub(super) const MAX_HAVE_PAIRS: usize = 1 << 18;
 /// Records installed with one sync.
 const INSTALL_AT_ONCE: usize = 512;
 /// Keys that are settled by consensus at the same time.
@@ -77,6 +78,9 @@ impl Ledger {
     /// Compares with one voter, another each round. Answers how many records were lacking, all of them brought.
     pub async fn level_once(&self, round: usize) -> Result<usize, LedgerError> {
         self.look_for_newer_config().await;
+        if self.is_local() {
+            self.level_local(round).await?;
+        }
         let voters = self.connected_voters();
         match voters.get(round % voters.len().max(1)) {
             Some(peer) => self.level_with(*peer).await,
@@ -118,9 +122,9 @@ impl Ledger {
     async fn level_with(&self, peer: PeerId) -> Result<usize, LedgerError> {
         let _one = self.0.levelling.lock().await;
         let holdings = self.0.voter.holdings();
-        let mut ranges = self.differing(peer).await?;
+        let mut ranges = self.differing(peer, holdings).await?;
         if !ranges.is_empty() && self.0.voter.is_voter() && self.take_over_followed().await? > 0 {
-            ranges = self.differing(peer).await?;
+            ranges = self.differing(peer, holdings).await?;
         }
         if ranges.is_empty() {
             return Ok(0);
@@ -148,13 +152,16 @@ impl Ledger {
     }
 
     /// The ranges, as small as they get, in which this peer and another differ.
-    async fn differing(&self, peer: PeerId) -> Result<Vec<Range>, LedgerError> {
-        let holdings = self.0.voter.holdings();
+    pub(super) async fn differing(&self, peer: PeerId, holdings: &Holdings) -> Result<Vec<Range>, LedgerError> {
         let mut found = Vec::new();
         let mut open = vec![(Range::default(), holdings.digest().await?)];
         while !open.is_empty() {
             let questions = open.drain(..).map(|(range, fingerprint)| async move {
-                let request = Request::Compare { from: range.from.clone(), to: range.to.clone(), fingerprint };
+                let Range { from, to } = range.clone();
+                let request = match holdings.space() {
+                    Space::Local => Request::CompareLocal { from, to, fingerprint },
+                    _ => Request::Compare { from, to, fingerprint },
+                };
                 (range, self.0.net.call(peer, request, TIMEOUT).await)
             });
             let answers: Vec<_> =

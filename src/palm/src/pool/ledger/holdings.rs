@@ -56,6 +56,11 @@ impl Holdings {
         Self { index, kept, reading: tokio::sync::Mutex::default() }
     }
 
+    /// The space summed up.
+    pub(super) fn space(&self) -> Space {
+        self.kept.lock().space
+    }
+
     /// Notes that a key of a space went from one ballot to another, durably. Of another space than the one summed up
     /// it says nothing: what a learner still takes in must not count as what a voter has accepted.
     pub(super) fn changed(&self, space: Space, key: &Bytes, before: Option<Ballot>, after: Option<Ballot>) {

@@ -15,7 +15,7 @@ use super::voter::{Voter, storage_failed};
 use crate::blocking::spawn_blocking;
 
 /// No fetch is answered with more registers than this.
-const MAX_FETCH_KEYS: usize = 512;
+pub(super) const MAX_FETCH_KEYS: usize = 512;
 
 /// This peer's own page, with the records on it.
 pub(super) struct OwnPage {
@@ -32,7 +32,7 @@ fn hash_of(page: &ScanPage) -> [u8; 32] {
 }
 
 /// Builds a page from one space of the index; `keep` sees the stored bytes of every live key on it.
-fn build_page(
+pub(super) fn build_page(
     index: &dyn IndexStore,
     space: Space,
     query: &ScanQuery,

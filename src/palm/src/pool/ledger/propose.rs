@@ -60,6 +60,15 @@ impl Ledger {
         E: Send,
         F: FnMut(Option<&Current>) -> Decision<T> + Send,
     {
+        match self.decides(&key) {
+            Ok(false) => {}
+            Ok(true) => {
+                let decide = ready.await?;
+                let _turn = self.0.queues.enter(&key).await;
+                return Ok(self.update_locally(&key, decide).await);
+            }
+            Err(error) => return Ok(Err(error)),
+        }
         let first = async {
             let turn = self.0.queues.enter(&key).await;
             let prepared = self.prepare(&key).await;

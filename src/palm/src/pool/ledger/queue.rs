@@ -53,6 +53,9 @@ impl Ledger {
     /// A linearizable read that may share its round with concurrent reads of the same key: for hot registers
     /// such as a bucket's. A round answers only those who asked before it began.
     pub async fn read_shared(&self, key: &Bytes) -> Result<Option<Current>, LedgerError> {
+        if self.decides(key)? {
+            return self.read_locally(key);
+        }
         let (answer, answered) = oneshot::channel();
         let begin = {
             let mut shared = self.0.shared.0.lock();

@@ -42,6 +42,9 @@ type Pages<'a> = Vec<(PeerId, Cow<'a, ScanPage>)>;
 impl Ledger {
     /// A linearizable read; `None` for absent and deleted alike.
     pub async fn read(&self, key: &Bytes) -> Result<Option<Current>, LedgerError> {
+        if self.decides(key)? {
+            return self.read_locally(key);
+        }
         let deadline = Instant::now() + READ_DEADLINE;
         let mut attempts = 0;
         loop {
@@ -116,6 +119,9 @@ impl Ledger {
     /// A linearizable page: every register on it was in the answered state at some time during the call.
     /// Full unless the range ends: answers fewer than `limit` lines only with `next` `None`.
     pub async fn scan(&self, query: ScanQuery) -> Result<Page, LedgerError> {
+        if self.decides(&query.prefix)? {
+            return self.local_page(query).await;
+        }
         let deadline = Instant::now() + READ_DEADLINE;
         let mut attempts = 0;
         let mut page = Page::default();
