@@ -39,9 +39,9 @@ mod queue;
 mod read;
 mod voter;
 
+use holdings::Supplied;
 pub use progress::CatchUp;
 use queue::{KeyQueues, SharedReads};
-use holdings::Supplied;
 use voter::{Voter, storage_failed};
 
 /// A voter that has not answered by then counts as silent for this attempt.

@@ -20,6 +20,7 @@ use palm_core::id::{BodyId, FragmentId, KeyId, PeerId, RequestId, SegmentId};
 use palm_core::record::{Attributes, Content, Etag, ObjectRecord, Placed, Segment, Stored, key};
 use palm_core::register::{Accepted, Config, Record};
 use palm_core::wire::{self, FragmentOrigin, JoinRequest, JoinResponse, Request, Response};
+use parking_lot::Mutex;
 
 /// What was asked of all peers, and answered, as the frames' bodies count it.
 #[derive(Default)]
@@ -101,14 +102,16 @@ async fn pool(indexes: Vec<Arc<dyn IndexStore>>, voters: usize) -> (Vec<Peer>, A
 
 /// The record of an object of one segment in five fragments, as a PUT of a small object leaves it.
 fn object(number: u32, time: u64) -> Accepted {
-    let random = |salt: u8| *blake3::hash(&[&number.to_le_bytes()[..], &time.to_le_bytes(), &[salt]].concat()).as_bytes();
+    let random =
+        |salt: u8| *blake3::hash(&[&number.to_le_bytes()[..], &time.to_le_bytes(), &[salt]].concat()).as_bytes();
     let half = |salt: u8| <[u8; 16]>::try_from(&random(salt)[..16]).unwrap();
     let fragments = (0..5).map(|index| Placed {
         index,
         home: PeerId::from_bytes(random(index)),
         id: FragmentId::from_bytes(random(index + 10)),
     });
-    let segment = Segment { id: SegmentId::from_bytes(half(20)), len: 4_096, k: 3, n: 5, fragments: fragments.collect() };
+    let segment =
+        Segment { id: SegmentId::from_bytes(half(20)), len: 4_096, k: 3, n: 5, fragments: fragments.collect() };
     let record = ObjectRecord {
         size: 4_096,
         etag: Etag { md5: half(21), parts: 0 },
@@ -220,13 +223,14 @@ async fn a_learner_copies_in_bulk_and_then_what_changed() {
     let indexes = vec![memory(), memory()];
     fill(&indexes[0], Space::Accepted, COUNT, |_| Some(1)).await;
     let (peers, traffic) = pool(indexes, 1).await;
-    let mut progress = peers[1].ledger.catch_up();
-    let watched = tokio::spawn(async move {
-        let mut seen = Vec::new();
-        while progress.changed().await.is_ok() {
-            seen.extend(*progress.borrow());
+    let (mut progress, seen) = (peers[1].ledger.catch_up(), Arc::new(Mutex::new(Vec::new())));
+    let watching = tokio::spawn({
+        let seen = Arc::clone(&seen);
+        async move {
+            while progress.changed().await.is_ok() {
+                seen.lock().extend(*progress.borrow_and_update());
+            }
         }
-        seen
     });
     assert_eq!(level(&peers[1]).await, COUNT as usize);
     let (_, bytes, _) = traffic.take();
@@ -234,12 +238,15 @@ async fn a_learner_copies_in_bulk_and_then_what_changed() {
     assert!(bytes < all * 3 / 2, "{bytes} bytes for {all}");
     assert_eq!(contents(&peers[1].index, Space::Followed), contents(&peers[0].index, Space::Accepted));
 
-    let indexes = vec![memory(), Arc::clone(&peers[1].index)];
-    drop(peers);
-    let seen = watched.await.unwrap();
+    watching.abort();
+    let seen = std::mem::take(&mut *seen.lock());
     let middle = seen.iter().find(|seen| seen.records < u64::from(COUNT)).expect("progress before the end");
     assert!(middle.total.abs_diff(u64::from(COUNT)) < u64::from(COUNT) / 5, "{middle:?}");
 
+    let indexes = vec![memory(), Arc::clone(&peers[1].index)];
+    for peer in peers {
+        peer.net.close().await;
+    }
     fill(&indexes[0], Space::Accepted, COUNT, now).await;
     let (peers, traffic) = pool(indexes, 1).await;
     level(&peers[1]).await;
@@ -304,7 +311,8 @@ async fn what_is_disputed_or_promised_is_not_installed() {
     fill(&indexes[2], Space::Accepted, 2_000, |_| Some(1)).await;
     let half_done = (0..).find(|number| !changed(*number)).unwrap();
     let promised = (0..).find(|number| changed(*number)).unwrap();
-    fill(&indexes[0], Space::Accepted, half_done + 1, |number| if number == half_done { Some(9) } else { now(number) }).await;
+    fill(&indexes[0], Space::Accepted, half_done + 1, |number| if number == half_done { Some(9) } else { now(number) })
+        .await;
     let (peers, traffic) = pool(indexes, 3).await;
     let ballot = Ballot { stamp: Stamp::from_millis(1_700_000_000_500), peer: 9, nonce: 9 };
     let promise = Request::Prepare { epoch: 1, key: name(promised), ballot };
@@ -402,7 +410,10 @@ async fn a_hundred_thousand_keys_change_voters() {
     let began = Instant::now();
     while !peers[0].ledger.change_voters(&target).await.unwrap() {}
     let (messages, bytes, prepares) = traffic.take();
-    println!("voters changed over 100,000 keys in {:?}: {messages} messages, {bytes} bytes, {prepares} prepares", began.elapsed());
+    println!(
+        "voters changed over 100,000 keys in {:?}: {messages} messages, {bytes} bytes, {prepares} prepares",
+        began.elapsed()
+    );
 }
 
 fn disk(dir: &std::path::Path) -> Arc<dyn IndexStore> {

@@ -123,6 +123,7 @@ impl Ledger {
             ranges = self.differing(peer).await?;
         }
         if ranges.is_empty() {
+            self.0.voter.forget_followed().await?;
             return Ok(0);
         }
         // Which of two is behind no fingerprint says. A first range does: where the other has nothing newer, it is the
@@ -136,9 +137,7 @@ impl Ledger {
                 .buffer_unordered(EXCHANGE_AT_ONCE)
                 .try_collect::<Vec<_>>()
                 .await?;
-            if self.0.voter.is_voter() {
-                self.0.voter.forget_followed().await?;
-            }
+            self.0.voter.forget_followed().await?;
         }
         let CatchUp { records, bytes, elapsed_ms: ms, .. } = tally.now();
         if records > 0 {
@@ -157,7 +156,8 @@ impl Ledger {
                 let request = Request::Compare { from: range.from.clone(), to: range.to.clone(), fingerprint };
                 (range, self.0.net.call(peer, request, TIMEOUT).await)
             });
-            let answers: Vec<_> = stream::iter(questions.collect::<Vec<_>>()).buffer_unordered(COMPARE_AT_ONCE).collect().await;
+            let answers: Vec<_> =
+                stream::iter(questions.collect::<Vec<_>>()).buffer_unordered(COMPARE_AT_ONCE).collect().await;
             for (range, answer) in answers {
                 match answer {
                     Ok(Response::SameRange) => {}
@@ -250,7 +250,8 @@ impl Ledger {
         settle_others: bool,
     ) -> Result<usize, LedgerError> {
         let config = self.config();
-        let mut pairs: BTreeMap<Bytes, Ballot> = self.0.voter.holdings().pairs_in(within.clone()).await?.into_iter().collect();
+        let mut pairs: BTreeMap<Bytes, Ballot> =
+            self.0.voter.holdings().pairs_in(within.clone()).await?.into_iter().collect();
         let mut records: BTreeMap<Bytes, Accepted> = BTreeMap::new();
         for (key, accepted) in found {
             if within.contains(&key) && pairs.get(&key).is_none_or(|own| *own < accepted.ballot) {
@@ -261,7 +262,8 @@ impl Ledger {
         let newer = records.len();
         // What this peer would hold, were it to install them all: whoever holds just that vouches for every one.
         let mut would_be = leaves(within, &pairs.into_iter().collect::<Vec<_>>());
-        would_be.retain(|(leaf, _)| records.range(leaf.from.clone()..).next().is_some_and(|(key, _)| leaf.contains(key)));
+        would_be
+            .retain(|(leaf, _)| records.range(leaf.from.clone()..).next().is_some_and(|(key, _)| leaf.contains(key)));
         let agreed = self.vouched_for(&config, &would_be).await?;
         let mut others: Vec<(Bytes, Ballot)> = Vec::new();
         for (key, accepted) in &records {
@@ -274,7 +276,8 @@ impl Ledger {
             records.remove(key);
         }
         while !records.is_empty() {
-            let rest = records.keys().nth(INSTALL_AT_ONCE).cloned().map(|key| records.split_off(&key)).unwrap_or_default();
+            let rest =
+                records.keys().nth(INSTALL_AT_ONCE).cloned().map(|key| records.split_off(&key)).unwrap_or_default();
             let ballots: BTreeMap<Bytes, Ballot> =
                 records.iter().map(|(key, accepted)| (key.clone(), accepted.ballot)).collect();
             let batch = std::mem::replace(&mut records, rest);

@@ -142,7 +142,9 @@ impl Ledger {
                 self.0.net.call(*joiner, Request::CatchUp, CATCH_UP_TIMEOUT).await
             };
             match answer {
-                Ok(Response::Failed { reason: Failure::NotReady, detail }) => tracing::debug!(%detail, "joiner not level yet"),
+                Ok(Response::Failed { reason: Failure::NotReady, detail }) => {
+                    tracing::debug!(%detail, "joiner not level yet")
+                }
                 other => {
                     tracing::debug!(joiner = %joiner.short(), level = matches!(other, Ok(Response::Done)), "joiner");
                     return;
