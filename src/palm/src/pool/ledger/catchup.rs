@@ -127,6 +127,7 @@ impl Ledger {
             ranges = self.differing(peer, holdings).await?;
         }
         if ranges.is_empty() {
+            self.0.voter.forget_followed().await?;
             return Ok(0);
         }
         // Which of two is behind no fingerprint says. A first range does: where the other has nothing newer, it is the
@@ -140,9 +141,7 @@ impl Ledger {
                 .buffer_unordered(EXCHANGE_AT_ONCE)
                 .try_collect::<Vec<_>>()
                 .await?;
-            if self.0.voter.is_voter() {
-                self.0.voter.forget_followed().await?;
-            }
+            self.0.voter.forget_followed().await?;
         }
         let CatchUp { records, bytes, elapsed_ms: ms, .. } = tally.now();
         if records > 0 {
