@@ -152,7 +152,7 @@ class Peer:
         with self.log.open("ab") as log, self.events.open("wb") as events:
             self.process = subprocess.Popen(
                 [palm_binary(), *(str(arg) for arg in [*args, *listen])],
-                env=peer_environment() | self.pool.environment, stdin=subprocess.DEVNULL, stdout=events, stderr=log,
+                env=peer_environment() | {"PALM_NAME": self.name} | self.pool.environment, stdin=subprocess.DEVNULL, stdout=events, stderr=log,
             )
         _running.add(self.process)
 

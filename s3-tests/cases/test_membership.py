@@ -127,7 +127,7 @@ def test_an_evicted_peer_stays_outside(new_pool):
     assert "sold on the market" in served.log.read_text()
     off.kill()
     pool.wait_live(3)
-    assert founder.ask("evict", off.id, "--yes")["votes_still"] is False
+    assert founder.ask("evict", off.name, "--yes")["votes_still"] is False
     wait_voters(pool, ids(pool.up))
     status = founder.ask("status")
     assert (status["members"], status["members_live"], status["voters"]) == (3, 3, 3)

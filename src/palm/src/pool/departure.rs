@@ -18,6 +18,9 @@ use super::{PoolError, Shared, members};
 /// How long a command waits for the voters to go on without a member. They do so in any case.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(25);
 
+/// A reason is cut to this many characters.
+const MAX_REASON_CHARS: usize = 200;
+
 /// This peer is not a member any more.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dismissal {
@@ -50,7 +53,8 @@ pub(super) async fn evict(shared: &Shared, peer: PeerId, reason: &str) -> Result
     if peer == shared.me {
         return Err(PoolError::Refused("a peer does not evict itself; `palm leave` is for that".into()));
     }
-    dismiss(shared, peer, &Dismissal { state: MemberState::Evicted, reason: reason.to_owned() }).await
+    let reason = reason.chars().filter(|c| !c.is_control()).take(MAX_REASON_CHARS).collect();
+    dismiss(shared, peer, &Dismissal { state: MemberState::Evicted, reason }).await
 }
 
 /// Takes this peer out of its pool. With `force` even though it keeps fragments.

@@ -138,6 +138,8 @@ struct Inner {
     /// One comparison at a time.
     levelling: tokio::sync::Mutex<()>,
     catch_up: watch::Sender<Option<CatchUp>>,
+    /// Peers that are being told the configuration: each by one call at a time.
+    telling: Mutex<BTreeSet<PeerId>>,
     /// Everyone admitted to the pool: who is told of chosen records besides the voters.
     members: watch::Sender<BTreeSet<PeerId>>,
 }
@@ -164,6 +166,7 @@ impl Ledger {
             local,
             levelling: tokio::sync::Mutex::default(),
             catch_up: watch::Sender::new(None),
+            telling: Mutex::default(),
             members: watch::Sender::new(BTreeSet::from([me])),
         })))
     }
@@ -304,23 +307,33 @@ impl Ledger {
     /// Asks a voter, which may be this peer itself.
     async fn ask(&self, peer: PeerId, request: Request) -> Result<Response, NetError> {
         if peer == self.me() {
-            return Ok(Box::pin(self.handle(peer, request)).await);
+            // In a task of its own: whoever asks may be busy with another's answer, with adopting an epoch say, for which
+            // this one would have to let go of the gate first.
+            let ledger = self.clone();
+            let answer = tokio::spawn(async move { ledger.handle(peer, request).await });
+            return answer.await.map_err(|error| NetError::Local(error.to_string()));
         }
         self.0.net.call(peer, request, CALL_TIMEOUT).await
     }
 
-    /// A refusal for the epoch: a newer configuration is adopted, an older peer is told ours. Both are
+    /// A refusal of what was asked in epoch `asked`. A newer configuration is adopted: ask again in it (`true`). One that is
+    /// behind is told ours, without waiting for it: a voter that is slow to adopt is as good as silent (`false`). Both are
     /// chosen ones (R8): nobody adopts, and so nobody sends, any other.
-    async fn settle_epoch(&self, peer: PeerId, theirs: Config) {
+    async fn settle_epoch(&self, peer: PeerId, theirs: Config, asked: u64) -> bool {
         let ours = self.config();
         if theirs.epoch > ours.epoch {
-            if let Err(error) = self.0.voter.adopt(theirs).await {
+            if let Err(error) = self.0.voter.adopt(theirs.clone()).await {
                 tracing::error!(%error, "cannot adopt the voter configuration");
             }
-        } else if theirs.epoch < ours.epoch && peer != self.me() {
-            let told = self.0.net.call(peer, Request::AdoptConfig((*ours).clone()), CALL_TIMEOUT).await;
-            tracing::debug!(peer = %peer.short(), ?told, "told the voter configuration");
+        } else if theirs.epoch < ours.epoch && peer != self.me() && self.0.telling.lock().insert(peer) {
+            let ledger = self.clone();
+            tokio::spawn(async move {
+                let told = ledger.0.net.call(peer, Request::AdoptConfig((*ours).clone()), CALL_TIMEOUT).await;
+                tracing::debug!(peer = %peer.short(), ?told, "told the voter configuration");
+                ledger.0.telling.lock().remove(&peer);
+            });
         }
+        theirs.epoch > asked
     }
 
     fn no_quorum(&self, missing: usize) -> LedgerError {

@@ -157,8 +157,8 @@ pub(super) async fn keep(shared: Arc<Shared>, gossip: Arc<Gossip>, stop: Cancell
         let members = shared.roll.active();
         contacts.retain(|peer, _| members.contains_key(peer));
         let config = shared.ledger.config();
-        let mut snapshot =
-            Snapshot { dismissed: shared.roll.dismissed(), pool: shared.roll.pool(), ..Snapshot::default() };
+        let dismissed = shared.roll.dismissed().into_iter().map(|peer| (peer, shared.net.is_connected(peer)));
+        let mut snapshot = Snapshot { dismissed: dismissed.collect(), pool: shared.roll.pool(), ..Snapshot::default() };
         for (&peer, record) in &members {
             let heard = heard.get(&peer);
             let contact = contacts.entry(peer).or_default();
@@ -182,8 +182,7 @@ pub(super) async fn keep(shared: Arc<Shared>, gossip: Arc<Gossip>, stop: Cancell
             };
             snapshot.members.insert(peer, status);
         }
-        let live = snapshot.members.values().filter(|member| member.live).map(|member| member.peer).collect();
-        in_touch_since = config.is_quorum(&live).then(|| in_touch_since.unwrap_or(now));
+        in_touch_since = config.is_quorum(&snapshot.live()).then(|| in_touch_since.unwrap_or(now));
         snapshot.in_touch_for = in_touch_since.map_or(Duration::ZERO, |since| now - since);
         hint_told_addresses(&shared.net, &heard, &members);
         shared.view.publish(snapshot);

@@ -50,14 +50,21 @@ pub struct MemberStatus {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Snapshot {
     pub(super) members: BTreeMap<PeerId, MemberStatus>,
-    /// Those that were evicted or left.
-    pub(super) dismissed: BTreeSet<PeerId>,
+    /// Those that were evicted or left, and whether a connection to each is up: a voter among them goes on voting until it
+    /// is replaced.
+    pub(super) dismissed: BTreeMap<PeerId, bool>,
     /// For how long this peer has seen a majority of the voters alive; zero without one.
     pub(super) in_touch_for: Duration,
     pub(super) pool: Option<PoolRecord>,
 }
 
 impl Snapshot {
+    /// Whose votes can be had.
+    pub(super) fn live(&self) -> BTreeSet<PeerId> {
+        let members = self.members.values().filter(|member| member.live).map(|member| member.peer);
+        members.chain(self.dismissed.iter().filter(|(_, connected)| **connected).map(|(&peer, _)| peer)).collect()
+    }
+
     /// Whether anyone who waits for changes would act on the difference: figures that drift do not count.
     fn differs(&self, other: &Self) -> bool {
         let outline = |snapshot: &Self| -> Vec<(PeerId, bool, bool, bool)> {
@@ -144,15 +151,15 @@ impl View {
             let presence = if member.live { Presence::Live } else { Presence::Absent(absent_for) };
             Elector { peer: member.peer, joined_ms: member.joined_ms, presence }
         });
-        let dismissed = snapshot.dismissed.iter();
+        let dismissed = snapshot.dismissed.keys();
         members.chain(dismissed.map(|&peer| Elector { peer, joined_ms: 0, presence: Presence::Dismissed })).collect()
     }
 
-    /// Who is believed alive, this peer included.
+    /// Whose votes can be had: who is believed alive, this peer included.
     pub(super) fn live(&self) -> BTreeSet<PeerId> {
-        let snapshot = self.snapshot();
-        let live = snapshot.members.values().filter(|member| member.live).map(|member| member.peer);
-        live.chain([self.0.me]).collect()
+        let mut live = self.snapshot().live();
+        live.insert(self.0.me);
+        live
     }
 }
 
@@ -191,6 +198,20 @@ mod tests {
         };
         assert_eq!(seen(Duration::from_secs(2)), Presence::Absent(Duration::from_secs(2)));
         assert_eq!(seen(Duration::from_hours(2)), Presence::Absent(Duration::from_hours(1)));
+    }
+
+    /// One of two voters is evicted. It is no member now, and without its vote its own vote can never be ended: as long as
+    /// it answers it counts among those whose votes can be had, and is nowhere else.
+    #[test]
+    fn the_evicted_count_until_they_do_not_vote() {
+        let view = View::new(PeerId::from_bytes([1; 32]));
+        let evicted = PeerId::from_bytes([2; 32]);
+        view.publish(Snapshot { dismissed: [(evicted, true)].into(), ..snapshot(&[member(1, true, None)]) });
+        assert!(view.live().contains(&evicted) && !view.is_live(evicted));
+        assert_eq!(view.member_count(), 1);
+        assert!(view.electors().iter().any(|one| one.peer == evicted && one.presence == Presence::Dismissed));
+        view.publish(Snapshot { dismissed: [(evicted, false)].into(), ..snapshot(&[member(1, true, None)]) });
+        assert!(!view.live().contains(&evicted));
     }
 
     /// A fragment put at a dead peer is lost time, and one put at a peer of unknown size is a guess: neither is a

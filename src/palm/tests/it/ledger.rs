@@ -360,10 +360,9 @@ async fn tombstones_go_when_all_voters_hold_them_and_nothing_returns() {
     assert_eq!(peers.iter().map(accepted_keys).collect::<Vec<_>>(), [1, 1, 1]);
 
     // All restart: what protects them from the late accept must have been durable.
-    for at in 0..3 {
-        peers[at].net.close().await;
-        let (seed, index) = (peers[at].seed, Arc::clone(&peers[at].index));
-        peers[at] = Peer::start(seed, index, &ledger.config()).await;
+    for peer in &mut peers {
+        peer.net.close().await;
+        *peer = Peer::start(peer.seed, Arc::clone(&peer.index), &ledger.config()).await;
     }
     introduce(&peers);
     for peer in &peers {

@@ -287,7 +287,7 @@ impl Ledger {
             match self.ask(voter, request.clone()).await {
                 Ok(answer @ (Response::Done | Response::Holds(_) | Response::Floors(_))) => Some(answer),
                 Ok(Response::WrongEpoch(theirs)) => {
-                    self.settle_epoch(voter, theirs).await;
+                    self.settle_epoch(voter, theirs, config.epoch).await;
                     None
                 }
                 _ => None,

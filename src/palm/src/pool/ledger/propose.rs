@@ -29,6 +29,11 @@ enum Setback {
     },
 }
 
+/// Why a quorum of accepts is out of reach.
+fn setback(outrun: bool) -> Setback {
+    if outrun { Setback::Outrun } else { Setback::NoQuorum { missing: 1 } }
+}
+
 /// Phase 1 done: the attempt, and what a quorum of promises said.
 type Prepared = Result<(Attempt, Promised), Setback>;
 
@@ -180,8 +185,11 @@ impl Ledger {
                     return Err(Setback::Outrun);
                 }
                 Ok(Response::WrongEpoch(theirs)) => {
-                    self.settle_epoch(voter, theirs).await;
-                    return Err(Setback::Outrun);
+                    if self.settle_epoch(voter, theirs, epoch).await {
+                        return Err(Setback::Outrun);
+                    }
+                    inquiry.ask_one_more();
+                    attempt.on_silence(voter)
                 }
                 other => {
                     tracing::debug!(voter = %voter.short(), answer = ?other.err(), "no promise");
@@ -224,17 +232,12 @@ impl Ledger {
                         attempt.on_refusal(voter, highest).then_some(Err(Setback::Outrun))
                     }
                     Ok(Response::WrongEpoch(theirs)) => {
-                        ledger.settle_epoch(voter, theirs).await;
-                        outrun = true;
-                        attempt.on_silence(voter).then_some(Err(Setback::Outrun))
+                        outrun |= ledger.settle_epoch(voter, theirs, epoch).await;
+                        attempt.on_silence(voter).then(|| Err(setback(outrun)))
                     }
                     other => {
                         tracing::debug!(voter = %voter.short(), answer = ?other.err(), "no accept");
-                        attempt.on_silence(voter).then_some(Err(if outrun {
-                            Setback::Outrun
-                        } else {
-                            Setback::NoQuorum { missing: 1 }
-                        }))
+                        attempt.on_silence(voter).then(|| Err(setback(outrun)))
                     }
                 };
                 let Some(end) = end else { continue };

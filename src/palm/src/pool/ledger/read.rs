@@ -103,8 +103,10 @@ impl Ledger {
                     }
                 }
                 Ok(Response::WrongEpoch(theirs)) => {
-                    self.settle_epoch(voter, theirs).await;
-                    return Ok(Round::EpochChanged);
+                    if self.settle_epoch(voter, theirs, epoch).await {
+                        return Ok(Round::EpochChanged);
+                    }
+                    inquiry.ask_one_more();
                 }
                 other => {
                     tracing::debug!(voter = %voter.short(), answer = ?other.err(), "no digest");
@@ -218,8 +220,11 @@ impl Ledger {
                 Ok(Response::SamePage) => pages.push((voter, Cow::Borrowed(&own.page))),
                 Ok(Response::Page(page)) => pages.push((voter, Cow::Owned(page))),
                 Ok(Response::WrongEpoch(theirs)) => {
-                    self.settle_epoch(voter, theirs).await;
-                    return Ok(Round::EpochChanged);
+                    if self.settle_epoch(voter, theirs, epoch).await {
+                        return Ok(Round::EpochChanged);
+                    }
+                    inquiry.ask_one_more();
+                    continue;
                 }
                 other => {
                     tracing::debug!(voter = %voter.short(), answer = ?other.err(), "no page");
