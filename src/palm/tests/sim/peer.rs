@@ -76,9 +76,8 @@ struct Peer {
 }
 
 async fn start(machine: usize, world: &World) -> anyhow::Result<Peer> {
-    let identity = Identity::from_seed(&[machine as u8 + 1; 32])?;
     let socket = Socket::bind(address(machine).ip(), world.weather, SmallRng::from_rng(&mut rand::rng())).await?;
-    let net = Net::bind_on(&identity, Arc::new(socket))?;
+    let net = Net::bind_on(&identity(machine), Arc::new(socket))?;
     let index: Arc<dyn IndexStore> = Arc::new(world.disks[machine].clone());
     let fragments: Arc<dyn FragmentStore> = Arc::new(Fragments(world.disks[machine].clone()));
     let parts = Parts {
@@ -138,6 +137,11 @@ async fn invite_others(pool: &Pool, world: &World) -> anyhow::Result<()> {
         world.tokens.send_modify(|tokens| tokens.push(token));
     }
     Ok(())
+}
+
+/// A machine's key.
+pub fn identity(machine: usize) -> Identity {
+    Identity::from_seed(&[machine as u8 + 1; 32]).unwrap()
 }
 
 fn address(machine: usize) -> SocketAddr {
