@@ -209,12 +209,13 @@ impl Store {
         Ok(opened)
     }
 
-    /// Why a register is missing that another one names. In a local pool it may not have come here yet.
+    /// Why a register is missing that another one names: deleted while a reader was at it, or, in a local pool, not here
+    /// yet. Trying again finds out.
     pub(super) fn gone(&self, what: &str) -> ObjectError {
         if self.is_local() {
             return ObjectError::Unavailable(format!("{what} has not reached this peer yet"));
         }
-        ObjectError::Internal(format!("{what} is gone"))
+        ObjectError::Unavailable(format!("{what} is gone"))
     }
 
     /// What a strong read of a register found or, where there is no majority and the pool's settings allow it, what this

@@ -1,6 +1,6 @@
 //! A client: one operation after the other, at random, through its machine's peer; and it writes down what it is told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -12,12 +12,15 @@ use palm::object::{
     WriteConditions, after_key,
 };
 use palm::pool::{Decision, Ledger, LedgerError};
+use palm_core::id::PeerId;
 use palm_core::record::Attributes;
 use rand::rngs::SmallRng;
+use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use tokio::time::sleep;
 
 use crate::history::{Action, Op, Outcome, Value};
+use crate::peer::identity;
 use crate::world::{Phase, World};
 
 /// Where all objects are.
@@ -36,6 +39,8 @@ pub struct Client {
     machine: usize,
     store: Store,
     ledger: Ledger,
+    /// All members.
+    peers: Vec<PeerId>,
     world: Rc<World>,
     dice: SmallRng,
     /// The tag and value it last saw of each object.
@@ -79,7 +84,8 @@ fn values(bytes: &[u8]) -> Vec<Value> {
 impl Client {
     pub fn new(machine: usize, store: Store, ledger: Ledger, world: Rc<World>) -> Self {
         let dice = SmallRng::from_rng(&mut rand::rng());
-        Self { machine, store, ledger, world, dice, seen: BTreeMap::new() }
+        let peers = (0..world.machines).map(|machine| identity(machine).peer_id()).collect();
+        Self { machine, store, ledger, peers, world, dice, seen: BTreeMap::new() }
     }
 
     /// Works for as long as there is chaos.
@@ -95,8 +101,10 @@ impl Client {
                 50..56 => self.upload(key).await,
                 56..80 => drop(self.get(key).await),
                 80..86 => drop(self.list_objects().await),
-                86..95 => self.append(list).await,
-                _ => drop(self.read_list(list).await),
+                86..93 => self.append(list).await,
+                93..97 => drop(self.read_list(list).await),
+                97..99 => self.collect_tombstones().await,
+                _ => self.change_voters().await,
             }
             sleep(Duration::from_millis(self.dice.random_range(0..LONGEST_PAUSE_MS))).await;
         }
@@ -291,7 +299,9 @@ impl Client {
         match error {
             LedgerError::NoQuorum { .. } | LedgerError::Contended => self.world.fail(op, &error.to_string()),
             LedgerError::Unknown(why) => self.world.leave_unknown(op, why),
-            LedgerError::Storage(_) => self.world.violated(format!("op {op} must not fail like this: {error}")),
+            LedgerError::Storage(_) | LedgerError::Recovery(_) | LedgerError::Absent(_) => {
+                self.world.violated(format!("op {op} must not fail like this: {error}"))
+            }
         }
     }
 
@@ -305,6 +315,29 @@ impl Client {
         match self.ledger.update(Bytes::from_static(list.as_bytes()), append).await {
             Ok(updated) => self.world.answer(op, Outcome::Saw(updated.answer)),
             Err(error) => self.ledger_failed(op, &error),
+        }
+    }
+
+    /// Has tombstones collected at once (R7), however young: deleted keys must stay deleted all the same.
+    async fn collect_tombstones(&self) {
+        if let Ok(count @ 1..) = self.ledger.collect_tombstones(Duration::ZERO).await {
+            self.world.log(&format!("{count} tombstones collected at {}", self.machine));
+        }
+    }
+
+    /// Has others vote (R8): an odd number of members, at random. The peers themselves bring back the usual number.
+    async fn change_voters(&mut self) {
+        let mut target: Vec<PeerId> = self.peers.clone();
+        target.shuffle(&mut self.dice);
+        target.truncate(self.dice.random_range(0..target.len().div_ceil(2)) * 2 + 1);
+        let target: BTreeSet<PeerId> = target.into_iter().collect();
+        self.world.log(&format!("{} shall vote, {} says", target.len(), self.machine));
+        for _ in 0..2 * self.peers.len() {
+            match self.ledger.change_voters(&target).await {
+                Ok(true) => return self.world.log(&format!("{} vote, {} says", target.len(), self.machine)),
+                Ok(false) => {}
+                Err(error) => return self.world.log(&format!("the voters stay, {} says: {error}", self.machine)),
+            }
         }
     }
 

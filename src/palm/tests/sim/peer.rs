@@ -11,6 +11,7 @@ use palm::pool::join::Coordinator;
 use palm::pool::voters::wanted;
 use palm::pool::{Discovery, JoinToken, JoinWish, NewPool, Parts, Pool, PoolState, Services};
 use palm_backends::{FragmentStore, IndexStore};
+use palm_core::record::{Consistency, WhenMinority};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use tokio::task::JoinSet;
@@ -29,6 +30,9 @@ const RESTART: Duration = Duration::from_millis(500);
 const FIRST: usize = 0;
 /// How long invitations last; none is used this late.
 const INVITATION: Duration = Duration::from_hours(1);
+
+/// Voters that are away lose their votes within a run.
+const GRACE: Duration = Duration::from_secs(4);
 
 /// Garbage goes at once: what is collected too early shows.
 const EAGER: CollectSettings = CollectSettings {
@@ -76,9 +80,8 @@ struct Peer {
 }
 
 async fn start(machine: usize, world: &World) -> anyhow::Result<Peer> {
-    let identity = Identity::from_seed(&[machine as u8 + 1; 32])?;
     let socket = Socket::bind(address(machine).ip(), world.weather, SmallRng::from_rng(&mut rand::rng())).await?;
-    let net = Net::bind_on(&identity, Arc::new(socket))?;
+    let net = Net::bind_on(&identity(machine), Arc::new(socket))?;
     let index: Arc<dyn IndexStore> = Arc::new(world.disks[machine].clone());
     let fragments: Arc<dyn FragmentStore> = Arc::new(Fragments(world.disks[machine].clone()));
     let parts = Parts {
@@ -87,6 +90,7 @@ async fn start(machine: usize, world: &World) -> anyhow::Result<Peer> {
         fragments: Arc::clone(&fragments),
         name: name(machine),
         domain: String::new(),
+        grace: GRACE,
     };
     let started = async {
         let pool = enter(machine, parts, world).await?;
@@ -118,7 +122,14 @@ async fn enter(machine: usize, parts: Parts, world: &World) -> anyhow::Result<Po
         return Ok(Pool::open(parts, state, None).await?);
     }
     if machine == FIRST {
-        let new = NewPool { name: "sim".to_owned(), max_members: 10, policy: None, open: false };
+        let new = NewPool {
+            name: "sim".to_owned(),
+            max_members: 10,
+            policy: None,
+            open: false,
+            consistency: Consistency::default(),
+            when_minority: WhenMinority::default(),
+        };
         return Ok(Pool::create(parts, new, None).await?.0);
     }
     let mut tokens = world.tokens.subscribe();
@@ -138,6 +149,11 @@ async fn invite_others(pool: &Pool, world: &World) -> anyhow::Result<()> {
         world.tokens.send_modify(|tokens| tokens.push(token));
     }
     Ok(())
+}
+
+/// A machine's key.
+pub fn identity(machine: usize) -> Identity {
+    Identity::from_seed(&[machine as u8 + 1; 32]).unwrap()
 }
 
 fn address(machine: usize) -> SocketAddr {

@@ -329,8 +329,9 @@ impl Ledger {
                     }
                 }
                 Ok(Response::WrongEpoch(theirs)) => {
-                    self.settle_epoch(voter, theirs).await;
-                    return Err(self.no_quorum(1));
+                    if self.settle_epoch(voter, theirs, config.epoch).await {
+                        return Err(self.no_quorum(1));
+                    }
                 }
                 other => tracing::debug!(voter = %voter.short(), answer = ?other.err(), "vouches for nothing"),
             }
