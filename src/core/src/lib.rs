@@ -26,4 +26,6 @@ pub mod place;
 pub mod reconcile;
 pub mod record;
 pub mod register;
+#[cfg(feature = "sim")]
+pub mod sim;
 pub mod wire;

@@ -84,6 +84,16 @@ impl Config {
         })
     }
 
+    /// R8 (3): whether `me`, which has adopted this configuration, must empty its acceptor when it adopts `next`.
+    pub fn starts_empty(&self, me: &PeerId, next: &Self) -> bool {
+        next.is_voter(me) && !self.is_voter(me)
+    }
+
+    /// Who is on the way to become a voter.
+    pub fn joiners(&self) -> BTreeSet<PeerId> {
+        self.outgoing.as_ref().map_or_else(BTreeSet::new, |old| self.voters.difference(old).copied().collect())
+    }
+
     /// R8 (6): the configuration that ends a joint phase.
     pub fn finish_change(&self) -> Option<Self> {
         self.outgoing.is_some().then(|| Self { epoch: self.epoch + 1, voters: self.voters.clone(), outgoing: None })
