@@ -16,8 +16,9 @@ ENV := source "$(PALM_TOOLS)/env"
 
 POOL ?= dev
 PEER ?= 2
+SOAK_SECONDS ?= 600
 
-.PHONY: help setup build test test-long lint demo bench \
+.PHONY: help setup build test test-long soak-consistency lint demo bench \
 	dev-create dev-discover dev-join create discover join
 
 help: ## this list
@@ -48,6 +49,11 @@ test-long: build ## the black-box tests with full counts and sizes: 1,000 rounds
 	$(ENV)
 	cd s3-tests
 	pytest --long $(TESTS)
+
+soak-consistency: build ## kill, freeze and cut off real peers under clients for SOAK_SECONDS (600): is what they saw linearizable? (root)
+	$(ENV)
+	cd s3-tests
+	unshare --net python consistency.py --seconds $(SOAK_SECONDS)
 
 demo: build ## five peers, real files, two of them killed: a table of what happened (KEEP=1 leaves the pool up)
 	$(ENV)

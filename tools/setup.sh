@@ -22,6 +22,9 @@ have clang || packages+=(clang)
 compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null || compgen -G '/usr/lib*/libclang*.so*' >/dev/null || [ -n "${LIBCLANG_PATH:-}" ] \
     || [ "$(uname)" = Darwin ] || packages+=(libclang-dev)
 have pkg-config || packages+=(pkg-config)
+# The consistency test cuts peers off from each other, in a network namespace of its own.
+[ "$(uname)" != Linux ] || have nft || [ -x /usr/sbin/nft ] || packages+=(nftables)
+[ "$(uname)" != Linux ] || have ip || [ -x /usr/sbin/ip ] || packages+=(iproute2)
 have curl || have rustup || packages+=(curl ca-certificates)
 python3 -c 'import ensurepip, venv' 2>/dev/null || packages+=(python3 python3-venv)
 if [ ${#packages[@]} -gt 0 ]; then

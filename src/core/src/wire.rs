@@ -23,6 +23,8 @@ pub const MAX_BATCH_CALLS: usize = 512;
 pub const MAX_SCAN_ENTRIES: u32 = 5_000;
 /// Fragments up to this travel inside frames ([`Request::PutSmall`], [`Request::GetSmall`]).
 pub const MAX_SMALL_FRAGMENT_BYTES: usize = 64 << 10;
+/// No message names more tombstones: with the longest keys a frame still holds them.
+pub const MAX_TOMBSTONES: usize = 1_024;
 /// Register keys are not longer: a family byte, a bucket (63), a key (1024), an upload id, separators.
 pub const MAX_KEY_BYTES: usize = 1200;
 /// The version byte of every frame.
@@ -183,6 +185,33 @@ pub enum Request {
         /// Which body.
         body: BodyId,
     },
+
+    /// R7: do you durably hold these tombstones, or something newer under their keys?
+    HoldsTombstones {
+        /// Epoch of the asker's configuration.
+        epoch: u64,
+        /// Register keys and accepted ballots; at most [`MAX_TOMBSTONES`].
+        tombstones: Vec<(Bytes, Ballot)>,
+    },
+    /// R7: every voter holds these tombstones; forget those that you hold exactly.
+    CollectTombstones {
+        /// Epoch of the sender's configuration, in which all voters have confirmed.
+        epoch: u64,
+        /// Register keys and accepted ballots; at most [`MAX_TOMBSTONES`].
+        tombstones: Vec<(Bytes, Ballot)>,
+    },
+    /// Your collection floors, one per range of key hashes.
+    GetFloors {
+        /// Epoch of the asker's configuration.
+        epoch: u64,
+    },
+    /// R8 (5): take these collection floors where they are above yours.
+    RaiseFloors {
+        /// Epoch of the sender's configuration.
+        epoch: u64,
+        /// One per range of key hashes.
+        floors: Vec<Ballot>,
+    },
 }
 
 /// What a home is told about a fragment it is given.
@@ -270,6 +299,10 @@ pub enum Response {
         /// For logs.
         detail: String,
     },
+    /// Answer to [`Request::HoldsTombstones`], in its order.
+    Holds(Vec<bool>),
+    /// Collection floors, one per range of key hashes.
+    Floors(Vec<Ballot>),
 }
 
 /// Why a request failed.

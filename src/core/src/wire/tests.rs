@@ -87,6 +87,13 @@ fn requests() -> Vec<(Request, &'static str)> {
         ),
         (Request::Release { body }, "010f03030303030303030303030303030303"),
         (Request::InFlight { body }, "011003030303030303030303030303030303"),
+        (
+            Request::HoldsTombstones { epoch: 1, tombstones: vec![(Bytes::from_static(b"k"), ballot())] },
+            "01110101016bac020102",
+        ),
+        (Request::CollectTombstones { epoch: 1, tombstones: Vec::new() }, "01120100"),
+        (Request::GetFloors { epoch: 300 }, "0113ac02"),
+        (Request::RaiseFloors { epoch: 1, floors: vec![ballot()] }, "01140101ac020102"),
     ]
 }
 
@@ -124,6 +131,8 @@ fn responses() -> Vec<(Response, &'static str)> {
         (Response::InFlight(true), "011101"),
         (Response::NotFound, "0112"),
         (Response::Failed { reason: Failure::Full, detail: "d".to_owned() }, "0113000164"),
+        (Response::Holds(vec![true, false]), "0114020100"),
+        (Response::Floors(vec![ballot()]), "011501ac020102"),
     ]
 }
 

@@ -57,6 +57,10 @@ impl Class {
             Request::Scan { .. }
             | Request::Compare { .. }
             | Request::Fetch { .. }
+            | Request::HoldsTombstones { .. }
+            | Request::CollectTombstones { .. }
+            | Request::GetFloors { .. }
+            | Request::RaiseFloors { .. }
             | Request::PutFragment(_)
             | Request::GetFragment { .. } => None,
         }

@@ -4,6 +4,7 @@
 //! - [`propose`]: this peer as proposer: updates and their retries.
 //! - [`read`]: one-round strong reads, shared reads of hot keys, and pages.
 //! - [`change`]: changing the voters (R8).
+//! - [`collect`]: forgetting what was deleted (R7).
 //! - [`catchup`]: learners follow, returning voters are brought level.
 //!
 //! The rules themselves are pure and stand in [`palm_core::register`] and [`palm_core::listing`].
@@ -27,6 +28,7 @@ use crate::net::{Net, NetError};
 
 mod catchup;
 mod change;
+mod collect;
 mod inquiry;
 mod pages;
 mod propose;
@@ -229,6 +231,10 @@ impl Ledger {
             Request::AdoptConfig(config) => voter.adopt_answer(config).await,
             Request::Compare { from, to, fingerprint } => voter.compare(from, to, fingerprint).await,
             Request::Fetch { keys } => voter.fetch(&keys),
+            Request::HoldsTombstones { epoch, tombstones } => voter.holds(epoch, tombstones).await,
+            Request::CollectTombstones { epoch, tombstones } => voter.collect(epoch, tombstones).await,
+            Request::GetFloors { epoch } => voter.all_floors(epoch).await,
+            Request::RaiseFloors { epoch, floors } => voter.raise_floors(epoch, floors).await,
             other => {
                 tracing::warn!(peer = %from.short(), request = ?std::mem::discriminant(&other), "not a ledger request");
                 Response::Failed { reason: Failure::Malformed, detail: "not a ledger request".to_owned() }

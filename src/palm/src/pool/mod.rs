@@ -253,6 +253,7 @@ impl Pool {
         let stop = || shared.stop.clone();
         let tasks = &shared.tasks;
         tasks.spawn(shared.ledger.clone().keep_level(stop()));
+        tasks.spawn(shared.ledger.clone().keep_collecting(stop()));
         tasks.spawn(members::keep(Arc::clone(shared), Arc::clone(&gossip), stop()));
         tasks.spawn(liveness::keep(Arc::clone(shared), gossip, stop()));
         tasks.spawn(voters::keep(shared.ledger.clone(), shared.view.clone(), stop()));

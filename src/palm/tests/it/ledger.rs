@@ -10,10 +10,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use palm::net::{FragmentSink, FragmentSource, Handler, Identity, Net};
 use palm::pool::ledger::{Decision, Item, Ledger, LedgerError};
-use palm_backends::IndexStore;
 use palm_backends::memory::MemoryIndex;
-use palm_core::id::{FragmentId, PeerId};
-use palm_core::register::Config;
+use palm_backends::{IndexStore, Next, Space};
+use palm_core::hlc::Ballot;
+use palm_core::id::{FragmentId, PeerId, RequestId};
+use palm_core::register::{Config, Record};
 use palm_core::wire::{FragmentOrigin, JoinRequest, JoinResponse, Request, Response, ScanQuery};
 
 /// Answers ledger requests only.
@@ -299,4 +300,78 @@ async fn copies_are_brought_level() {
         }
         assert_eq!(peer.ledger.local_scan(b"k/").unwrap().len(), 300);
     }
+}
+
+fn accepted_keys(peer: &Peer) -> usize {
+    let mut count = 0;
+    peer.index
+        .scan(Space::Accepted, &[], &mut |_, _| {
+            count += 1;
+            Next::Continue
+        })
+        .unwrap();
+    count
+}
+
+async fn delete(ledger: &Ledger, at: &Bytes) -> Ballot {
+    ledger.update(at.clone(), |_| Decision::Delete(())).await.unwrap().version
+}
+
+/// R7. Story: keys are deleted and their tombstones collected. Danger: an accept from before the deletion arrives late,
+/// after a voter has forgotten the tombstone and restarted, and the deleted key is back. And: tombstones collected
+/// while a voter is away, which would then return with the live record. Expectation: nothing is collected without all
+/// voters; afterwards the tombstones are gone everywhere, and the durable floor refuses the late accept.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tombstones_go_when_all_voters_hold_them_and_nothing_returns() {
+    let mut peers = pool(3, 3).await;
+    let ledger = peers[0].ledger.clone();
+    put(&ledger, &key("kept"), "v").await.unwrap();
+    let doomed: Vec<Bytes> = (0..40).map(|n| key(&format!("doomed{n}"))).collect();
+    for at in &doomed {
+        put(&ledger, at, "v").await.unwrap();
+    }
+    let early = Request::Accept {
+        epoch: 1,
+        key: doomed[0].clone(),
+        ballot: delete(&ledger, &doomed[0]).await,
+        record: Record::write(None, RequestId(1), Ballot::ZERO, Some(key("back from the dead"))),
+    };
+    peers[2].net.close().await;
+    for at in &doomed[1..] {
+        delete(&ledger, at).await;
+    }
+    ledger.collect_tombstones(Duration::ZERO).await.expect_err("a voter is away");
+    assert_eq!(accepted_keys(&peers[0]), 41);
+
+    let (seed, index) = (peers[2].seed, Arc::clone(&peers[2].index));
+    peers[2] = Peer::start(seed, index, &ledger.config()).await;
+    introduce(&peers);
+    // A write goes to all voters, and so connects them.
+    put(&peers[2].ledger, &key("kept"), "w").await.unwrap();
+    // Until the returned voter holds all tombstones, those it lacks stay.
+    for round in 0.. {
+        let levelled = peers[2].ledger.level_once(round).await.unwrap();
+        ledger.collect_tombstones(Duration::ZERO).await.unwrap();
+        if levelled == 0 && accepted_keys(&peers[0]) == 1 {
+            break;
+        }
+        assert!(round < 20, "tombstones stay: {}", accepted_keys(&peers[0]));
+    }
+    assert_eq!(peers.iter().map(accepted_keys).collect::<Vec<_>>(), [1, 1, 1]);
+
+    // All restart: what protects them from the late accept must have been durable.
+    for at in 0..3 {
+        peers[at].net.close().await;
+        let (seed, index) = (peers[at].seed, Arc::clone(&peers[at].index));
+        peers[at] = Peer::start(seed, index, &ledger.config()).await;
+    }
+    introduce(&peers);
+    for peer in &peers {
+        let answer = peer.ledger.handle(peers[0].id(), early.clone()).await;
+        assert!(matches!(answer, Response::Nack { .. }), "{answer:?}");
+        assert_eq!(peer.ledger.read(&doomed[0]).await.unwrap(), None);
+    }
+    assert_eq!(names(&peers[1].ledger, "").await, ["kept"]);
+    put(&peers[1].ledger, &doomed[0], "again").await.unwrap();
+    assert_eq!(names(&peers[2].ledger, "").await, ["doomed0", "kept"]);
 }

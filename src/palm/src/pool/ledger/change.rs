@@ -65,6 +65,7 @@ impl Ledger {
     /// R8 (2) to (6), from a joint configuration that is known to be chosen.
     async fn finish(&self, joint: &Config) -> Result<(), LedgerError> {
         self.fence(joint).await?;
+        self.carry_floors(joint).await?;
         self.bring_level().await?;
         let Some(after) = joint.finish_change() else { return Ok(()) };
         // R8 (6): chosen by joint quorums.
@@ -98,8 +99,6 @@ impl Ledger {
 
     /// R8 (4): only after the fence, `update(key, identity)` for every key in joint quorums. A key accepted by
     /// an old quorum is on the page of some old voter in every quorum of pages, so none is missed.
-    ///
-    /// R8 (5) has nothing to carry over yet: no collection floor has ever been raised.
     async fn bring_level(&self) -> Result<(), LedgerError> {
         let mut start = bytes::Bytes::new();
         loop {

@@ -63,7 +63,7 @@ fn build_page(
 }
 
 /// Runs a scan where it may take its time.
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, LedgerError> + Send + 'static,
 ) -> Result<T, LedgerError> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(LedgerError::Storage(error.to_string())))

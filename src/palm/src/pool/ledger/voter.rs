@@ -26,6 +26,7 @@ use palm_core::wire::{Failure, Response};
 use parking_lot::Mutex;
 use tokio::sync::{RwLock, broadcast, watch};
 
+use super::collect::Floors;
 use super::{CHANGES_CAPACITY, LedgerError, space_of};
 
 /// Locks by key hash. Many more than updates in flight, so that unrelated keys seldom wait for each other.
@@ -36,14 +37,15 @@ const CONFIG_KEY: &[u8] = b"ledger.config";
 pub(super) struct Voter {
     me: PeerId,
     index: Arc<dyn IndexStore>,
-    stripes: Box<[tokio::sync::Mutex<Promises>]>,
+    pub(super) stripes: Box<[tokio::sync::Mutex<Promises>]>,
     hasher: RandomState,
     /// The clock ceiling at the last restart (R3).
     floor: Stamp,
     /// The durable clock ceiling now.
     ceiling: AtomicU64,
     extending: tokio::sync::Mutex<()>,
-    gate: RwLock<Arc<Config>>,
+    pub(super) floors: Floors,
+    pub(super) gate: RwLock<Arc<Config>>,
     config: watch::Sender<Arc<Config>>,
     /// Fingerprint of all of this peer's copy, kept up to date; `None` until first computed.
     sum: Mutex<Option<Fingerprint>>,
@@ -58,6 +60,7 @@ impl Voter {
     ) -> Result<Self, LedgerError> {
         let ceiling = index.get(Space::Meta, CEILING_KEY)?.map_or(Ok(0), |bytes| read_u64(&bytes))?;
         let stored = index.get(Space::Meta, CONFIG_KEY)?.map(|bytes| Config::decode(&bytes)).transpose()?;
+        let floors = Floors::open(index.as_ref())?;
         let config = match (stored, initial) {
             (Some(stored), Some(initial)) if initial.epoch > stored.epoch => initial,
             (Some(stored), _) => stored,
@@ -75,6 +78,7 @@ impl Voter {
             floor: Stamp(ceiling),
             ceiling: AtomicU64::new(ceiling),
             extending: tokio::sync::Mutex::new(()),
+            floors,
             gate: RwLock::new(Arc::clone(&config)),
             config: watch::Sender::new(config),
             sum: Mutex::new(None),
@@ -137,17 +141,17 @@ impl Voter {
         Ok(self.index.get(space, key)?.map(|bytes| Accepted::decode(&bytes)).transpose()?)
     }
 
-    fn stripe(&self, key: &Bytes) -> &tokio::sync::Mutex<Promises> {
-        &self.stripes[self.hasher.hash_one(key) as usize % STRIPES]
+    /// Which stripe guards a key.
+    pub(super) fn stripe_of(&self, key: &Bytes) -> usize {
+        self.hasher.hash_one(key) as usize % STRIPES
     }
 
-    fn slot(&self, promises: &Promises, key: &Bytes) -> Result<Slot, LedgerError> {
+    pub(super) fn slot(&self, promises: &Promises, key: &Bytes) -> Result<Slot, LedgerError> {
         Ok(Slot {
             promised: promises.of(key),
             accepted: self.get(Space::Accepted, key)?,
             floor: self.floor,
-            // Tombstones are not collected yet (R7), so no voter has ever raised its floor.
-            collected: Ballot::ZERO,
+            collected: self.floors.of(key),
         })
     }
 
@@ -183,7 +187,7 @@ impl Voter {
         }
         let answer = async {
             self.ensure_ceiling(ballot.stamp).await?;
-            let mut promises = self.stripe(&key).lock().await;
+            let mut promises = self.stripes[self.stripe_of(&key)].lock().await;
             let mut slot = self.slot(&promises, &key)?;
             Ok(match slot.prepare(ballot) {
                 Ok(accepted) => {
@@ -210,7 +214,7 @@ impl Voter {
         }
         let answer = async {
             self.ensure_ceiling(ballot.stamp).await?;
-            let mut promises = self.stripe(&key).lock().await;
+            let mut promises = self.stripes[self.stripe_of(&key)].lock().await;
             let mut slot = self.slot(&promises, &key)?;
             let before = slot.accepted.as_ref().map(|accepted| accepted.ballot);
             let value = match slot.accept(ballot, record) {
@@ -236,6 +240,13 @@ impl Voter {
         }
         // Nobody watching is fine.
         let _ = self.changes.send(key);
+    }
+
+    /// Notes that this peer has forgotten a key that it held at this ballot.
+    pub(super) fn forgotten(&self, key: &Bytes, ballot: Ballot) {
+        if let Some(sum) = self.sum.lock().as_mut() {
+            sum.remove(key, ballot);
+        }
     }
 
     /// Whether this peer is, still, a voter of this epoch: what it has just read counts as its answer.
