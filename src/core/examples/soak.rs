@@ -29,7 +29,7 @@ fn main() -> ExitCode {
     }
     #[expect(clippy::disallowed_methods, reason = "an example looks at the clock for its figures; core does not")]
     let began = Instant::now();
-    let mut total = sim::history::Stats::default();
+    let mut total = sim::Stats::default();
     for seed in from..from + seeds {
         match sim::run(seed) {
             Ok(stats) => total.add(&stats),

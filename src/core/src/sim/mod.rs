@@ -8,21 +8,22 @@
 //! [`run`] runs one seed. The same seed gives the same history, byte by byte. [`fault`] plants what the rules
 //! forbid, to show that it would be seen.
 
-pub mod check;
-pub mod client;
-pub mod disk;
-pub mod exec;
+mod check;
+mod client;
+mod disk;
+mod exec;
 pub mod fault;
-pub mod history;
-pub mod link;
-pub mod nemesis;
-pub mod peer;
-pub mod proposer;
-pub mod reader;
-pub mod scenario;
-pub mod upkeep;
-pub mod workload;
-pub mod world;
+mod history;
+mod linear;
+mod link;
+mod nemesis;
+mod peer;
+mod proposer;
+mod reader;
+mod scenario;
+mod upkeep;
+mod workload;
+mod world;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -32,7 +33,8 @@ use bytes::Bytes;
 
 use client::{Client, Shared};
 use exec::Micros;
-use history::{Op, Outcome, Seen, Stats, Value, name_of};
+pub use history::Stats;
+use history::{Op, Outcome, Seen, Value, name_of};
 use link::Weather;
 use scenario::Scenario;
 use world::{MS, SECOND, World};
