@@ -17,6 +17,12 @@ fn main() -> ExitCode {
         match (name.as_str(), number) {
             ("--seeds", Some(number)) => seeds = number,
             ("--from", Some(number)) => from = number,
+            ("--hunt", Some(number)) => {
+                for fault in sim::fault::Fault::ALL {
+                    println!("{fault:?} {:?}", sim::hunt(*fault, from..from + number));
+                }
+                return ExitCode::SUCCESS;
+            }
             ("--show", Some(number)) => {
                 print!("{}", sim::transcript(number));
                 return ExitCode::SUCCESS;

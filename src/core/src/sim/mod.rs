@@ -77,6 +77,14 @@ pub fn run_quietly(seed: u64) -> Result<Stats, String> {
     play(seed, false).1
 }
 
+/// Plants a fault and looks for the first seed that shows it.
+pub fn hunt(fault: fault::Fault, seeds: std::ops::Range<u64>) -> Option<(u64, String)> {
+    fault::plant(Some(fault));
+    let caught = seeds.into_iter().find_map(|seed| Some((seed, run_quietly(seed).err()?)));
+    fault::plant(None);
+    caught
+}
+
 /// Everything that happens under a seed, to read.
 pub fn transcript(seed: u64) -> String {
     play(seed, true).0
