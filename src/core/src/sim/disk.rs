@@ -99,11 +99,6 @@ impl Disk {
         &self.shown
     }
 
-    /// What a crash now would surely leave.
-    pub fn durable(&self) -> &Stored {
-        &self.durable
-    }
-
     /// Hands a batch to the disk. It is shown once [`synced`](Self::synced), unless it need not be durable.
     pub fn write(&mut self, batch: Vec<Write>, show_now: bool) -> u64 {
         if show_now {

@@ -67,7 +67,7 @@ faults! {
     CollectingWithoutEpoch,
     /// R8: from the old voters to the new without a joint phase.
     NoJointPhase,
-    /// R8: keys are settled without waiting for majorities to adopt the joint epoch.
+    /// R8: the old voters are not fenced: in a joint phase only the new ones need to adopt and to agree.
     NoFence,
     /// R8: the new epoch begins without settling the keys.
     NothingSettled,

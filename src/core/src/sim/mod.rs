@@ -40,7 +40,7 @@ use scenario::Scenario;
 use world::{MS, SECOND, World};
 
 /// Clients that have not finished by then are cut short.
-const ACTIVE_LIMIT: Micros = 120 * SECOND;
+const ACTIVE_LIMIT: Micros = 30 * SECOND;
 /// After healing, every key must take an update within this time.
 const LIVENESS_LIMIT: Micros = 30 * SECOND;
 
@@ -111,6 +111,7 @@ fn play(seed: u64, verbose: bool) -> (String, Result<Stats, String>) {
 }
 
 fn live(world: &Rc<World>, scenario: &Scenario) -> Result<(u64, u64), String> {
+    world.level_ms.set(scenario.level_ms);
     scenario.populate(world);
     let shared = Rc::new(Shared::default());
     shared.budget.set(scenario.operations);
@@ -130,6 +131,7 @@ fn live(world: &Rc<World>, scenario: &Scenario) -> Result<(u64, u64), String> {
 
     world.log(|| "everything heals".to_owned());
     calm.set(true);
+    world.level_ms.set(1_000);
     shared.budget.set(0);
     world.links.borrow_mut().mend();
     world.links.borrow_mut().weather = Weather::CALM;

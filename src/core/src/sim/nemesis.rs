@@ -16,7 +16,8 @@ use crate::id::PeerId;
 
 /// Starts everything the scenario has in store; it stops once `calm`.
 pub fn unleash(world: &Rc<World>, scenario: &Scenario, calm: &Rc<Cell<bool>>) {
-    repeat(world, scenario.crash_ms, calm, |world| async move { crash_someone(&world).await });
+    let quick = scenario.quick_restarts;
+    repeat(world, scenario.crash_ms, calm, move |world| async move { crash_someone(&world, quick).await });
     repeat(world, scenario.partition_ms, calm, |world| async move { part(&world).await });
     repeat(world, scenario.jump_ms, calm, |world| async move { set_a_clock(&world) });
     repeat(world, scenario.change_ms, calm, |world| async move { change_voters(&world) });
@@ -50,12 +51,12 @@ fn repeat<F: Future<Output = ()> + 'static>(
 }
 
 /// Stops a peer and starts it again, sometimes at once.
-async fn crash_someone(world: &Rc<World>) {
+async fn crash_someone(world: &Rc<World>, quick: bool) {
     let Some(peer) = world.pick(&world.up()) else { return };
     let node = Rc::clone(&peer.node);
     drop(peer);
     world.crash(&node);
-    let down = if world.chance(500) { world.draw(0..20 * MS) } else { world.draw(0..2 * SECOND) };
+    let down = if quick || world.chance(500) { world.draw(0..10 * MS) } else { world.draw(0..2 * SECOND) };
     world.exec.sleep(down).await;
     if !node.retired.get() && node.life.borrow().is_none() {
         world.start(&node);

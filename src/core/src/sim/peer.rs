@@ -96,7 +96,8 @@ impl Peer {
 
     /// A new ballot.
     pub fn tick(&self) -> Ballot {
-        self.life.clock.borrow_mut().tick(self.world.wall_ms(&self.node))
+        let wall_ms = if is_planted(Fault::BallotsReused) { 0 } else { self.world.wall_ms(&self.node) };
+        self.life.clock.borrow_mut().tick(wall_ms)
     }
 
     /// Takes note of a ballot.
@@ -325,17 +326,15 @@ impl Peer {
         let _gate = self.life.gate.write().await;
         let before = self.config();
         let mut batch = vec![Write::Config(config.clone())];
-        if is_planted(Fault::RemovedForgetsEpoch) && before.is_voter(&self.me()) && !config.is_voter(&self.me()) {
-            return;
-        }
         if config.epoch <= before.epoch {
             return;
         }
         if before.starts_empty(&self.me(), &config) && !is_planted(Fault::JoinerKeepsState) {
             batch.push(Write::Clear);
         }
-        let durability =
-            if is_planted(Fault::VolatileEpoch) { Durability::Volatile } else { Durability::Synced };
+        let removed = is_planted(Fault::RemovedForgetsEpoch) && !config.is_voter(&self.me());
+        let volatile = removed || is_planted(Fault::VolatileEpoch);
+        let durability = if volatile { Durability::Volatile } else { Durability::Synced };
         self.commit(batch, durability).await;
         self.world.log(|| format!("peer {} adopts epoch {}", self.node.number, config.epoch));
         *self.life.config.borrow_mut() = Rc::new(config);

@@ -31,6 +31,10 @@ pub struct Scenario {
     pub history_writes: usize,
     /// Pause between two crashes, in milliseconds; zero for none.
     pub crash_ms: u64,
+    /// Whether who crashed is back at once.
+    pub quick_restarts: bool,
+    /// Longest pause between two comparisons of a peer's copy with another's, in milliseconds.
+    pub level_ms: u64,
     /// Pause between two partitions.
     pub partition_ms: u64,
     /// Pause between two clock jumps.
@@ -55,7 +59,7 @@ impl Scenario {
         let voters = [1, 2, 3, 3, 3, 3, 3, 3, 5, 5][often(1000, 0..10) as usize];
         let disk_loss = voters >= 3 && often(80, 1..2) == 1;
         let hot = often(300, 1..2) == 1;
-        Self {
+        let mut scenario = Self {
             voters,
             learners: often(700, 1..3) as usize,
             clients: often(1000, 3..7) as usize,
@@ -77,12 +81,35 @@ impl Scenario {
             },
             history_writes: [2, 3, 8, HISTORY_WRITES][often(1000, 0..4) as usize],
             crash_ms: often(700, 50..1500),
+            quick_restarts: false,
+            level_ms: [20, 500, 3_000, 3_000][often(1000, 0..4) as usize],
             partition_ms: often(600, 100..2000),
             jump_ms: often(500, 100..2000),
             change_ms: if disk_loss { 0 } else { often(450, 50..1500) },
             collect_ms: often(600, 5..300),
             disk_loss,
+        };
+        match often(1000, 0..10) {
+            // One key, and peers that are hardly ever up for the length of an update.
+            0 | 1 => {
+                scenario.taste.keys = 1;
+                scenario.taste.pause_ms = 10;
+                scenario.weather.slow = often(1000, 50..300) as u32;
+                scenario.crash_ms = often(1000, 3..40);
+                scenario.quick_restarts = true;
+            }
+            // Voters that change all the time, and peers that do not hear of it.
+            2 | 3 if !disk_loss => {
+                scenario.learners = 2;
+                scenario.taste.pause_ms = 200;
+                scenario.level_ms = 20_000;
+                scenario.change_ms = often(1000, 5..80);
+                scenario.partition_ms = often(1000, 50..600);
+                scenario.collect_ms = often(700, 2..30);
+            }
+            _ => {}
         }
+        scenario
     }
 
     /// Puts the peers into the world.

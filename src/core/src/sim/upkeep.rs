@@ -88,7 +88,7 @@ impl Peer {
         self.adopt(joint.clone()).await;
         let told: BTreeSet<PeerId> =
             self.ask_each(&joint.electorate(), &Ask::Adopt(joint.clone())).await.into_iter().map(|(peer, _)| peer).collect();
-        if joint.missing(&told) > 0 && !is_planted(Fault::NoFence) {
+        if joint.missing(&told) > 0 {
             return Err(Failed::Nothing);
         }
         let raw = if is_planted(Fault::RawCopy) { self.raw_copy(joint).await } else { raw };
@@ -200,7 +200,8 @@ impl Peer {
     /// Keeps this peer's copy and configuration level.
     pub async fn keep_level(&self) {
         loop {
-            self.world.exec.sleep(self.world.draw(500 * MS..3 * SECOND)).await;
+            let longest = self.world.level_ms.get() * MS;
+            self.world.exec.sleep(self.world.draw(longest / 4..longest)).await;
             let others: Vec<PeerId> =
                 self.world.nodes.borrow().iter().map(|node| node.id).filter(|id| *id != self.me()).collect();
             let Some(someone) = self.world.pick(&others) else { continue };

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-use super::disk::{Disk, Stored, Write};
+use super::disk::{Disk, Write};
 use super::exec::{Exec, Micros, Sender};
 use super::history::{History, Stats};
 use super::link::{Links, Weather};
@@ -120,6 +120,8 @@ pub struct World {
     pub links: RefCell<Links>,
     /// What clients did and saw.
     pub history: RefCell<History>,
+    /// Longest pause between two comparisons of a peer's copy with another's, in milliseconds.
+    pub level_ms: Cell<u64>,
     /// What happened, counted.
     pub stats: RefCell<Stats>,
 }
@@ -142,6 +144,7 @@ impl World {
             nodes: RefCell::default(),
             links: RefCell::new(Links::new(weather)),
             history: RefCell::default(),
+            level_ms: Cell::new(3_000),
             stats: RefCell::default(),
         })
     }
@@ -250,11 +253,6 @@ impl World {
         stats.lost += u64::from(delays.is_empty());
         stats.doubled += u64::from(delays.len() > 1);
         delays
-    }
-
-    /// Everything every machine durably keeps, for a look at the end.
-    pub fn stored(&self) -> Vec<Stored> {
-        self.nodes.borrow().iter().map(|node| node.disk.borrow().durable().clone()).collect()
     }
 
     /// Notes an event in the readable history.
