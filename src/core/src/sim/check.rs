@@ -32,8 +32,7 @@ pub fn check(history: &History) -> Result<(u64, u64), String> {
         }
     }
     let count = registers.len() as u64;
-    for (key, mut spans) in registers {
-        drop_unseen(&mut spans);
+    for (key, spans) in registers {
         if !is_linearizable(&spans) {
             let mut text = format!("register {} is not linearizable:\n", name_of(&key));
             for Span { called, op, answer } in spans {
@@ -47,21 +46,6 @@ pub fn check(history: &History) -> Result<(u64, u64), String> {
         }
     }
     Ok((count, pages))
-}
-
-/// Drops writes of unknown outcome whose value nobody saw. Each answered operation names the state it met, so such a
-/// write can only have been overwritten by others like it: the history is as linearizable without it, and the
-/// search is spared a doubling. Not so where an unknown operation depends on there being *some* value.
-fn drop_unseen(spans: &mut Vec<Span>) {
-    let seen: BTreeSet<Value> = spans.iter().filter_map(|span| span.answer.and_then(|(_, seen)| seen.state)).collect();
-    let depends = |op: Op| matches!(op, Op::Touch(_) | Op::Lift(_) | Op::Replace(..));
-    if spans.iter().any(|span| span.answer.is_none() && depends(span.op)) {
-        return;
-    }
-    spans.retain(|span| match span.op {
-        Op::Put(value) | Op::Create(value) => span.answer.is_some() || seen.contains(&value),
-        _ => true,
-    });
 }
 
 /// A page is, for every register of its range, a read; and for a group the promise that it holds something.

@@ -77,7 +77,7 @@ impl Search {
         }
         if self.visited.insert((self.done.clone(), self.used.clone(), state)) {
             let (candidates, limit) = self.candidates(first);
-            for at in candidates {
+            for &at in &candidates {
                 if self.fits(at, state) {
                     flip(&mut self.done, at);
                     let after = self.answered[at].2.effect(state).unwrap_or(state);
@@ -95,6 +95,10 @@ impl Search {
                 }
                 let Some(after) = op.effect(state).filter(|after| *after != state) else { continue };
                 flip(&mut self.used, at);
+                if !self.is_of_use(after, &candidates) {
+                    flip(&mut self.used, at);
+                    continue;
+                }
                 if self.explains(first, after) {
                     return true;
                 }
@@ -105,6 +109,19 @@ impl Search {
             flip(&mut self.done, at);
         }
         false
+    }
+
+    /// Whether anything that may come next has met this state, or depends on it. A write of unknown outcome that is
+    /// only overwritten again need not have taken effect, or not yet.
+    fn is_of_use(&self, state: Option<Value>, candidates: &[usize]) -> bool {
+        let depends = |op: Op| match op {
+            Op::Replace(expected, _) | Op::DeleteOnly(expected) => state == Some(expected),
+            Op::Create(_) => state.is_none(),
+            Op::Touch(_) | Op::Lift(_) | Op::DeleteUnmarked => state.is_some(),
+            Op::Read | Op::Put(_) | Op::Delete => false,
+        };
+        candidates.iter().any(|at| self.answered[*at].3.state == state)
+            || self.open.iter().enumerate().any(|(at, (_, op))| !get(&self.used, at) && depends(*op))
     }
 
     /// Answered operations that may come next: those called before any other one ended; and when that is.
