@@ -19,6 +19,20 @@
 //! Invariants are numbered in `ARCHITECTURE.md`; rules of the ledger are cited as `R1`…`R8` and stand in
 //! `docs/ledger.md`.
 
+/// Whether a rule of the ledger is left out on purpose (`sim::fault`); never, and at no cost, in builds without the simulation.
+#[cfg(feature = "sim")]
+macro_rules! planted {
+    ($fault:ident) => {
+        $crate::sim::fault::is_planted($crate::sim::fault::Fault::$fault)
+    };
+}
+#[cfg(not(feature = "sim"))]
+macro_rules! planted {
+    ($fault:ident) => {
+        false
+    };
+}
+
 pub mod code;
 pub mod hlc;
 pub mod id;
@@ -28,4 +42,6 @@ pub mod place;
 pub mod reconcile;
 pub mod record;
 pub mod register;
+#[cfg(feature = "sim")]
+pub mod sim;
 pub mod wire;

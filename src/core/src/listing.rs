@@ -118,7 +118,8 @@ pub struct Merged {
 
 /// Merges the pages of a quorum of distinct voters. Agreed tombstones are dropped.
 pub fn merge(query: &ScanQuery, pages: &[&ScanPage]) -> Merged {
-    let next = pages.iter().filter_map(|page| page.next.clone()).min();
+    let ends = || pages.iter().filter_map(|page| page.next.clone());
+    let next = if planted!(ListEndsAtLargest) { ends().max() } else { ends().min() };
     let before_end = |key: &Bytes| next.as_ref().is_none_or(|next| key < next);
     let mut ballots: BTreeMap<&Bytes, Vec<(Ballot, bool)>> = BTreeMap::new();
     let mut witnesses: BTreeMap<Bytes, Vec<(&Bytes, Ballot)>> = BTreeMap::new();

@@ -13,6 +13,7 @@
 //! What is absent: no leader, no log, no term. Two keys never share anything but the configuration.
 
 mod attempt;
+mod backoff;
 mod change;
 mod config;
 mod history;
@@ -22,6 +23,7 @@ mod slot;
 mod tests;
 
 pub use attempt::{Attempt, Promised};
+pub use backoff::backoff;
 pub use change::{Change, Current, Decision, Plan, Unknown, Updated};
 pub use config::{Config, Refusal};
 pub use history::{Accepted, HISTORY_MILLIS, HISTORY_WRITES, History, Record};

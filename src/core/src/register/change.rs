@@ -106,11 +106,15 @@ impl<T> Change<T> {
     ) -> Plan<T> {
         if let Some(first) = self.sent.first().map(|(ballot, _)| *ballot) {
             let history = promised.current.as_ref().map(|accepted| &accepted.record.history);
-            if let Some(version) = history.and_then(|history| history.find(self.request)) {
+            if let Some(version) = history.and_then(|history| history.find(self.request))
+                && !planted!(RetryForgetsItself)
+            {
                 return self.found(version, promised);
             }
-            let reaches_back = history.is_none_or(|history| history.truncated < first);
-            if promised.collected >= first || !reaches_back {
+            let reaches_back =
+                history.is_none_or(|history| history.truncated < first) || planted!(TruncatedListTrusted);
+            let collected = promised.collected >= first && !planted!(CollectedAncestorsIgnored);
+            if collected || !reaches_back {
                 return Plan::Report(Err(Unknown::Superseded));
             }
         }
@@ -132,7 +136,7 @@ impl<T> Change<T> {
             return Plan::Report(Err(Unknown::Foreign));
         };
         match promised.current {
-            Some(Accepted { record, .. }) if !promised.unanimous => {
+            Some(Accepted { record, .. }) if !promised.unanimous && !planted!(FoundIsDone) => {
                 self.pending = Some(Pending::Sent(own));
                 Plan::Accept(record)
             }
@@ -145,7 +149,8 @@ impl<T> Change<T> {
         let version = promised.current.as_ref().map_or(Ballot::ZERO, |accepted| accepted.record.version);
         let kept = Updated { version, answer };
         match promised.current {
-            _ if promised.unanimous && self.sent.is_empty() => Plan::Report(Ok(kept)),
+            _ if planted!(RefusalAtOnce) => Plan::Report(Ok(kept)),
+            _ if promised.unanimous && (self.sent.is_empty() || planted!(RefusalAfterAccept)) => Plan::Report(Ok(kept)),
             Some(Accepted { record, .. }) => {
                 self.pending = Some(Pending::Kept(kept));
                 Plan::Accept(record)

@@ -58,7 +58,8 @@ impl Config {
 
     /// Whether these peers form a quorum: a majority of the voters, and in a joint phase also of the old ones.
     pub fn is_quorum(&self, acks: &BTreeSet<PeerId>) -> bool {
-        is_majority(&self.voters, acks) && self.outgoing.as_ref().is_none_or(|old| is_majority(old, acks))
+        let old_too = self.outgoing.as_ref().is_none_or(|old| is_majority(old, acks));
+        is_majority(&self.voters, acks) && (old_too || planted!(NoFence))
     }
 
     /// R8: why `me` may not answer a message of `epoch` as a voter, if so.
@@ -73,7 +74,8 @@ impl Config {
     pub fn missing(&self, acks: &BTreeSet<PeerId>) -> usize {
         let short =
             |voters: &BTreeSet<PeerId>| (voters.len() / 2 + 1).saturating_sub(voters.intersection(acks).count());
-        short(&self.voters).max(self.outgoing.as_ref().map_or(0, short))
+        let old_too = if planted!(NoFence) { 0 } else { self.outgoing.as_ref().map_or(0, short) };
+        short(&self.voters).max(old_too)
     }
 
     /// R8 (1): the joint configuration on the way to `voters`, which differ from today's by one member.
@@ -85,6 +87,20 @@ impl Config {
             voters,
             outgoing: Some(self.voters.clone()),
         })
+    }
+
+    /// R8 (3): whether `me`, which has adopted this configuration, must empty its acceptor when it adopts `next`.
+    ///
+    /// Also where it votes here already: it may have been away while it was removed, and tombstones collected without
+    /// it. It cannot miss that it was: a change does not end before its joiner has taken the collection floors over
+    /// in the joint epoch (R8 (5)).
+    pub fn starts_empty(&self, me: &PeerId, next: &Self) -> bool {
+        next.is_voter(me) && (!self.is_voter(me) || next.joiners().contains(me))
+    }
+
+    /// Who is on the way to become a voter.
+    pub fn joiners(&self) -> BTreeSet<PeerId> {
+        self.outgoing.as_ref().map_or_else(BTreeSet::new, |old| self.voters.difference(old).copied().collect())
     }
 
     /// R8 (6): the configuration that ends a joint phase.

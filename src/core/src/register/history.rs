@@ -14,6 +14,17 @@ pub const HISTORY_WRITES: usize = 64;
 /// Writes older than this leave the history when the next one comes: no retry lives that long.
 pub const HISTORY_MILLIS: u64 = 60_000;
 
+/// How many writes a record lists. Fewer in some seeds of the simulation, so that lists are cut short.
+#[cfg(feature = "sim")]
+fn history_writes() -> usize {
+    crate::sim::fault::history_writes()
+}
+
+#[cfg(not(feature = "sim"))]
+const fn history_writes() -> usize {
+    HISTORY_WRITES
+}
+
 /// The state of one register: what was written, and by which request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
@@ -28,7 +39,8 @@ pub struct Record {
 impl Record {
     /// The record that `request` writes over `current` at `ballot`.
     pub fn write(current: Option<&Self>, request: RequestId, ballot: Ballot, value: Option<Bytes>) -> Self {
-        let history = current.map_or_else(History::default, |record| record.history.clone());
+        let forget = value.is_none() && planted!(TombstoneForgetsAncestors);
+        let history = current.filter(|_| !forget).map_or_else(History::default, |record| record.history.clone());
         Self { version: ballot, value, history: history.with(request, ballot) }
     }
 }
@@ -47,7 +59,7 @@ impl History {
     fn with(mut self, request: RequestId, ballot: Ballot) -> Self {
         let oldest = Stamp::from_millis(ballot.stamp.millis().saturating_sub(HISTORY_MILLIS));
         let expired = self.writes.iter().take_while(|(_, version)| version.stamp < oldest).count();
-        let surplus = (self.writes.len() + 1).saturating_sub(HISTORY_WRITES);
+        let surplus = (self.writes.len() + 1).saturating_sub(history_writes());
         for (_, version) in self.writes.drain(..expired.max(surplus)) {
             self.truncated = self.truncated.max(version);
         }
