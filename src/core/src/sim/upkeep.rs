@@ -86,8 +86,12 @@ impl Peer {
     async fn finish(&self, joint: &Config) -> Result<(), Failed> {
         let raw = if is_planted(Fault::CopyBeforeFence) { self.raw_copy(joint).await } else { Vec::new() };
         self.adopt(joint.clone()).await;
-        let told: BTreeSet<PeerId> =
-            self.ask_each(&joint.electorate(), &Ask::Adopt(joint.clone())).await.into_iter().map(|(peer, _)| peer).collect();
+        let told: BTreeSet<PeerId> = self
+            .ask_each(&joint.electorate(), &Ask::Adopt(joint.clone()))
+            .await
+            .into_iter()
+            .map(|(peer, _)| peer)
+            .collect();
         if joint.missing(&told) > 0 {
             return Err(Failed::Nothing);
         }

@@ -341,8 +341,9 @@ impl Voter {
             return Ok(());
         }
         let mut batch = vec![Write::Put(Space::Meta, Bytes::from_static(CONFIG_KEY), config.encode())];
-        if config.is_voter(&self.me) != gate.is_voter(&self.me) {
-            if gate.is_voter(&self.me) {
+        let votes = gate.is_voter(&self.me);
+        if gate.starts_empty(&self.me, &config) || votes && !config.is_voter(&self.me) {
+            if votes {
                 self.keep_as_learner().await?;
             }
             batch.push(Write::Clear(Space::Accepted));
@@ -360,7 +361,7 @@ impl Voter {
         let config = Arc::new(config);
         let before = std::mem::replace(gate, Arc::clone(&config));
         let publish = || drop(self.config.send_replace(config));
-        if space == space_of(before.is_voter(&self.me)) {
+        if space == space_of(before.is_voter(&self.me)) && !before.starts_empty(&self.me, gate) {
             publish();
         } else {
             self.holdings.move_to(space, publish);
