@@ -162,7 +162,8 @@ impl Summary {
         let (mut first, mut leaf) = (range.from.clone(), Leaf::EMPTY);
         for (key, ballot) in pairs {
             if *key != first && is_boundary(key) {
-                self.leaves.insert(std::mem::replace(&mut first, key.clone()), std::mem::replace(&mut leaf, Leaf::EMPTY));
+                self.leaves
+                    .insert(std::mem::replace(&mut first, key.clone()), std::mem::replace(&mut leaf, Leaf::EMPTY));
             }
             leaf.add(key, *ballot);
         }
@@ -239,8 +240,8 @@ impl Summary {
             let range = Range { from: std::mem::replace(&mut from, next.cloned().unwrap_or_default()), to };
             let own = self.digest_of(&range);
             if together > 1 || own != *digest {
-                // A leaf, or what no boundary here divides.
-                if range == *asked {
+                // Nothing here divides it further, or there.
+                if range == *asked || self.leaves_in(&range).count() == 1 {
                     narrowed.exchange.push(range);
                 } else {
                     narrowed.compare.push((range, own));

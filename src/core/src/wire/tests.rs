@@ -94,6 +94,7 @@ fn requests() -> Vec<(Request, &'static str)> {
         (Request::CollectTombstones { epoch: 1, tombstones: Vec::new() }, "01120100"),
         (Request::GetFloors { epoch: 300 }, "0113ac02"),
         (Request::RaiseFloors { epoch: 1, floors: vec![ballot()] }, "01140101ac020102"),
+        (
             Request::Supply { from: Bytes::new(), to: Some(Bytes::from_static(b"t")), have: vec![[6; 8]] },
             "01150001017401060606060606060606",
         ),
