@@ -143,7 +143,7 @@ impl Ledger {
             };
             match answer {
                 Ok(Response::Failed { reason: Failure::NotReady, detail }) => {
-                    tracing::debug!(%detail, "joiner not level yet")
+                    tracing::debug!(%detail, "joiner not level yet");
                 }
                 other => {
                     tracing::debug!(joiner = %joiner.short(), level = matches!(other, Ok(Response::Done)), "joiner");
