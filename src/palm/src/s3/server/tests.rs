@@ -222,6 +222,21 @@ async fn success_carries_ids_too_and_the_unknown_is_501() {
     assert!(xml.contains("<Code>NotImplemented</Code>"), "{xml}");
 }
 
+/// Scenario: the pool is of local consistency. Danger: an answer that passes for a strong one, above all a refusal, which is
+/// only this peer's word. Expectation: every answer says so, and none of a strong pool does.
+#[tokio::test]
+async fn every_answer_of_a_local_pool_says_so() {
+    for (local, label) in [(true, Some("local")), (false, None)] {
+        let service = Service { is_local: Arc::new(move || local), ..stand_in(StandIn::default()) };
+        let refused = Request::builder().method("GET").uri("/bucket/key").header("host", HOST);
+        for (request, status) in [(signed("HEAD", "/bucket/key", UNSIGNED, now()), 206), (refused, 403)] {
+            let response = service.handle(request.body(Full::new(Bytes::new())).expect("request")).await;
+            assert_eq!(response.status(), status);
+            assert_eq!(response.headers().get(CONSISTENCY).map(|value| value.to_str().expect("text")), label);
+        }
+    }
+}
+
 /// Scenario: the holder of a presigned PUT adds an unsigned `x-amz-copy-source`. Danger: the upload becomes a
 /// copy of any object its signer can read (s3s before 0.16). Expectation: refused, and the honest upload is not.
 #[tokio::test]
