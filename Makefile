@@ -18,7 +18,7 @@ POOL ?= dev
 PEER ?= 2
 SOAK_SECONDS ?= 600
 
-.PHONY: help setup build test test-long soak-consistency lint demo bench \
+.PHONY: help setup build test test-long soak-consistency soak-peers lint demo bench \
 	dev-create dev-discover dev-join create discover join
 
 help: ## this list
@@ -54,6 +54,11 @@ soak-consistency: build ## kill, freeze and cut off real peers under clients for
 	$(ENV)
 	cd s3-tests
 	unshare --net python consistency.py --seconds $(SOAK_SECONDS)
+
+soak-peers: setup ## whole peers in simulation, SEEDS seeds (500) from seed FIRST (1000) on: crashes, partitions, clock jumps, all in virtual time
+	$(ENV)
+	PALM_SIM_SEEDS=$(or $(SEEDS),500) PALM_SIM_FIRST=$(or $(FIRST),1000) \
+		cargo test -p palm --test sim $$PALM_CARGO_FLAGS -- seeds_run_clean --nocapture
 
 demo: build ## five peers, real files, two of them killed: a table of what happened (KEEP=1 leaves the pool up)
 	$(ENV)
