@@ -38,7 +38,9 @@ pub fn check(history: &History) -> Result<(u64, u64), String> {
             for Span { called, op, answer } in spans {
                 // Writing to a string cannot fail.
                 let _ = match answer {
-                    Some((end, seen)) => writeln!(text, "  [{called}, {end}] {op:?} -> {:?} wrote={}", seen.state, seen.wrote),
+                    Some((end, seen)) => {
+                        writeln!(text, "  [{called}, {end}] {op:?} -> {:?} wrote={}", seen.state, seen.wrote)
+                    }
                     None => writeln!(text, "  [{called}, …] {op:?} -> ?"),
                 };
             }
@@ -72,9 +74,7 @@ fn check_page(
         let at = rest.iter().position(|byte| *byte == b'/')?;
         Some(key.slice(..listing.prefix.len() + at + 1))
     };
-    let within = |key: &Bytes| {
-        key.starts_with(&listing.prefix) && *key >= from && next.is_none_or(|next| key < next)
-    };
+    let within = |key: &Bytes| key.starts_with(&listing.prefix) && *key >= from && next.is_none_or(|next| key < next);
     let mut listed: BTreeMap<&Bytes, Value> = BTreeMap::new();
     let mut groups: BTreeSet<&Bytes> = BTreeSet::new();
     for item in items {

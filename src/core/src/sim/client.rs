@@ -94,8 +94,7 @@ impl Client {
         let place = {
             let mut history = self.world.history.borrow_mut();
             let called = history.event();
-            let (client, peer) = (self.number, peer.node.number);
-            history.entries.push(Entry { client, peer, key: key.clone(), op, called, returned: None, outcome: Outcome::Unknown });
+            history.entries.push(Entry { key: key.clone(), op, called, returned: None, outcome: Outcome::Unknown });
             history.entries.len() - 1
         };
         let (number, client) = (peer.node.number, self.number);
@@ -144,8 +143,6 @@ impl Client {
                 let mut history = self.world.history.borrow_mut();
                 let called = history.event();
                 history.listings.push(Listing {
-                    client: self.number,
-                    peer: peer.node.number,
                     prefix: prefix.clone(),
                     start: start.clone(),
                     grouped,
@@ -158,7 +155,8 @@ impl Client {
             };
             let outcome = self.at(peer.clone(), move |peer| async move { peer.scan(&query).await }).await;
             let (client, number) = (self.number, peer.node.number);
-            self.world.log(|| format!("client {client} at peer {number}: list from {} -> {outcome:?}", name_of(&start)));
+            self.world
+                .log(|| format!("client {client} at peer {number}: list from {} -> {outcome:?}", name_of(&start)));
             let mut history = self.world.history.borrow_mut();
             history.listings[place].returned = Some(history.event());
             let word = if matches!(outcome, Outcome::Ok(_)) { "ok" } else { "failed" };

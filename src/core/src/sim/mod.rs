@@ -10,12 +10,18 @@
 
 mod check;
 mod client;
+#[cfg(test)]
+mod directed;
 mod disk;
 mod exec;
+#[cfg(test)]
+mod fairness;
 pub mod fault;
 mod history;
 mod linear;
 mod link;
+#[cfg(test)]
+mod mutation;
 mod nemesis;
 mod peer;
 mod proposer;
@@ -142,7 +148,8 @@ fn live(world: &Rc<World>, scenario: &Scenario) -> Result<(u64, u64), String> {
     }
     let last = Rc::new(RefCell::new(BTreeMap::new()));
     let starving = Rc::new(RefCell::new(vec!["everything".to_owned()]));
-    let client = Client { number: 99, world: Rc::clone(world), shared: Rc::clone(&shared), versions: RefCell::default() };
+    let client =
+        Client { number: 99, world: Rc::clone(world), shared: Rc::clone(&shared), versions: RefCell::default() };
     let (found, left, keys) = (Rc::clone(&last), Rc::clone(&starving), workload::objects(&scenario.taste));
     world.exec.spawn(0, async move { look_at_everything(client, keys, &found, &left).await });
     let deadline = world.exec.now() + LIVENESS_LIMIT + 10 * SECOND;

@@ -63,11 +63,10 @@ impl Life {
         let disk = node.disk.borrow();
         let ceiling = disk.shown().ceiling;
         let config = disk.shown().config.clone().unwrap_or_else(|| node.initial.clone());
-        let (nonce, clock_floor) = if is_planted(Fault::BallotsReused) { (1, Stamp(0)) } else { (nonce, ceiling) };
         Self {
             owner: exec.fresh(),
             floor: if is_planted(Fault::NoRestartFloor) { Stamp(0) } else { ceiling },
-            clock: RefCell::new(Clock::new(&node.id, nonce, clock_floor)),
+            clock: RefCell::new(Clock::new(&node.id, nonce, ceiling)),
             config: RefCell::new(Rc::new(config)),
             gate: Lock::new(exec),
             extending: Lock::new(exec),
@@ -96,8 +95,7 @@ impl Peer {
 
     /// A new ballot.
     pub fn tick(&self) -> Ballot {
-        let wall_ms = if is_planted(Fault::BallotsReused) { 0 } else { self.world.wall_ms(&self.node) };
-        self.life.clock.borrow_mut().tick(wall_ms)
+        self.life.clock.borrow_mut().tick(self.world.wall_ms(&self.node))
     }
 
     /// Takes note of a ballot.
@@ -112,7 +110,8 @@ impl Peer {
 
     /// One update per key at a time.
     pub async fn enter(&self, key: &Bytes) -> Guard {
-        let queue = self.life.queues.borrow_mut().entry(key.clone()).or_insert_with(|| Lock::new(&self.world.exec)).clone();
+        let queue =
+            self.life.queues.borrow_mut().entry(key.clone()).or_insert_with(|| Lock::new(&self.world.exec)).clone();
         queue.write().await
     }
 
@@ -128,7 +127,8 @@ impl Peer {
         }
         let buffered = durability == Durability::Buffered;
         let id = self.node.disk.borrow_mut().write(batch, buffered);
-        let latency = if self.world.chance(30) { self.world.draw(10 * MS..200 * MS) } else { self.world.draw(50..2_000) };
+        let latency =
+            if self.world.chance(30) { self.world.draw(10 * MS..200 * MS) } else { self.world.draw(50..2_000) };
         if buffered {
             let node = Rc::clone(&self.node);
             let owner = self.life.owner;
@@ -165,8 +165,7 @@ impl Peer {
         if stamp <= self.stored(|stored| stored.ceiling) {
             return;
         }
-        let durability =
-            if is_planted(Fault::VolatileCeiling) { Durability::Volatile } else { Durability::Synced };
+        let durability = if is_planted(Fault::VolatileCeiling) { Durability::Volatile } else { Durability::Synced };
         self.commit(vec![Write::Ceiling(ceiling_above(stamp))], durability).await;
     }
 
@@ -228,7 +227,9 @@ impl Peer {
             },
             Ask::Collect { epoch, key, tombstone } => self.on_collect(epoch, key, tombstone).await,
             Ask::Floors { epoch } => self.refusal(epoch).unwrap_or_else(|| {
-                Reply::Floors(self.stored(|stored| stored.floors.iter().map(|(range, floor)| (*range, *floor)).collect()))
+                Reply::Floors(
+                    self.stored(|stored| stored.floors.iter().map(|(range, floor)| (*range, *floor)).collect()),
+                )
             }),
             Ask::RaiseFloors { epoch, floors } => {
                 let _gate = self.life.gate.read().await;
@@ -282,8 +283,7 @@ impl Peer {
             Ok(accepted) => accepted.clone(),
             Err(refused) => return Reply::Nack(refused.highest),
         };
-        let durability =
-            if is_planted(Fault::AcceptBeforeSync) { Durability::Buffered } else { Durability::Synced };
+        let durability = if is_planted(Fault::AcceptBeforeSync) { Durability::Buffered } else { Durability::Synced };
         self.commit(vec![Write::Accept(key.clone(), accepted)], durability).await;
         // The accepted ballot now stands for the promise.
         promises.borrow_mut().fulfilled(&key);
@@ -342,7 +342,8 @@ impl Peer {
 
     /// A learner takes newer records.
     pub async fn follow(&self, registers: Vec<(Bytes, Accepted)>) {
-        let newer = |key: &Bytes, ballot| self.stored(|s| s.followed.get(key).is_none_or(|known| known.ballot < ballot));
+        let newer =
+            |key: &Bytes, ballot| self.stored(|s| s.followed.get(key).is_none_or(|known| known.ballot < ballot));
         let batch: Vec<Write> = registers
             .into_iter()
             .filter(|(key, accepted)| newer(key, accepted.ballot))
@@ -353,7 +354,8 @@ impl Peer {
 
     /// A planted fault: takes newer records as if it had accepted them (R6, R8).
     pub async fn install(&self, registers: Vec<(Bytes, Accepted)>) {
-        let newer = |key: &Bytes, ballot| self.stored(|s| s.accepted.get(key).is_none_or(|known| known.ballot < ballot));
+        let newer =
+            |key: &Bytes, ballot| self.stored(|s| s.accepted.get(key).is_none_or(|known| known.ballot < ballot));
         let batch: Vec<Write> = registers
             .into_iter()
             .filter(|(key, accepted)| newer(key, accepted.ballot))

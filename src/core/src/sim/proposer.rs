@@ -173,7 +173,8 @@ impl Peer {
         let config = self.config();
         let (epoch, ballot) = (config.epoch, self.tick());
         let mut attempt = Attempt::new((*config).clone(), ballot);
-        let mut inquiry = Inquiry::new(self, &config, BTreeSet::new(), Ask::Prepare { epoch, key: key.clone(), ballot });
+        let mut inquiry =
+            Inquiry::new(self, &config, BTreeSet::new(), Ask::Prepare { epoch, key: key.clone(), ballot });
         while let Some((voter, reply)) = inquiry.next().await {
             let hopeless = match reply {
                 Some(Reply::Promised(accepted, floor)) => match attempt.on_promise(voter, accepted, floor) {

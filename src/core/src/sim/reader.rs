@@ -244,7 +244,9 @@ impl Peer {
         let keys: Vec<Bytes> = lines
             .iter()
             .filter_map(|line| match line {
-                Line::Key(key, ballot) if records.get(key).is_none_or(|(known, _)| known != ballot) => Some(key.clone()),
+                Line::Key(key, ballot) if records.get(key).is_none_or(|(known, _)| known != ballot) => {
+                    Some(key.clone())
+                }
                 _ => None,
             })
             .collect();
