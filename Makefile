@@ -16,6 +16,8 @@ ENV := source "$(PALM_TOOLS)/env"
 
 POOL ?= dev
 PEER ?= 2
+SEEDS ?= 20000
+FROM ?= 0
 SOAK_SECONDS ?= 600
 
 .PHONY: help setup build test test-long soak-consistency lint demo bench \
@@ -41,6 +43,7 @@ lint: setup ## formatting, clippy, docs and licences, warnings refused
 test: lint ## everything CI runs: lint, unit tests, then real clients against pools of real processes
 	$(ENV)
 	cargo test --workspace $$PALM_CARGO_FLAGS
+	cargo test -p palm-core --features sim $$PALM_CARGO_FLAGS
 	cargo build --workspace $$PALM_CARGO_FLAGS
 	cd s3-tests
 	pytest $(TESTS)
@@ -54,6 +57,10 @@ soak-consistency: build ## kill, freeze and cut off real peers under clients for
 	$(ENV)
 	cd s3-tests
 	unshare --net python consistency.py --seconds $(SOAK_SECONDS)
+
+soak-sim: setup ## the ledger in simulation: 20,000 seeds with faults, every history checked (SEEDS=n FROM=n)
+	$(ENV)
+	cargo run -p palm-core --features sim --example soak $$PALM_CARGO_FLAGS -- --seeds $(SEEDS) --from $(FROM)
 
 demo: build ## five peers, real files, two of them killed: a table of what happened (KEEP=1 leaves the pool up)
 	$(ENV)

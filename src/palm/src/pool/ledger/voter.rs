@@ -313,7 +313,7 @@ impl Voter {
         if config.epoch <= gate.epoch {
             return Ok(());
         }
-        let joining = config.is_voter(&self.me) && !gate.is_voter(&self.me);
+        let joining = gate.starts_empty(&self.me, &config);
         let mut batch = vec![Write::Put(Space::Meta, Bytes::from_static(CONFIG_KEY), config.encode())];
         if joining {
             batch.push(Write::Clear(Space::Accepted));
