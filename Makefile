@@ -18,7 +18,7 @@ POOL ?= dev
 PEER ?= 2
 SOAK_SECONDS ?= 600
 
-.PHONY: help setup build test test-long soak-consistency soak-peers lint demo bench \
+.PHONY: help setup build test test-long soak-sim soak-peers soak-consistency lint demo bench \
 	dev-create dev-discover dev-join create discover join
 
 help: ## this list
@@ -41,6 +41,7 @@ lint: setup ## formatting, clippy, docs and licences, warnings refused
 test: lint ## everything CI runs: lint, unit tests, then real clients against pools of real processes
 	$(ENV)
 	cargo test --workspace $$PALM_CARGO_FLAGS
+	cargo test -p palm-core --features sim $$PALM_CARGO_FLAGS
 	cargo build --workspace $$PALM_CARGO_FLAGS
 	cd s3-tests
 	pytest $(TESTS)
@@ -55,10 +56,14 @@ soak-consistency: build ## kill, freeze and cut off real peers under clients for
 	cd s3-tests
 	unshare --net python consistency.py --seconds $(SOAK_SECONDS)
 
-soak-peers: setup ## whole peers in simulation, SEEDS seeds (500) from seed FIRST (1000) on: crashes, partitions, clock jumps, all in virtual time
+soak-peers: setup ## whole peers in simulation, SEEDS seeds (500) from FROM (1000) on: crashes, partitions, clock jumps, all in virtual time
 	$(ENV)
-	PALM_SIM_SEEDS=$(or $(SEEDS),500) PALM_SIM_FIRST=$(or $(FIRST),1000) \
+	PALM_SIM_SEEDS=$(or $(SEEDS),500) PALM_SIM_FIRST=$(or $(FROM),1000) \
 		cargo test -p palm --test sim $$PALM_CARGO_FLAGS -- seeds_run_clean --nocapture
+
+soak-sim: setup ## the ledger in simulation: 20,000 seeds with faults, every history checked (SEEDS=n FROM=n)
+	$(ENV)
+	cargo run -p palm-core --features sim --example soak $$PALM_CARGO_FLAGS -- --seeds $(or $(SEEDS),20000) --from $(or $(FROM),0)
 
 demo: build ## five peers, real files, two of them killed: a table of what happened (KEEP=1 leaves the pool up)
 	$(ENV)

@@ -94,16 +94,7 @@ impl Client {
         let place = {
             let mut history = self.world.history.borrow_mut();
             let called = history.event();
-            let (client, peer) = (self.number, peer.node.number);
-            history.entries.push(Entry {
-                client,
-                peer,
-                key: key.clone(),
-                op,
-                called,
-                returned: None,
-                outcome: Outcome::Unknown,
-            });
+            history.entries.push(Entry { key: key.clone(), op, called, returned: None, outcome: Outcome::Unknown });
             history.entries.len() - 1
         };
         let (number, client) = (peer.node.number, self.number);
@@ -152,8 +143,6 @@ impl Client {
                 let mut history = self.world.history.borrow_mut();
                 let called = history.event();
                 history.listings.push(Listing {
-                    client: self.number,
-                    peer: peer.node.number,
                     prefix: prefix.clone(),
                     start: start.clone(),
                     grouped,

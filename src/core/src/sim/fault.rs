@@ -31,8 +31,6 @@ faults! {
     NoRestartFloor,
     /// R3: the clock ceiling is kept in memory.
     VolatileCeiling,
-    /// R3: a proposer's next life uses the nonce of the last, and its clock may start lower.
-    BallotsReused,
     /// R3: answers are counted for whatever ballot the proposer is at.
     AnswersOfOtherBallots,
     /// R4: silence after an accept was sent is reported as a failure.

@@ -112,10 +112,6 @@ pub enum Outcome<T> {
 /// An operation on one register.
 #[derive(Debug, Clone)]
 pub struct Entry {
-    /// Which client.
-    pub client: usize,
-    /// At which peer.
-    pub peer: usize,
     /// The register.
     pub key: Bytes,
     /// What.
@@ -131,10 +127,6 @@ pub struct Entry {
 /// A page asked for.
 #[derive(Debug, Clone)]
 pub struct Listing {
-    /// Which client.
-    pub client: usize,
-    /// At which peer.
-    pub peer: usize,
     /// Every register key on it begins so.
     pub prefix: Bytes,
     /// Where it starts.

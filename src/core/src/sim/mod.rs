@@ -10,12 +10,18 @@
 
 mod check;
 mod client;
+#[cfg(test)]
+mod directed;
 mod disk;
 mod exec;
+#[cfg(test)]
+mod fairness;
 pub mod fault;
 mod history;
 mod linear;
 mod link;
+#[cfg(test)]
+mod mutation;
 mod nemesis;
 mod peer;
 mod proposer;

@@ -63,11 +63,10 @@ impl Life {
         let disk = node.disk.borrow();
         let ceiling = disk.shown().ceiling;
         let config = disk.shown().config.clone().unwrap_or_else(|| node.initial.clone());
-        let (nonce, clock_floor) = if is_planted(Fault::BallotsReused) { (1, Stamp(0)) } else { (nonce, ceiling) };
         Self {
             owner: exec.fresh(),
             floor: if is_planted(Fault::NoRestartFloor) { Stamp(0) } else { ceiling },
-            clock: RefCell::new(Clock::new(&node.id, nonce, clock_floor)),
+            clock: RefCell::new(Clock::new(&node.id, nonce, ceiling)),
             config: RefCell::new(Rc::new(config)),
             gate: Lock::new(exec),
             extending: Lock::new(exec),
@@ -96,8 +95,7 @@ impl Peer {
 
     /// A new ballot.
     pub fn tick(&self) -> Ballot {
-        let wall_ms = if is_planted(Fault::BallotsReused) { 0 } else { self.world.wall_ms(&self.node) };
-        self.life.clock.borrow_mut().tick(wall_ms)
+        self.life.clock.borrow_mut().tick(self.world.wall_ms(&self.node))
     }
 
     /// Takes note of a ballot.

@@ -213,21 +213,27 @@ impl Peer {
                 self.adopt(theirs).await;
             }
             let voters: Vec<PeerId> = self.config().electorate().into_iter().filter(|id| *id != self.me()).collect();
-            let Some(voter) = self.world.pick(&voters) else { continue };
-            let Some(Reply::Pairs(theirs)) = self.ask(voter, &Ask::Pairs).await else { continue };
-            let mine: Vec<_> = self.copy_all().iter().map(|(key, copy)| (key.clone(), copy.ballot)).collect();
-            let keys: Vec<Bytes> = differing(&mine, &theirs);
-            if self.is_voter() && !is_planted(Fault::GossipInstalls) {
-                for key in keys {
-                    // What cannot be settled now differs still next time.
-                    let _ = self.settle(&key, self.world.exec.now() + SECOND).await;
-                }
-            } else if let Some(Reply::Registers(found)) = self.ask(voter, &Ask::Fetch { keys }).await {
-                if self.is_voter() {
-                    self.install(found).await;
-                } else {
-                    self.follow(found).await;
-                }
+            if let Some(voter) = self.world.pick(&voters) {
+                self.level_with(voter).await;
+            }
+        }
+    }
+
+    /// Compares copies with a voter; a learner takes what differs, a voter has it settled (R6).
+    pub async fn level_with(&self, voter: PeerId) {
+        let Some(Reply::Pairs(theirs)) = self.ask(voter, &Ask::Pairs).await else { return };
+        let mine: Vec<_> = self.copy_all().iter().map(|(key, copy)| (key.clone(), copy.ballot)).collect();
+        let keys: Vec<Bytes> = differing(&mine, &theirs);
+        if self.is_voter() && !is_planted(Fault::GossipInstalls) {
+            for key in keys {
+                // What cannot be settled now differs still next time.
+                let _ = self.settle(&key, self.world.exec.now() + SECOND).await;
+            }
+        } else if let Some(Reply::Registers(found)) = self.ask(voter, &Ask::Fetch { keys }).await {
+            if self.is_voter() {
+                self.install(found).await;
+            } else {
+                self.follow(found).await;
             }
         }
     }
