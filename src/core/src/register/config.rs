@@ -92,6 +92,12 @@ impl Config {
         self.outgoing.is_some().then(|| Self { epoch: self.epoch + 1, voters: self.voters.clone(), outgoing: None })
     }
 
+    /// The other way out of a joint phase, for a joiner that died in it: back to the old voters. As safe as the way on:
+    /// what was chosen in the joint phase was chosen by a majority of them too.
+    pub fn give_up_change(&self) -> Option<Self> {
+        self.outgoing.clone().map(|voters| Self { epoch: self.epoch + 1, voters, outgoing: None })
+    }
+
     /// Whether a write may have been chosen that none of these peers accepted: the others make a quorum.
     pub fn may_elude(&self, peers: &BTreeSet<PeerId>) -> bool {
         self.is_quorum(&self.electorate().difference(peers).copied().collect())

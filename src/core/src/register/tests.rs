@@ -90,6 +90,8 @@ fn a_joint_quorum_needs_both_majorities() {
     assert!(joint.begin_change([1, 2, 3].map(peer).into()).is_none(), "two changes at once");
     let after = joint.finish_change().expect("joint");
     assert_eq!((after.epoch, after.outgoing), (3, None));
+    let back = joint.give_up_change().expect("joint");
+    assert_eq!((back.epoch, back.voters, back.outgoing), (3, [1, 2, 3].map(peer).into(), None));
     assert!(config(&[1]).begin_change([1, 2, 3].map(peer).into()).is_none(), "two members at once");
 }
 

@@ -24,24 +24,38 @@ impl Ledger {
     /// Nothing is left half-done that a later call, by any member, would not finish.
     pub async fn change_voters(&self, target: &BTreeSet<PeerId>) -> Result<bool, LedgerError> {
         let config = self.config();
-        if config.outgoing.is_some() {
-            self.finish(&config).await?;
-            return Ok(self.config().voters == *target);
-        }
         let mut voters = config.voters.clone();
-        if let Some(joiner) = target.difference(&config.voters).next() {
-            voters.insert(*joiner);
-        } else if let Some(leaver) = config.voters.difference(target).next() {
-            voters.remove(leaver);
-        } else {
-            return Ok(true);
+        if config.outgoing.is_none() {
+            if let Some(joiner) = target.difference(&config.voters).next() {
+                voters.insert(*joiner);
+            } else if let Some(leaver) = config.voters.difference(target).next() {
+                voters.remove(leaver);
+            } else {
+                return Ok(true);
+            }
         }
-        let Some(joint) = config.begin_change(voters) else { return Ok(false) };
+        self.move_voters(&config, voters).await?;
+        Ok(self.config().voters == *target)
+    }
+
+    /// Goes from `config` to `voters`, one member away. From a joint phase: on to its voters, or back to those before it.
+    /// Nothing happens where another driver has moved on from `config` already.
+    pub async fn move_voters(&self, config: &Config, voters: BTreeSet<PeerId>) -> Result<(), LedgerError> {
+        if config.outgoing.as_ref() == Some(&voters)
+            && let Some(before) = config.give_up_change()
+        {
+            return self.conclude(config, before).await;
+        }
+        if config.outgoing.is_some() {
+            return self.finish(config).await;
+        }
         // R8 (1): chosen by the voters of today.
-        if self.choose(&config, joint.clone()).await? {
+        if let Some(joint) = config.begin_change(voters)
+            && self.choose(config, joint.clone()).await?
+        {
             self.finish(&joint).await?;
         }
-        Ok(self.config().voters == *target)
+        Ok(())
     }
 
     /// Writes the next configuration into its register, unless another driver was faster. Answers whether
@@ -68,7 +82,11 @@ impl Ledger {
         self.carry_floors(joint).await?;
         self.bring_level().await?;
         let Some(after) = joint.finish_change() else { return Ok(()) };
-        // R8 (6): chosen by joint quorums.
+        self.conclude(joint, after).await
+    }
+
+    /// R8 (6): the configuration after a joint one is chosen by joint quorums.
+    async fn conclude(&self, joint: &Config, after: Config) -> Result<(), LedgerError> {
         if self.choose(joint, after.clone()).await? {
             // Everyone hears of it; whoever does not is told when it next asks with the old epoch.
             let told = self.0.members.borrow().iter().chain(&joint.electorate()).copied().collect::<BTreeSet<_>>();
