@@ -108,9 +108,9 @@ impl Config {
         self.outgoing.is_some().then(|| Self { epoch: self.epoch + 1, voters: self.voters.clone(), outgoing: None })
     }
 
-    /// The configuration that takes a joint phase back, to the voters before it: for a joiner that is gone. As safe as
-    /// finishing it, since all that was chosen in the joint phase is held by majorities of both sets.
-    pub fn abandon_change(&self) -> Option<Self> {
+    /// The other way out of a joint phase, for a joiner that died in it: back to the old voters. As safe as the way on:
+    /// what was chosen in the joint phase was chosen by a majority of them too.
+    pub fn give_up_change(&self) -> Option<Self> {
         self.outgoing.clone().map(|voters| Self { epoch: self.epoch + 1, voters, outgoing: None })
     }
 

@@ -285,12 +285,17 @@ impl Pool {
         Ok(())
     }
 
-    /// Waits until the view holds this peer and the pool's settings are known.
+    /// Waits until the pool's settings are known and most members, this one among them, have told how much room they have:
+    /// a peer that says it is ready can place what it is given.
     async fn settled(&self) {
         let view = &self.0.view;
         let mut changes = view.changes();
+        let can_place = || {
+            let candidates = view.candidates();
+            candidates.len() * 2 > view.member_count() && candidates.iter().any(|candidate| candidate.peer == view.me())
+        };
         let settled = async {
-            while view.pool().is_none() || view.candidates().iter().all(|candidate| candidate.peer != view.me()) {
+            while view.pool().is_none() || !can_place() {
                 if changes.changed().await.is_err() {
                     return;
                 }

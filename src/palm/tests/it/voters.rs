@@ -128,6 +128,33 @@ async fn a_replaced_voter_returns_as_a_learner() {
     );
 }
 
+/// Story: a fourth voter dies while it is being made one, for ever. Danger: the joint phase cannot be finished without it, and
+/// no voter can ever be replaced again. Expected: the change is given up, nothing written meanwhile is lost, and another
+/// driver that still believes in the change does no harm.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_joiner_that_dies_is_given_up() {
+    let peers = pool(5, 3).await;
+    let all = ids(&peers);
+    put(&peers[0].ledger, &key("before"), "1").await.unwrap();
+    peers[3].net.close().await;
+    let target: BTreeSet<PeerId> = all[..4].iter().copied().collect();
+    peers[0].ledger.change_voters(&target).await.expect_err("the joiner is dead");
+    let joint = (*peers[0].ledger.config()).clone();
+    assert_eq!(joint.outgoing, Some(all[..3].iter().copied().collect()));
+    put(&peers[1].ledger, &key("during"), "2").await.unwrap();
+
+    peers[0].ledger.move_voters(&joint, all[..3].iter().copied().collect()).await.unwrap();
+    peers[1].ledger.move_voters(&joint, target).await.expect_err("a step from a configuration that is over");
+    for peer in &peers[..3] {
+        assert_eq!(peer.ledger.read(&key("during")).await.unwrap().unwrap().value, "2");
+        assert_eq!((peer.ledger.config().voters.len(), peer.ledger.config().outgoing.clone()), (3, None));
+    }
+    let target: BTreeSet<PeerId> = [all[1], all[2], all[4]].into();
+    while !peers[1].ledger.change_voters(&target).await.unwrap() {}
+    peers[0].net.close().await;
+    assert_eq!(peers[4].ledger.read(&key("before")).await.unwrap().unwrap().value, "1");
+}
+
 /// Story: two of three voters are destroyed; a learner is left beside the third. Danger: what only the learner had heard
 /// of is lost with them, a write is taken by an old quorum after the recovery, or the new ballots fall below old ones.
 /// Expected: one peer votes, with everything either of the two held at its old version; the old voters, back from a
@@ -172,8 +199,7 @@ async fn a_lost_majority_is_founded_anew() {
         peers[old] = restarted(&peers[old]).await;
     }
     let late = Record::write(None, RequestId(1), Ballot::ZERO, Some(key("late")));
-    let ballot = peers[0].ledger.read(&key("a")).await.map_or(version, |_| version);
-    let late = Request::Accept { epoch: 1, key: key("a"), ballot, record: late };
+    let late = Request::Accept { epoch: 1, key: key("a"), ballot: version, record: late };
     for peer in &peers[survivor..] {
         let answer = peer.ledger.handle(all[0], late.clone()).await;
         assert!(matches!(answer, Response::WrongEpoch(_)), "{answer:?}");

@@ -23,32 +23,45 @@ const CATCH_UP_CALLS: usize = 150;
 const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(15);
 
 impl Ledger {
-    /// Moves the voters towards `target` by one member (first added, then removed), or ends a change that someone else
-    /// began: takes it back where `target` is what there was before. Answers whether the target is reached.
+    /// Moves the voters towards `target` by one member (first added, then removed), or finishes a change that someone
+    /// else began. Answers whether the target is reached.
     ///
     /// # Errors
     /// Nothing is left half-done that a later call, by any member, would not finish.
     pub async fn change_voters(&self, target: &BTreeSet<PeerId>) -> Result<bool, LedgerError> {
         let config = self.config();
-        if let Some(before) = &config.outgoing {
-            let take_back = before == target;
-            self.end(&config, take_back).await?;
-            return Ok(self.config().voters == *target);
-        }
         let mut voters = config.voters.clone();
-        if let Some(joiner) = target.difference(&config.voters).next() {
-            voters.insert(*joiner);
-        } else if let Some(leaver) = config.voters.difference(target).next() {
-            voters.remove(leaver);
-        } else {
-            return Ok(true);
+        if config.outgoing.is_none() {
+            if let Some(joiner) = target.difference(&config.voters).next() {
+                voters.insert(*joiner);
+            } else if let Some(leaver) = config.voters.difference(target).next() {
+                voters.remove(leaver);
+            } else {
+                return Ok(true);
+            }
         }
-        let Some(joint) = config.begin_change(voters) else { return Ok(false) };
-        // R8 (1): chosen by the voters of today.
-        if self.choose(&config, joint.clone()).await? {
-            self.end(&joint, false).await?;
-        }
+        self.move_voters(&config, voters).await?;
         Ok(self.config().voters == *target)
+    }
+
+    /// Goes from `config` to `voters`, one member away. From a joint phase: on to its voters, or back to those before it.
+    /// Nothing happens where another driver has moved on from `config` already.
+    pub async fn move_voters(&self, config: &Config, voters: BTreeSet<PeerId>) -> Result<(), LedgerError> {
+        if config.outgoing.as_ref() == Some(&voters)
+            && let Some(before) = config.give_up_change()
+        {
+            return self.conclude(config, before).await;
+        }
+        if config.outgoing.is_some() {
+            return self.finish(config).await;
+        }
+        // R8 (1): chosen by the voters of today.
+        if let Some(joint) = config.begin_change(voters)
+            && self.choose(config, joint.clone()).await?
+        {
+            self.finish(&joint).await?;
+        }
+        Ok(())
     }
 
     /// Writes the next configuration into its register, unless another driver was faster. Answers whether
@@ -69,19 +82,19 @@ impl Ledger {
         Ok(ours)
     }
 
-    /// R8 (2) to (6), from a joint configuration that is known to be chosen. A change that is taken back asks nothing of
-    /// the joiner, which may be gone.
-    async fn end(&self, joint: &Config, take_back: bool) -> Result<(), LedgerError> {
+    /// R8 (2) to (6), from a joint configuration that is known to be chosen.
+    async fn finish(&self, joint: &Config) -> Result<(), LedgerError> {
         self.fence(joint).await?;
-        if !take_back {
-            self.let_joiner_catch_up(joint).await;
-            self.carry_floors(joint).await?;
-        }
+        self.let_joiner_catch_up(joint).await;
+        self.carry_floors(joint).await?;
         self.raise(joint).await?;
         self.bring_level().await?;
-        let after = if take_back { joint.abandon_change() } else { joint.finish_change() };
-        let Some(after) = after else { return Ok(()) };
-        // R8 (6): chosen by joint quorums.
+        let Some(after) = joint.finish_change() else { return Ok(()) };
+        self.conclude(joint, after).await
+    }
+
+    /// R8 (6): the configuration after a joint one is chosen by joint quorums.
+    async fn conclude(&self, joint: &Config, after: Config) -> Result<(), LedgerError> {
         if self.choose(joint, after.clone()).await? {
             // Everyone hears of it; whoever does not is told when it next asks with the old epoch.
             let told = self.0.members.borrow().iter().chain(&joint.electorate()).copied().collect::<BTreeSet<_>>();
