@@ -10,7 +10,6 @@ use super::peer::Peer;
 use super::proposer::{Failed, UPDATE_DEADLINE};
 use super::world::{Ask, MS, Reply, SECOND};
 use crate::id::PeerId;
-use crate::reconcile::differing;
 use crate::record::{Stored, key};
 use crate::register::{Accepted, Config, Decision};
 use crate::wire::ScanQuery;
@@ -222,8 +221,10 @@ impl Peer {
     /// Compares copies with a voter; a learner takes what differs, a voter has it settled (R6).
     pub async fn level_with(&self, voter: PeerId) {
         let Some(Reply::Pairs(theirs)) = self.ask(voter, &Ask::Pairs).await else { return };
-        let mine: Vec<_> = self.copy_all().iter().map(|(key, copy)| (key.clone(), copy.ballot)).collect();
-        let keys: Vec<Bytes> = differing(&mine, &theirs);
+        let mine: BTreeSet<_> = self.copy_all().iter().map(|(key, copy)| (key.clone(), copy.ballot)).collect();
+        let theirs = theirs.into_iter().collect();
+        let differing: BTreeSet<Bytes> = mine.symmetric_difference(&theirs).map(|(key, _)| key.clone()).collect();
+        let keys: Vec<Bytes> = differing.into_iter().collect();
         if self.is_voter() && !is_planted(Fault::GossipInstalls) {
             for key in keys {
                 // What cannot be settled now differs still next time.
