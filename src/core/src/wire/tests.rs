@@ -111,7 +111,7 @@ fn requests() -> Vec<(Request, &'static str)> {
         ),
         (
             Request::SupplyLocal { from: Bytes::new(), to: Some(Bytes::from_static(b"t")), have: vec![[6; 8]] },
-            "011b0001017401060606060606060606",
+            "011b00010174010606060606060606",
         ),
     ]
 }
