@@ -240,8 +240,8 @@ impl Summary {
             let range = Range { from: std::mem::replace(&mut from, next.cloned().unwrap_or_default()), to };
             let own = self.digest_of(&range);
             if together > 1 || own != *digest {
-                // A leaf, or what no boundary here divides.
-                if range == *asked {
+                // Nothing here divides it further, or there.
+                if range == *asked || self.leaves_in(&range).count() == 1 {
                     narrowed.exchange.push(range);
                 } else {
                     narrowed.compare.push((range, own));

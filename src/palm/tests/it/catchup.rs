@@ -20,6 +20,7 @@ use palm_core::id::{BodyId, FragmentId, KeyId, PeerId, RequestId, SegmentId};
 use palm_core::record::{Attributes, Content, Etag, ObjectRecord, Placed, Segment, Stored, key};
 use palm_core::register::{Accepted, Config, Record};
 use palm_core::wire::{self, FragmentOrigin, JoinRequest, JoinResponse, Request, Response};
+use parking_lot::Mutex;
 
 /// What was asked of all peers, and answered, as the frames' bodies count it.
 #[derive(Default)]
@@ -222,13 +223,14 @@ async fn a_learner_copies_in_bulk_and_then_what_changed() {
     let indexes = vec![memory(), memory()];
     fill(&indexes[0], Space::Accepted, COUNT, |_| Some(1)).await;
     let (peers, traffic) = pool(indexes, 1).await;
-    let mut progress = peers[1].ledger.catch_up();
-    let watched = tokio::spawn(async move {
-        let mut seen = Vec::new();
-        while progress.changed().await.is_ok() {
-            seen.extend(*progress.borrow());
+    let (mut progress, seen) = (peers[1].ledger.catch_up(), Arc::new(Mutex::new(Vec::new())));
+    let watching = tokio::spawn({
+        let seen = Arc::clone(&seen);
+        async move {
+            while progress.changed().await.is_ok() {
+                seen.lock().extend(*progress.borrow_and_update());
+            }
         }
-        seen
     });
     assert_eq!(level(&peers[1]).await, COUNT as usize);
     let (_, bytes, _) = traffic.take();
@@ -236,12 +238,15 @@ async fn a_learner_copies_in_bulk_and_then_what_changed() {
     assert!(bytes < all * 3 / 2, "{bytes} bytes for {all}");
     assert_eq!(contents(&peers[1].index, Space::Followed), contents(&peers[0].index, Space::Accepted));
 
-    let indexes = vec![memory(), Arc::clone(&peers[1].index)];
-    drop(peers);
-    let seen = watched.await.unwrap();
+    watching.abort();
+    let seen = std::mem::take(&mut *seen.lock());
     let middle = seen.iter().find(|seen| seen.records < u64::from(COUNT)).expect("progress before the end");
     assert!(middle.total.abs_diff(u64::from(COUNT)) < u64::from(COUNT) / 5, "{middle:?}");
 
+    let indexes = vec![memory(), Arc::clone(&peers[1].index)];
+    for peer in peers {
+        peer.net.close().await;
+    }
     fill(&indexes[0], Space::Accepted, COUNT, now).await;
     let (peers, traffic) = pool(indexes, 1).await;
     level(&peers[1]).await;

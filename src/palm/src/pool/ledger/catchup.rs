@@ -9,6 +9,7 @@
 //! Whoever lacks the newer record acts, and nobody else: a voter that returns after a month is not chased by all others.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,7 +18,7 @@ use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use palm_backends::Space;
 use palm_core::hlc::Ballot;
 use palm_core::id::PeerId;
-use palm_core::reconcile::{Narrowed, PairHash, Range, leaves, may_install, pair_hash};
+use palm_core::reconcile::{Narrowed, PairHash, Range, is_boundary, leaves, may_install, pair_hash};
 use palm_core::record::Stored;
 use palm_core::register::{Accepted, Config, floor_range};
 use palm_core::wire::{Failure, Request, Response};
@@ -127,6 +128,7 @@ impl Ledger {
             ranges = self.differing(peer, holdings).await?;
         }
         if ranges.is_empty() {
+            self.0.voter.forget_followed().await?;
             return Ok(0);
         }
         // Which of two is behind no fingerprint says. A first range does: where the other has nothing newer, it is the
@@ -140,9 +142,7 @@ impl Ledger {
                 .buffer_unordered(EXCHANGE_AT_ONCE)
                 .try_collect::<Vec<_>>()
                 .await?;
-            if self.0.voter.is_voter() {
-                self.0.voter.forget_followed().await?;
-            }
+            self.0.voter.forget_followed().await?;
         }
         let CatchUp { records, bytes, elapsed_ms: ms, .. } = tally.now();
         if records > 0 {
@@ -292,22 +292,31 @@ impl Ledger {
             let refused = self.0.voter.install(config.epoch, batch).await?;
             others.extend(refused.into_iter().filter_map(|key| ballots.get(&key).map(|ballot| (key, *ballot))));
         }
-        if !settle_others || others.is_empty() {
-            return Ok(newer);
+        if settle_others {
+            self.settle_lacking(others).await?;
         }
-        tracing::debug!(keys = others.len(), "no agreement: settled by consensus");
-        stream::iter(others)
+        Ok(newer)
+    }
+
+    /// Settles keys of which others were seen to hold these ballots.
+    async fn settle_lacking(&self, keys: Vec<(Bytes, Ballot)>) -> Result<(), LedgerError> {
+        if !keys.is_empty() {
+            tracing::debug!(keys = keys.len(), "not vouched for: settled by consensus");
+        }
+        stream::iter(keys)
             .map(|(key, ballot)| async move {
-                let own = self.0.voter.copy_and_ballot(&key)?.1;
-                if own < Some(ballot) {
-                    self.settle(&key).await?;
+                if self.0.voter.copy_and_ballot(&key)?.1 >= Some(ballot) {
+                    return Ok(());
                 }
-                Ok::<_, LedgerError>(())
+                match self.settle(&key).await {
+                    // Who outran it brings the key level, and this peer with it.
+                    Err(LedgerError::Contended | LedgerError::Unknown(_)) => Ok(()),
+                    settled => settled.map(drop),
+                }
             })
             .buffer_unordered(SETTLE_AT_ONCE)
-            .try_collect::<()>()
-            .await?;
-        Ok(newer)
+            .try_collect()
+            .await
     }
 
     /// Of which of these ranges enough voters, other than this peer, have accepted exactly the pairs fingerprinted.
@@ -358,11 +367,11 @@ impl Ledger {
 
     /// What this peer followed from a key on, up to the boundary at which it has looked at enough.
     async fn followed(&self, range: Range) -> Result<(Vec<(Bytes, Accepted)>, Option<Bytes>), LedgerError> {
-        let index = std::sync::Arc::clone(self.0.voter.index());
+        let index = Arc::clone(self.0.voter.index());
         blocking(move || {
             let (mut records, mut next) = (Vec::new(), None);
             holdings::scan(index.as_ref(), Space::Followed, &range, |key, value| {
-                if records.len() >= EXCHANGE_KEYS && palm_core::reconcile::is_boundary(key) {
+                if records.len() >= EXCHANGE_KEYS && is_boundary(key) {
                     next = Some(Bytes::copy_from_slice(key));
                     return Ok(false);
                 }

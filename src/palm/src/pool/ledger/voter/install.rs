@@ -111,16 +111,19 @@ impl Voter {
         }
     }
 
-    /// Takes what this peer followed as a learner out of the index, once it has all of it as a voter.
+    /// A voter that has taken over what it followed as a learner forgets that copy.
     pub(in super::super) async fn forget_followed(&self) -> Result<(), LedgerError> {
         // No change of role comes between the look and the deed.
         let gate = self.gate.read().await;
+        if !gate.is_voter(&self.me) {
+            return Ok(());
+        }
         let mut any = false;
         self.index.scan(Space::Followed, &[], &mut |_, _| {
             any = true;
             Next::Stop
         })?;
-        if any && gate.is_voter(&self.me) {
+        if any {
             self.index.commit(vec![Write::Clear(Space::Followed)], Durability::Buffered).await?;
         }
         Ok(())
