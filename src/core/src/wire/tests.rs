@@ -96,7 +96,7 @@ fn requests() -> Vec<(Request, &'static str)> {
         (Request::RaiseFloors { epoch: 1, floors: vec![ballot()] }, "01140101ac020102"),
         (
             Request::Supply { from: Bytes::new(), to: Some(Bytes::from_static(b"t")), have: vec![[6; 8]] },
-            "01150001017401060606060606060606",
+            "011500010174010606060606060606",
         ),
         (
             Request::Confirm { epoch: 1, ranges: vec![(Bytes::from_static(b"k"), None, [5; 32])] },
@@ -110,7 +110,7 @@ fn requests() -> Vec<(Request, &'static str)> {
         ),
         (
             Request::SupplyLocal { from: Bytes::new(), to: Some(Bytes::from_static(b"t")), have: vec![[6; 8]] },
-            "011a0001017401060606060606060606",
+            "011a00010174010606060606060606",
         ),
     ]
 }
