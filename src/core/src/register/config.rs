@@ -58,12 +58,14 @@ impl Config {
 
     /// Whether these peers form a quorum: a majority of the voters, and in a joint phase also of the old ones.
     pub fn is_quorum(&self, acks: &BTreeSet<PeerId>) -> bool {
-        let old_too = self.outgoing.as_ref().is_none_or(|old| is_majority(old, acks));
-        is_majority(&self.voters, acks) && (old_too || planted!(NoFence))
+        is_majority(&self.voters, acks) && self.outgoing.as_ref().is_none_or(|old| is_majority(old, acks))
     }
 
     /// R8: why `me` may not answer a message of `epoch` as a voter, if so.
     pub fn refuses(&self, me: &PeerId, epoch: u64) -> Option<Refusal> {
+        if planted!(NoFence) && epoch < self.epoch {
+            return None;
+        }
         if epoch != self.epoch {
             return Some(Refusal::OtherEpoch);
         }
@@ -74,8 +76,7 @@ impl Config {
     pub fn missing(&self, acks: &BTreeSet<PeerId>) -> usize {
         let short =
             |voters: &BTreeSet<PeerId>| (voters.len() / 2 + 1).saturating_sub(voters.intersection(acks).count());
-        let old_too = if planted!(NoFence) { 0 } else { self.outgoing.as_ref().map_or(0, short) };
-        short(&self.voters).max(old_too)
+        short(&self.voters).max(self.outgoing.as_ref().map_or(0, short))
     }
 
     /// R8 (1): the joint configuration on the way to `voters`, which differ from today's by one member.
@@ -95,7 +96,8 @@ impl Config {
     /// it. It cannot miss that it was: a change does not end before its joiner has taken the collection floors over
     /// in the joint epoch (R8 (5)).
     pub fn starts_empty(&self, me: &PeerId, next: &Self) -> bool {
-        next.is_voter(me) && (!self.is_voter(me) || next.joiners().contains(me))
+        let again = next.joiners().contains(me) && !planted!(RejoinerKeepsState);
+        next.is_voter(me) && (!self.is_voter(me) || again)
     }
 
     /// Who is on the way to become a voter.

@@ -261,28 +261,148 @@ fn reads_without_epoch() {
     });
 }
 
-/// Story: a write reached one voter, was settled, deleted and collected; then the voters were replaced. Its proposer, asleep
-/// meanwhile, tries again. Danger: the new voters know of no floor, and the deleted is written once more.
-/// Expectation: they took the floors over, and the retry is told that it cannot know (R8 (5), R5).
+/// A write whose proposer sleeps reached voter 0, was overwritten and deleted; all voters hold the tombstone.
+async fn sleep_through_delete(script: &Script) -> Proposal {
+    let mut sleeper = script.begin(Op::Put(X));
+    script.prepare(&mut sleeper, 5, &[0, 1]).await;
+    script.accept(&mut sleeper, &[0]).await;
+    let mut over = script.begin(Op::Touch(Y));
+    script.peer(3).observe(script.peer(5).tick());
+    script.prepare(&mut over, 3, &[0, 1]).await;
+    script.accept(&mut over, &[0, 1, 2]).await;
+    script.perform(3, Op::Delete).await;
+    script.0.exec.sleep(SECOND).await;
+    sleeper
+}
+
+/// The same, and the tombstone was collected.
+async fn sleep_through_collection(script: &Script) -> Proposal {
+    let sleeper = sleep_through_delete(script).await;
+    script.peer(0).collect_tombstone(&key()).await;
+    assert!(script.peer(0).copy(&key()).0.is_none(), "not collected");
+    sleeper
+}
+
+/// Story: all voters hold a tombstone, but the order to collect it is slow; two voters join meanwhile, brought level by the
+/// old ones that agree, and two of the old ones leave. Danger: the order is obeyed after the joiners took the floors
+/// over, and their quorum knows neither tombstone nor floor. Expectation: it is of another epoch (R7).
+#[test]
+fn collecting_without_epoch() {
+    shows(Fault::CollectingWithoutEpoch, |script| async move {
+        let mut sleeper = sleep_through_delete(&script).await;
+        let tombstone = script.peer(0).copy(&key()).1.expect("held");
+        let mut config = (*script.peer(0).config()).clone();
+        let order = Ask::Collect { epoch: config.epoch, key: key(), tombstone };
+        for joiner in [3, 4] {
+            let voters = config.voters.iter().copied().chain([peer_id(joiner)]).collect();
+            let joint = config.begin_change(voters).expect("one more");
+            config = joint.finish_change().expect("joint");
+            for peer in 0..6 {
+                script.peer(peer).adopt(joint.clone()).await;
+                script.peer(peer).adopt(config.clone()).await;
+            }
+        }
+        for voter in 0..3 {
+            script.peer(voter).handle(order.clone()).await;
+        }
+        script.move_voters(2, &[2, 3, 4]).await;
+        script.prepare(&mut sleeper, 3, &[3, 4]).await;
+        script.accept(&mut sleeper, &[3, 4]).await;
+        script.perform(2, Op::Read).await;
+    });
+}
+
+/// Story: a writer holds promises of two of three voters when two more join; another write is chosen by the third and the
+/// joiners. Danger: the first writer's accepts are taken in the new epoch and counted by the old one. Expectation: one
+/// ballot belongs to one epoch (R8).
+async fn promises_of_an_older_epoch(script: Script) {
+    let (mut old, mut new) = (script.begin(Op::Put(X)), script.begin(Op::Put(Y)));
+    script.prepare(&mut old, 5, &[0, 1]).await;
+    script.move_voters(2, &[0, 1, 2, 3, 4]).await;
+    script.prepare(&mut new, 2, &[2, 3, 4]).await;
+    script.accept(&mut new, &[2, 3, 4]).await;
+    script.accept(&mut old, &[0, 1]).await;
+}
+
+#[test]
+fn promises_across_epochs() {
+    shows(Fault::PromisesAcrossEpochs, promises_of_an_older_epoch);
+}
+
+#[test]
+fn no_fence() {
+    shows(Fault::NoFence, promises_of_an_older_epoch);
+}
+
+/// Story: a deleted and collected write is tried again by its proposer, who slept meanwhile; all voters have restarted.
+/// Danger: their floors are gone, and the deleted is written once more. Expectation: floors are durable (R7), and
+/// the retry is told that it cannot know (R5).
+#[test]
+fn volatile_floor() {
+    shows(Fault::VolatileFloor, |script| async move {
+        let mut sleeper = sleep_through_collection(&script).await;
+        (0..3).for_each(|voter| script.restart(voter));
+        script.0.exec.sleep(5 * SECOND).await;
+        script.prepare(&mut sleeper, 3, &[0, 1]).await;
+        script.accept(&mut sleeper, &[0, 1]).await;
+        script.perform(2, Op::Read).await;
+    });
+}
+
+/// Story: the same, but all voters have been replaced but one. Danger: the new ones know of no floor. Expectation: they
+/// took the floors over (R8 (5)).
 #[test]
 fn joiner_without_floors() {
     shows(Fault::JoinerWithoutFloors, |script| async move {
-        let mut sleeper = script.begin(Op::Put(X));
-        script.prepare(&mut sleeper, 5, &[0, 1]).await;
-        script.accept(&mut sleeper, &[0]).await;
-        script.perform(3, Op::Read).await;
-        let mut settle = script.begin(Op::Touch(Y));
-        script.peer(3).observe(script.peer(5).tick());
-        script.prepare(&mut settle, 3, &[0, 1]).await;
-        script.accept(&mut settle, &[0, 1, 2]).await;
-        script.perform(3, Op::Delete).await;
-        script.0.exec.sleep(SECOND).await;
-        script.peer(0).collect_tombstone(&key()).await;
-        assert!(script.peer(0).copy(&key()).0.is_none(), "not collected");
+        let mut sleeper = sleep_through_collection(&script).await;
         script.move_voters(2, &[2, 3, 4]).await;
         script.0.exec.sleep(5 * SECOND).await;
         script.prepare(&mut sleeper, 3, &[3, 4]).await;
         script.accept(&mut sleeper, &[3, 4]).await;
         script.perform(2, Op::Read).await;
+    });
+}
+
+/// Story: two writers hold promises on a tombstone when it is collected. Danger: the older one's accept is taken though a
+/// newer ballot was promised, and both are chosen on nothing. Expectation: the floor covers the promise (R7).
+#[test]
+fn collecting_drops_promise() {
+    shows(Fault::CollectingDropsPromise, |script| async move {
+        script.perform(3, Op::Put(Value(12))).await;
+        script.perform(3, Op::Delete).await;
+        script.0.exec.sleep(SECOND).await;
+        let (mut old, mut new) = (script.begin(Op::Put(X)), script.begin(Op::Put(Y)));
+        script.peer(4).observe(script.peer(3).tick());
+        script.prepare(&mut old, 4, &[0, 1]).await;
+        script.peer(5).observe(script.peer(4).tick());
+        script.prepare(&mut new, 5, &[0, 2]).await;
+        script.peer(0).collect_tombstone(&key()).await;
+        assert!(script.peer(0).copy(&key()).0.is_none(), "not collected");
+        script.accept(&mut old, &[0, 1]).await;
+        script.accept(&mut new, &[0, 2]).await;
+    });
+}
+
+/// Story: voter 2 is cut off while it is removed, a key is deleted and collected without it, and it is added again. Danger:
+/// it was a voter before and is one now, keeps what it held, and the deleted comes back. Expectation: it starts empty
+/// (R8 (3)). Production did otherwise until this simulation showed it (seeds 639, 1529 and 2014 of that day).
+#[test]
+fn a_voter_removed_and_added_again_starts_empty() {
+    shows(Fault::RejoinerKeepsState, |script| async move {
+        script.perform(0, Op::Put(X)).await;
+        script.0.exec.sleep(SECOND).await;
+        for other in (0..6).filter(|other| *other != 2) {
+            script.0.links.borrow_mut().cut(2, other);
+            script.0.links.borrow_mut().cut(other, 2);
+        }
+        script.move_voters(0, &[0, 1]).await;
+        script.perform(0, Op::Delete).await;
+        script.0.exec.sleep(SECOND).await;
+        script.peer(0).collect_tombstone(&key()).await;
+        assert!(script.peer(0).copy(&key()).0.is_none(), "not collected");
+        script.0.links.borrow_mut().mend();
+        script.move_voters(0, &[0, 1, 2]).await;
+        script.perform(2, Op::Create(Y)).await;
+        script.perform(0, Op::Read).await;
     });
 }

@@ -65,7 +65,7 @@ faults! {
     CollectingWithoutEpoch,
     /// R8: from the old voters to the new without a joint phase.
     NoJointPhase,
-    /// R8: the old voters are not fenced: in a joint phase only the new ones need to adopt and to agree.
+    /// R8: the fence fences nothing: who has adopted an epoch goes on answering older ones.
     NoFence,
     /// R8: the new epoch begins without settling the keys.
     NothingSettled,
@@ -85,6 +85,8 @@ faults! {
     RemovedForgetsEpoch,
     /// R8: a joiner keeps the acceptor state of an earlier life as a voter.
     JoinerKeepsState,
+    /// R8: a voter that was away while it was removed and added again keeps its acceptor state.
+    RejoinerKeepsState,
     /// R8: a joiner takes no collection floors over.
     JoinerWithoutFloors,
     /// R8: a voter that lost its disk goes on under its old id.

@@ -285,6 +285,13 @@ impl Peer {
         };
         let durability = if is_planted(Fault::AcceptBeforeSync) { Durability::Buffered } else { Durability::Synced };
         self.commit(vec![Write::Accept(key.clone(), accepted)], durability).await;
+        self.world.log(|| {
+            format!(
+                "peer {} accepted {} at {ballot:?} in epoch {epoch}",
+                self.node.number,
+                super::history::name_of(&key)
+            )
+        });
         // The accepted ballot now stands for the promise.
         promises.borrow_mut().fulfilled(&key);
         Reply::Accepted
@@ -306,6 +313,8 @@ impl Peer {
             *promises.borrow_mut() = Promises::default();
         }
         self.world.stats.borrow_mut().collected += 1;
+        self.world
+            .log(|| format!("peer {} collects {} at {tombstone:?}", self.node.number, super::history::name_of(&key)));
         match floor_durability() {
             Durability::Synced => {
                 let batch = vec![Write::Forget(key.clone()), Write::Floor(range_of(&key), floor)];
@@ -336,7 +345,13 @@ impl Peer {
         let volatile = removed || is_planted(Fault::VolatileEpoch);
         let durability = if volatile { Durability::Volatile } else { Durability::Synced };
         self.commit(batch, durability).await;
-        self.world.log(|| format!("peer {} adopts epoch {}", self.node.number, config.epoch));
+        self.world.log(|| {
+            let names = |peers: &std::collections::BTreeSet<PeerId>| {
+                peers.iter().map(|peer| peer.as_bytes()[0] - 1).collect::<Vec<_>>()
+            };
+            let (voters, outgoing) = (names(&config.voters), config.outgoing.as_ref().map(names));
+            format!("peer {} adopts epoch {}: {voters:?}, outgoing {outgoing:?}", self.node.number, config.epoch)
+        });
         *self.life.config.borrow_mut() = Rc::new(config);
     }
 

@@ -225,13 +225,14 @@ impl Peer {
         let theirs = theirs.into_iter().collect();
         let differing: BTreeSet<Bytes> = mine.symmetric_difference(&theirs).map(|(key, _)| key.clone()).collect();
         let keys: Vec<Bytes> = differing.into_iter().collect();
-        if self.is_voter() && !is_planted(Fault::GossipInstalls) {
+        let installs = is_planted(Fault::GossipInstalls);
+        if self.is_voter() && !installs {
             for key in keys {
                 // What cannot be settled now differs still next time.
                 let _ = self.settle(&key, self.world.exec.now() + SECOND).await;
             }
         } else if let Some(Reply::Registers(found)) = self.ask(voter, &Ask::Fetch { keys }).await {
-            if self.is_voter() {
+            if self.is_voter() && installs {
                 self.install(found).await;
             } else {
                 self.follow(found).await;
