@@ -155,10 +155,16 @@ pub(super) async fn keep(shared: Arc<Shared>, gossip: Arc<Gossip>, stop: Cancell
         let heard = gossip.heard().await;
         let now = Instant::now();
         let members = shared.roll.active();
-        contacts.retain(|peer, _| members.contains_key(peer));
         let config = shared.ledger.config();
-        let dismissed = shared.roll.dismissed().into_iter().map(|peer| (peer, shared.net.is_connected(peer)));
-        let mut snapshot = Snapshot { dismissed: dismissed.collect(), pool: shared.roll.pool(), ..Snapshot::default() };
+        contacts.retain(|peer, _| members.contains_key(peer) || config.is_voter(peer));
+        let mut snapshot = Snapshot { pool: shared.roll.pool(), ..Snapshot::default() };
+        for peer in shared.roll.dismissed() {
+            let live = peer != shared.me && config.is_voter(&peer) && {
+                let contact = contacts.entry(peer).or_default();
+                judge(&shared.net, peer, contact, heard.get(&peer), &mut probes, now)
+            };
+            snapshot.dismissed.insert(peer, live);
+        }
         for (&peer, record) in &members {
             let heard = heard.get(&peer);
             let contact = contacts.entry(peer).or_default();

@@ -50,8 +50,8 @@ pub struct MemberStatus {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Snapshot {
     pub(super) members: BTreeMap<PeerId, MemberStatus>,
-    /// Those that were evicted or left, and whether a connection to each is up: a voter among them goes on voting until it
-    /// is replaced.
+    /// Those that were evicted or left, and whether each is a voter still, and alive: then it goes on voting until it is
+    /// replaced.
     pub(super) dismissed: BTreeMap<PeerId, bool>,
     /// For how long this peer has seen a majority of the voters alive; zero without one.
     pub(super) in_touch_for: Duration,
@@ -62,7 +62,7 @@ impl Snapshot {
     /// Whose votes can be had.
     pub(super) fn live(&self) -> BTreeSet<PeerId> {
         let members = self.members.values().filter(|member| member.live).map(|member| member.peer);
-        members.chain(self.dismissed.iter().filter(|(_, connected)| **connected).map(|(&peer, _)| peer)).collect()
+        members.chain(self.dismissed.iter().filter(|(_, votes)| **votes).map(|(&peer, _)| peer)).collect()
     }
 
     /// Whether anyone who waits for changes would act on the difference: figures that drift do not count.
