@@ -3,8 +3,10 @@
 //!
 //! Two libc functions are replaced in this test program, for the thread that simulates; everything asks them in the end:
 //! hash maps, tokio's choice among ready branches, ids, `SystemTime::now`. That keeps seams out of the product and
-//! catches dependencies too. Only TLS keeps its own randomness (AWS-LC asks the kernel itself): its messages have the same
-//! lengths whatever it draws, so nothing that happens depends on it.
+//! catches dependencies too. Only TLS keeps its own randomness, since AWS-LC has a generator of its own. Its messages have
+//! the same lengths whatever it draws; but a packet that comes after its keys are gone (a handshake's, repeated to a peer that
+//! was restarted meanwhile) looks random, and QUIC drops it for one reason or another, with or without a word. About one
+//! seed in twenty depends on that.
 
 #![expect(unsafe_code, reason = "these stand in for two C functions")]
 
