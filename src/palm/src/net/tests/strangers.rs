@@ -10,7 +10,7 @@ use super::*;
 /// A connection with no endpoint of ours behind it, to say what `Net` never would.
 async fn raw(seed: u8, purpose: Purpose, to: SocketAddr) -> quinn::Connection {
     let identity = identity(seed);
-    let endpoint = transport::endpoint(&identity, ANY_PORT.parse().unwrap()).unwrap();
+    let endpoint = transport::endpoint(&identity, transport::socket(ANY_PORT.parse().unwrap()).unwrap()).unwrap();
     let config = transport::client_config(&Tls::new(&identity), purpose, None).unwrap();
     endpoint.connect_with(config, to, "palm").unwrap().await.unwrap()
 }
