@@ -171,8 +171,6 @@ impl Ledger {
                     return Err(Setback::Outrun);
                 }
                 Ok(Response::WrongEpoch(theirs)) => {
-                    // Its question to this peer itself may stand half way with the gate held, which adopting waits for.
-                    drop(inquiry);
                     self.settle_epoch(voter, theirs).await;
                     return Err(Setback::Outrun);
                 }
