@@ -11,7 +11,7 @@ use bytes::Bytes;
 use palm::net::{FragmentSink, FragmentSource, Handler, Identity, Net};
 use palm::pool::ledger::{Decision, Item, Ledger, LedgerError};
 use palm_backends::memory::MemoryIndex;
-use palm_backends::{IndexStore, Next, Space};
+use palm_backends::{Durability, IndexStore, Next, Space, StoreError, Write};
 use palm_core::hlc::Ballot;
 use palm_core::id::{FragmentId, PeerId, RequestId};
 use palm_core::register::{Config, Record};
@@ -179,10 +179,11 @@ async fn a_proposer_adopts_while_its_own_promise_waits_for_the_disk() {
         Peer::start(seeds[1], Arc::new(MemoryIndex::default()), &new).await,
     ];
     introduce(&peers);
-    let change = put(&peers[0].ledger, &key("k"), "v");
+    let at = key("k");
+    let change = put(&peers[0].ledger, &at, "v");
     tokio::time::timeout(Duration::from_secs(20), change).await.expect("stuck for ever").unwrap();
     assert_eq!(peers[0].ledger.config().epoch, 2);
-    assert_eq!(peers[1].ledger.read(&key("k")).await.unwrap().unwrap().value, "v");
+    assert_eq!(peers[1].ledger.read(&at).await.unwrap().unwrap().value, "v");
 }
 
 /// Story: many creators race for one key through every peer. Danger: two told they won, or none (R5).

@@ -78,7 +78,7 @@ fn incoming(bytes: &Bytes) -> Incoming {
 }
 
 fn values(bytes: &[u8]) -> Vec<Value> {
-    bytes.chunks_exact(4).map(|four| Value::from_be_bytes(four.try_into().unwrap())).collect()
+    bytes.as_chunks().0.iter().map(|four| Value::from_be_bytes(*four)).collect()
 }
 
 impl Client {
@@ -135,9 +135,10 @@ impl Client {
     fn failed(&self, op: Op, error: &ObjectError) {
         let why = error.to_string();
         match error {
-            ObjectError::Conflict | ObjectError::Overloaded => self.world.fail(op, &why),
+            ObjectError::Conflict | ObjectError::Overloaded | ObjectError::Body(BodyError::Unavailable(_)) => {
+                self.world.fail(op, &why);
+            }
             ObjectError::Unavailable(_) => self.world.leave_unknown(op, &why),
-            ObjectError::Body(BodyError::Unavailable(_)) => self.world.fail(op, &why),
             _ => self.world.violated(format!("op {op} must not fail like this: {error:?}")),
         }
     }
@@ -260,7 +261,9 @@ impl Client {
         let mut listed = match self.list_pages(limit).await {
             Ok(listed) => listed,
             Err(error) => {
-                ops.iter().for_each(|&op| self.failed(op, &error));
+                for op in ops {
+                    self.failed(op, &error);
+                }
                 return false;
             }
         };

@@ -54,7 +54,7 @@ impl Nemesis {
         let now = sim.elapsed();
         for machine in self.off.extract_if(.., |_, until| *until <= now).map(|(machine, _)| machine).collect::<Vec<_>>()
         {
-            self.switch_on(sim, world, machine);
+            switch_on(sim, world, machine);
         }
         if now < self.next_at {
             return;
@@ -75,13 +75,8 @@ impl Nemesis {
     pub fn relent(&mut self, sim: &mut Sim<'_>, world: &World) {
         self.mend_links(sim, world);
         for machine in std::mem::take(&mut self.off).into_keys() {
-            self.switch_on(sim, world, machine);
+            switch_on(sim, world, machine);
         }
-    }
-
-    fn switch_on(&mut self, sim: &mut Sim<'_>, world: &World, machine: usize) {
-        world.log(&format!("machine {machine} is switched on"));
-        sim.bounce(name(machine));
     }
 
     fn crash(&mut self, sim: &mut Sim<'_>, world: &World) {
@@ -152,6 +147,11 @@ impl Nemesis {
             }
         });
     }
+}
+
+fn switch_on(sim: &mut Sim<'_>, world: &World, machine: usize) {
+    world.log(&format!("machine {machine} is switched on"));
+    sim.bounce(name(machine));
 }
 
 fn for_pairs(near: &[usize], far: &[usize], mut each: impl FnMut(usize, usize)) {

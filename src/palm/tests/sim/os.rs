@@ -3,8 +3,10 @@
 //!
 //! Two libc functions are replaced in this test program, for the thread that simulates; everything asks them in the end:
 //! hash maps, tokio's choice among ready branches, ids, `SystemTime::now`. That keeps seams out of the product and
-//! catches dependencies too. Only TLS keeps its own randomness (AWS-LC asks the kernel itself): its messages have the same
-//! lengths whatever it draws, so nothing that happens depends on it.
+//! catches dependencies too. Only TLS keeps its own randomness, since AWS-LC has a generator of its own. Its messages have
+//! the same lengths whatever it draws; but a packet that comes after its keys are gone (a handshake's, repeated to a peer that
+//! was restarted meanwhile) looks random, and QUIC drops it for one reason or another, with or without a word. About one
+//! seed in twenty depends on that.
 
 #![expect(unsafe_code, reason = "these stand in for two C functions")]
 
@@ -39,7 +41,7 @@ pub fn skew(machine: usize, ahead_ms: i64) {
     SKEWS_MS.set(skews);
 }
 
-/// The next random number (SplitMix64); `None` on threads that do not simulate.
+/// The next random number (`SplitMix64`); `None` on threads that do not simulate.
 fn next() -> Option<u64> {
     let state = RANDOMNESS.get()?.wrapping_add(0x9e37_79b9_7f4a_7c15);
     RANDOMNESS.set(Some(state));
@@ -51,10 +53,10 @@ fn next() -> Option<u64> {
 /// The time of day on the machine that runs now.
 fn time_of_day() -> Duration {
     let Some(elapsed) = turmoil::sim_elapsed() else { return DAWN };
-    let steps_before = (elapsed - turmoil::elapsed()).as_millis() / STEP.as_millis();
+    let steps_before = elapsed.saturating_sub(turmoil::elapsed()).as_millis() / STEP.as_millis();
     let ahead_ms = SKEWS_MS.get()[steps_before as usize % MAX_MACHINES];
     let off = Duration::from_millis(ahead_ms.unsigned_abs());
-    if ahead_ms < 0 { DAWN + elapsed - off } else { DAWN + elapsed + off }
+    if ahead_ms < 0 { (DAWN + elapsed).saturating_sub(off) } else { DAWN + elapsed + off }
 }
 
 /// Stands in for `getrandom(2)`.
@@ -69,7 +71,7 @@ unsafe extern "C" fn getrandom(buffer: *mut c_void, len: usize, flags: c_uint) -
         // SAFETY: the caller promises `len` bytes at `buffer`.
         unsafe { buffer.cast::<u8>().add(at).write(byte) };
     }
-    len as isize
+    len.cast_signed()
 }
 
 /// Stands in for `clock_gettime(2)`: the time of day is simulated, other clocks are not.
@@ -80,8 +82,7 @@ unsafe extern "C" fn clock_gettime(clock: libc::clockid_t, time: *mut libc::time
         return unsafe { libc::syscall(libc::SYS_clock_gettime, clock, time) as c_int };
     }
     let now = time_of_day();
-    let now =
-        libc::timespec { tv_sec: now.as_secs() as libc::time_t, tv_nsec: c_long::from(now.subsec_nanos() as i32) };
+    let now = libc::timespec { tv_sec: now.as_secs() as libc::time_t, tv_nsec: c_long::from(now.subsec_nanos()) };
     // SAFETY: the caller promises room for a timespec.
     unsafe { time.write(now) };
     0

@@ -38,7 +38,7 @@ type Arrived = (Vec<u8>, SocketAddr);
 pub struct Socket {
     address: SocketAddr,
     /// Held by the receiving task alone, so that it closes with a crash whatever else of the peer is still in memory.
-    socket: Weak<UdpSocket>,
+    out: Weak<UdpSocket>,
     weather: Weather,
     dice: Mutex<SmallRng>,
     arrived: Mutex<mpsc::Receiver<Arrived>>,
@@ -60,7 +60,7 @@ impl Socket {
         });
         Ok(Self {
             address: SocketAddr::new(ip, PORT),
-            socket: sending,
+            out: sending,
             weather,
             dice: Mutex::new(dice),
             arrived: Mutex::new(arrived),
@@ -75,7 +75,7 @@ impl AsyncUdpSocket for Socket {
     }
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        let Some(socket) = self.socket.upgrade() else { return Err(io::ErrorKind::NotConnected.into()) };
+        let Some(socket) = self.out.upgrade() else { return Err(io::ErrorKind::NotConnected.into()) };
         let copies = {
             let mut dice = self.dice.lock();
             if dice.random_bool(self.weather.lost) { 0 } else { 1 + u8::from(dice.random_bool(self.weather.twice)) }
