@@ -194,15 +194,7 @@ impl Voter {
         })
     }
 
-    /// In a task of its own: a proposer that asks itself may turn to adopting a configuration, which waits for the gate
-    /// that this holds.
-    pub(super) async fn prepare(self: &Arc<Self>, epoch: u64, key: Bytes, ballot: Ballot) -> Response {
-        let this = Arc::clone(self);
-        let task = tokio::spawn(async move { this.prepare_to_the_end(epoch, key, ballot).await });
-        task.await.unwrap_or_else(|error| storage_failed(&LedgerError::Storage(error.to_string())))
-    }
-
-    async fn prepare_to_the_end(&self, epoch: u64, key: Bytes, ballot: Ballot) -> Response {
+    pub(super) async fn prepare(&self, epoch: u64, key: Bytes, ballot: Ballot) -> Response {
         let gate = self.gate.read().await;
         if let Some(refusal) = self.refusal(&gate, epoch) {
             return refusal;
