@@ -13,14 +13,14 @@ const AGE_STEP_MS: u64 = 50;
 /// The longest pause of one that cannot reach a quorum: nobody is in the way, and asking in vain costs everyone.
 const LONGEST_MS: u64 = 100;
 
-/// How long to wait before the next attempt. `attempts` were made (at least one); the update's first ballot is `age_ms` old; `rival` is the highest
-/// ballot that stood in the way, `None` when too few answered; `draw` is random.
+/// How long to wait before the next attempt. `attempts` were made (at least one); the update's first ballot is `age_ms`
+/// old; `rival` is the highest ballot that stood in the way, `None` when too few answered; `draw` is random.
 ///
 /// The rival is let finish: interrupting it costs both. Then the longest-waiting should come first, so the
 /// window shrinks with age. Doubling it with every attempt, the usual way, does the opposite: whoever
 /// lost waits longest, and a key under constant writes was once outrun by more than a record's history holds.
 pub fn backoff(attempts: u32, age_ms: u64, rival: Option<Ballot>, now_ms: u64, draw: u32) -> Duration {
-    let share = |window_us: u64| window_us * u64::from(draw) >> 32;
+    let share = |window_us: u64| (window_us * u64::from(draw)) >> 32;
     let micros = match rival {
         None => {
             let bound = (2 << attempts.min(8)).min(LONGEST_MS) * 1_000;

@@ -72,7 +72,7 @@ fn check_page(
     let group_of = |key: &Bytes| {
         let rest = key.strip_prefix(&listing.prefix[..]).filter(|_| listing.grouped)?;
         let at = rest.iter().position(|byte| *byte == b'/')?;
-        Some(key.slice(..listing.prefix.len() + at + 1))
+        Some(key.slice(..=listing.prefix.len() + at))
     };
     let within = |key: &Bytes| key.starts_with(&listing.prefix) && *key >= from && next.is_none_or(|next| key < next);
     let mut listed: BTreeMap<&Bytes, Value> = BTreeMap::new();

@@ -232,33 +232,41 @@ fn gossip_installs() {
 
 /// Story: a learner is cut off while all voters but one are replaced and the key changes. Danger: the voters of old still
 /// agree on what was, and the learner serves it. Expectation: they refuse its epoch (R8).
+async fn read_at_removed_voters(script: Script) {
+    script.perform(0, Op::Put(X)).await;
+    let links = |cut: bool| {
+        for other in 0..5 {
+            script.0.links.borrow_mut().cut(5, other);
+            script.0.links.borrow_mut().cut(other, 5);
+        }
+        if !cut {
+            script.0.links.borrow_mut().mend();
+        }
+    };
+    links(true);
+    script.move_voters(2, &[2, 3, 4]).await;
+    script.perform(2, Op::Put(Y)).await;
+    (0..2).for_each(|removed| script.restart(removed));
+    links(false);
+    // Whoever is in touch with the new voters only would be told.
+    for voter in 2..5 {
+        script.0.links.borrow_mut().cut(5, voter);
+    }
+    let entry = script.begin(Op::Read).entry;
+    if let Ok(current) = script.peer(5).read(&key()).await {
+        let state = current.map(|current| Value::of(&current.value));
+        script.answer(entry, Seen { state, version: Ballot::ZERO, wrote: false });
+    }
+}
+
 #[test]
 fn reads_without_epoch() {
-    shows(Fault::ReadsWithoutEpoch, |script| async move {
-        script.perform(0, Op::Put(X)).await;
-        let links = |cut: bool| {
-            for other in 0..5 {
-                script.0.links.borrow_mut().cut(5, other);
-                script.0.links.borrow_mut().cut(other, 5);
-            }
-            if !cut {
-                script.0.links.borrow_mut().mend();
-            }
-        };
-        links(true);
-        script.move_voters(2, &[2, 3, 4]).await;
-        script.perform(2, Op::Put(Y)).await;
-        links(false);
-        // Whoever is in touch with the new voters only would be told.
-        for voter in 2..5 {
-            script.0.links.borrow_mut().cut(5, voter);
-        }
-        let entry = script.begin(Op::Read).entry;
-        if let Ok(current) = script.peer(5).read(&key()).await {
-            let state = current.map(|current| Value::of(&current.value));
-            script.answer(entry, Seen { state, version: Ballot::ZERO, wrote: false });
-        }
-    });
+    shows(Fault::ReadsWithoutEpoch, read_at_removed_voters);
+}
+
+#[test]
+fn removed_forgets_epoch() {
+    shows(Fault::RemovedForgetsEpoch, read_at_removed_voters);
 }
 
 /// A write whose proposer sleeps reached voter 0, was overwritten and deleted; all voters hold the tombstone.

@@ -102,7 +102,7 @@ impl Disk {
     /// Hands a batch to the disk. It is shown once [`synced`](Self::synced), unless it need not be durable.
     pub fn write(&mut self, batch: Vec<Write>, show_now: bool) -> u64 {
         if show_now {
-            batch.iter().for_each(|write| self.shown.apply(write));
+            self.only_show(&batch);
         }
         self.last += 1;
         self.pending.push_back(Pending { id: self.last, batch, shown: show_now });
@@ -111,7 +111,9 @@ impl Disk {
 
     /// Shows a batch and never stores it: for planted faults.
     pub fn only_show(&mut self, batch: &[Write]) {
-        batch.iter().for_each(|write| self.shown.apply(write));
+        for write in batch {
+            self.shown.apply(write);
+        }
     }
 
     /// A sync has come back: this batch and all handed over before it are durable.

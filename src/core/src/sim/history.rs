@@ -59,6 +59,7 @@ pub enum Op {
 
 impl Op {
     /// What it writes over a state (`None` inside: a tombstone); `None` when it changes nothing.
+    #[expect(clippy::option_option, reason = "whether it writes, and what: both are said")]
     pub fn effect(self, state: Option<Value>) -> Option<Option<Value>> {
         let marked = state.is_some_and(|value| value.has(Value::MARK));
         match self {

@@ -94,8 +94,8 @@ async fn part(world: &Rc<World>) {
 fn set_a_clock(world: &Rc<World>) {
     let nodes = world.nodes.borrow().clone();
     let Some(node) = world.pick(&nodes) else { return };
-    let range: i64 = if world.chance(100) { 7_200_000 } else { 3_000 };
-    node.skew_ms.set(world.draw(0..2 * range as u64) as i64 - range);
+    let range = if world.chance(100) { 7_200_000 } else { 3_000 };
+    node.skew_ms.set(world.draw(0..2 * range).cast_signed() - range.cast_signed());
     world.stats.borrow_mut().clock_jumps += 1;
     world.log(|| format!("clock of peer {} off by {} ms", node.number, node.skew_ms.get()));
 }

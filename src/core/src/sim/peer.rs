@@ -62,7 +62,8 @@ impl Life {
     pub fn open(exec: &Rc<Exec>, node: &Node, nonce: u32) -> Self {
         let disk = node.disk.borrow();
         let ceiling = disk.shown().ceiling;
-        let config = disk.shown().config.clone().unwrap_or_else(|| node.initial.clone());
+        let remembered = |config: &Config| config.is_voter(&node.id) || !is_planted(Fault::RemovedForgetsEpoch);
+        let config = disk.shown().config.clone().filter(remembered).unwrap_or_else(|| node.initial.clone());
         Self {
             owner: exec.fresh(),
             floor: if is_planted(Fault::NoRestartFloor) { Stamp(0) } else { ceiling },
@@ -341,8 +342,7 @@ impl Peer {
         if before.starts_empty(&self.me(), &config) && !is_planted(Fault::JoinerKeepsState) {
             batch.push(Write::Clear);
         }
-        let removed = is_planted(Fault::RemovedForgetsEpoch) && !config.is_voter(&self.me());
-        let volatile = removed || is_planted(Fault::VolatileEpoch);
+        let volatile = is_planted(Fault::VolatileEpoch);
         let durability = if volatile { Durability::Volatile } else { Durability::Synced };
         self.commit(batch, durability).await;
         self.world.log(|| {

@@ -119,7 +119,7 @@ impl Scenario {
         for _ in 0..self.voters + self.learners {
             let node = world.add_node(first.clone());
             if self.jump_ms > 0 {
-                node.skew_ms.set(world.draw(0..2_000) as i64 - 1_000);
+                node.skew_ms.set(world.draw(0..2_000).cast_signed() - 1_000);
             }
         }
     }
