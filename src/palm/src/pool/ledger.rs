@@ -20,7 +20,7 @@ use palm_core::hlc::{Ballot, Clock};
 use palm_core::id::PeerId;
 use palm_core::reconcile::{Answer, Range};
 use palm_core::record::Stored;
-use palm_core::register::{Accepted, Config, Unknown};
+use palm_core::register::{Accepted, Config, Unknown, backoff};
 pub use palm_core::register::{Current, Decision, Updated};
 use palm_core::wire::{Failure, Request, Response};
 use parking_lot::Mutex;
@@ -346,13 +346,9 @@ fn wall_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
-/// A pause before trying again: doubles with every attempt, half of it random so that contenders part ways.
-async fn back_off(attempt: u32) {
-    const FIRST_MS: u64 = 2;
-    const LONGEST_MS: u64 = 100;
-    let bound = (FIRST_MS << attempt.min(8)).min(LONGEST_MS);
-    let pause = bound / 2 + rand::random_range(0..=bound);
-    tokio::time::sleep(Duration::from_millis(pause)).await;
+/// A pause before asking again, when nobody was in the way.
+async fn back_off(attempts: u32) {
+    tokio::time::sleep(backoff(attempts, 0, None, wall_ms(), rand::random())).await;
 }
 
 /// Where this peer keeps its copy.

@@ -9,29 +9,27 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use palm_core::hlc::Ballot;
 use palm_core::id::RequestId;
-use palm_core::register::{Accepted, Attempt, Change, Plan, Promised, Record};
+use palm_core::register::{Accepted, Attempt, Change, Plan, Promised, Record, backoff};
 use palm_core::wire::{Request, Response};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::inquiry::Inquiry;
-use super::{Current, Decision, Ledger, LedgerError, UPDATE_DEADLINE, Updated, back_off};
+use super::{Current, Decision, Ledger, LedgerError, UPDATE_DEADLINE, Updated, wall_ms};
 
 /// Why an attempt ended without a result; another may follow.
 #[derive(Debug)]
 enum Setback {
     /// Another proposer was faster, or the epoch changed.
-    Outrun,
+    Outrun {
+        /// The highest ballot that stood in the way, where one was named.
+        rival: Option<Ballot>,
+    },
     /// Too few voters answered.
     NoQuorum {
         /// How many more are needed.
         missing: usize,
     },
-}
-
-/// Why a quorum of accepts is out of reach.
-fn setback(outrun: bool) -> Setback {
-    if outrun { Setback::Outrun } else { Setback::NoQuorum { missing: 1 } }
 }
 
 /// Phase 1 done: the attempt, and what a quorum of promises said.
@@ -182,11 +180,11 @@ impl Ledger {
                 },
                 Ok(Response::Nack { highest }) => {
                     self.observe(highest);
-                    return Err(Setback::Outrun);
+                    return Err(Setback::Outrun { rival: Some(highest) });
                 }
                 Ok(Response::WrongEpoch(theirs)) => {
                     if self.settle_epoch(voter, theirs, epoch).await {
-                        return Err(Setback::Outrun);
+                        return Err(Setback::Outrun { rival: None });
                     }
                     inquiry.ask_one_more();
                     attempt.on_silence(voter)
@@ -222,31 +220,36 @@ impl Ledger {
                     async move { (voter, ledger.ask(voter, request).await) }
                 })
                 .collect();
-            let mut outrun = false;
+            let (mut outrun, mut rival) = (false, None);
             while let Some((voter, answer)) = asked.next().await {
-                let end = match answer {
-                    Ok(Response::Accepted) => attempt.on_accept(voter).then_some(Ok(())),
+                let hopeless = match answer {
+                    Ok(Response::Accepted) if attempt.on_accept(voter) => {
+                        if let Some(waiting) = decided.take() {
+                            ledger.tell_learners(&key, ballot, &record);
+                            // The caller may be gone; the accepts go on regardless.
+                            let _ = waiting.send(Ok(()));
+                        }
+                        false
+                    }
+                    Ok(Response::Accepted) => false,
                     Ok(Response::Nack { highest }) => {
                         ledger.observe(highest);
-                        outrun = true;
-                        attempt.on_refusal(voter, highest).then_some(Err(Setback::Outrun))
+                        rival = rival.max(Some(highest));
+                        attempt.on_refusal(voter, highest)
                     }
                     Ok(Response::WrongEpoch(theirs)) => {
                         outrun |= ledger.settle_epoch(voter, theirs, epoch).await;
-                        attempt.on_silence(voter).then(|| Err(setback(outrun)))
+                        attempt.on_silence(voter)
                     }
                     other => {
                         tracing::debug!(voter = %voter.short(), answer = ?other.err(), "no accept");
-                        attempt.on_silence(voter).then(|| Err(setback(outrun)))
+                        attempt.on_silence(voter)
                     }
                 };
-                let Some(end) = end else { continue };
-                if let Some(waiting) = decided.take() {
-                    if end.is_ok() {
-                        ledger.tell_learners(&key, ballot, &record);
-                    }
-                    // The caller may be gone; the accepts go on regardless.
-                    let _ = waiting.send(end);
+                if hopeless && let Some(waiting) = decided.take() {
+                    let outrun = outrun || rival.is_some();
+                    let why = if outrun { Setback::Outrun { rival } } else { Setback::NoQuorum { missing: 1 } };
+                    let _ = waiting.send(Err(why));
                 }
             }
         });
@@ -266,13 +269,19 @@ impl Ledger {
 
     /// Waits before the next attempt, or gives up at the deadline.
     async fn pause(&self, setback: Setback, attempts: u32, deadline: Instant) -> Result<(), LedgerError> {
-        if Instant::now() >= deadline {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
             return Err(match setback {
-                Setback::Outrun => LedgerError::Contended,
+                Setback::Outrun { .. } => LedgerError::Contended,
                 Setback::NoQuorum { missing } => self.no_quorum(missing),
             });
         }
-        back_off(attempts).await;
+        let rival = match setback {
+            Setback::Outrun { rival } => rival,
+            Setback::NoQuorum { .. } => None,
+        };
+        let age = UPDATE_DEADLINE.saturating_sub(left).as_millis() as u64;
+        tokio::time::sleep(backoff(attempts, age, rival, wall_ms(), rand::random())).await;
         Ok(())
     }
 }
