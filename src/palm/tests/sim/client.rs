@@ -303,7 +303,7 @@ impl Client {
             LedgerError::NoQuorum { .. } | LedgerError::Contended => self.world.fail(op, &error.to_string()),
             LedgerError::Unknown(why) => self.world.leave_unknown(op, why),
             LedgerError::Storage(_) | LedgerError::Recovery(_) | LedgerError::Absent(_) => {
-                self.world.violated(format!("op {op} must not fail like this: {error}"))
+                self.world.violated(format!("op {op} must not fail like this: {error}"));
             }
         }
     }
