@@ -137,7 +137,9 @@ fn foreign_crates_stay_behind_their_wall() {
                 breaches.push(format!("{path} names {name}, which belongs to {home}"));
             }
         }
-        if path.starts_with("src/core/") && (uses_crate(&code, "tokio") || code.contains(".await")) {
+        // The simulation awaits on an executor of its own, in virtual time; it decides nothing.
+        let decides = path.starts_with("src/core/") && !path.starts_with("src/core/src/sim/");
+        if decides && code.contains(".await") || path.starts_with("src/core/") && uses_crate(&code, "tokio") {
             breaches.push(format!("{path}: core never awaits"));
         }
         if path.starts_with("backends/") && uses_crate(&code, "tokio") && code.contains("tokio::net") {

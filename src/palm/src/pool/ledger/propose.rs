@@ -102,7 +102,7 @@ impl Ledger {
                 Err(setback) => setback,
             };
             attempts += 1;
-            self.pause(setback, attempts, deadline).await?;
+            self.pause(setback, attempts, false, deadline).await?;
         }
     }
 
@@ -129,7 +129,7 @@ impl Ledger {
                 Err(setback) => setback,
             };
             attempts += 1;
-            self.pause(setback, attempts, deadline).await?;
+            self.pause(setback, attempts, false, deadline).await?;
         }
     }
 
@@ -158,7 +158,8 @@ impl Ledger {
                 Err(setback) => setback,
             };
             attempts += 1;
-            self.pause(setback, attempts, deadline).await.map_err(|error| {
+            let urgent = change.may_have_taken_effect();
+            self.pause(setback, attempts, urgent, deadline).await.map_err(|error| {
                 if change.may_have_taken_effect() { LedgerError::Unknown(error.to_string()) } else { error }
             })?;
             prepared = self.prepare(key).await;
@@ -268,7 +269,10 @@ impl Ledger {
     }
 
     /// Waits before the next attempt, or gives up at the deadline.
-    async fn pause(&self, setback: Setback, attempts: u32, deadline: Instant) -> Result<(), LedgerError> {
+    ///
+    /// An update whose accept is out is `urgent`: it tries again at once, as on its first attempt, since others must not
+    /// write more over it than a record's history holds, or it would not find itself again (R5).
+    async fn pause(&self, setback: Setback, attempts: u32, urgent: bool, deadline: Instant) -> Result<(), LedgerError> {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(match setback {
@@ -276,9 +280,10 @@ impl Ledger {
                 Setback::NoQuorum { missing } => self.no_quorum(missing),
             });
         }
-        let rival = match setback {
-            Setback::Outrun { rival } => rival,
-            Setback::NoQuorum { .. } => None,
+        let (attempts, rival) = match setback {
+            Setback::Outrun { .. } if urgent => (0, None),
+            Setback::Outrun { rival } => (attempts, rival),
+            Setback::NoQuorum { .. } => (attempts, None),
         };
         let age = UPDATE_DEADLINE.saturating_sub(left).as_millis() as u64;
         tokio::time::sleep(backoff(attempts, age, rival, wall_ms(), rand::random())).await;
