@@ -15,6 +15,7 @@ const BY_SCHEDULE: &[Fault] = &[
     Fault::CollectingDropsPromise,
     Fault::VolatileFloor,
     Fault::CollectingWithoutEpoch,
+    Fault::NoRaise,
     Fault::NoFence,
     Fault::ReadsWithoutEpoch,
     Fault::PromisesAcrossEpochs,
