@@ -208,7 +208,7 @@ pub struct Stats {
     pub doubled: u64,
     /// Configurations chosen.
     pub changes: u64,
-    /// Joint phases taken back, tried.
+    /// Joint phases taken back.
     pub given_up: u64,
     /// Late accepts taken in bulk.
     pub installed: u64,

@@ -3,8 +3,42 @@
 use super::fault::Fault;
 use super::hunt;
 
-/// Random seeds looked through for each fault. They run clean without it: `make soak-sim` holds them all.
-const SEEDS: u64 = 500;
+/// Seeds looked through for each fault, from its own on: more than that one are run only after a change of the machines
+/// has moved what the seeds show.
+const WINDOW: u64 = 500;
+
+/// Faults that random seeds show, and the first seed that did.
+const BY_SEED: &[(Fault, u64)] = &[
+    (Fault::ReacceptChangesVersion, 11),
+    (Fault::AcceptBeforeSync, 61),
+    (Fault::AcceptChecksPromiseOnly, 0),
+    (Fault::AnswersOfOtherBallots, 0),
+    (Fault::SilenceIsFailure, 2),
+    (Fault::RefusalAtOnce, 31),
+    (Fault::RetryForgetsItself, 2),
+    (Fault::FoundIsDone, 2),
+    (Fault::TruncatedListTrusted, 3),
+    (Fault::CollectedAncestorsIgnored, 65),
+    (Fault::TombstoneForgetsAncestors, 6),
+    (Fault::GossipPastPromises, 36),
+    (Fault::InstallUnvouched, 432),
+    (Fault::CollectedByMajority, 30),
+    (Fault::NoCollectionFloor, 1),
+    (Fault::NoJointPhase, 9),
+    (Fault::NothingSettled, 34),
+    (Fault::CopyBeforeFence, 37),
+    (Fault::RawCopy, 30),
+    (Fault::VolatileEpoch, 332),
+    (Fault::UnchosenAdopted, 52),
+    (Fault::JoinerKeepsState, 36),
+    (Fault::LostDiskVotes, 134),
+    (Fault::LearnerVotes, 36),
+    (Fault::ReadTakesMaximum, 43),
+    (Fault::ReadServesAnyCopy, 1),
+    (Fault::ListTakesMaximum, 106),
+    (Fault::ListSkipsDisputed, 3),
+    (Fault::ListEndsAtLargest, 154),
+];
 
 /// Faults that random seeds hit too seldom: each has a test in `directed`.
 const BY_SCHEDULE: &[Fault] = &[
@@ -30,12 +64,13 @@ const BY_SCHEDULE: &[Fault] = &[
 fn every_planted_fault_is_caught() {
     let mut missed = Vec::new();
     for fault in Fault::ALL.iter().filter(|fault| !BY_SCHEDULE.contains(fault)) {
-        match hunt(*fault, 0..SEEDS) {
+        let first = BY_SEED.iter().find(|(known, _)| known == fault).map_or(0, |(_, seed)| *seed);
+        match hunt(*fault, first..first + WINDOW) {
             Some((seed, wrong)) => {
                 println!("| `{fault:?}` | seed {seed} | {} |", wrong.lines().next().unwrap_or_default());
             }
             None => missed.push(*fault),
         }
     }
-    assert!(missed.is_empty(), "not caught in {SEEDS} seeds: {missed:?}");
+    assert!(missed.is_empty(), "not caught in {WINDOW} seeds: {missed:?}");
 }

@@ -413,9 +413,7 @@ impl Peer {
         let durability = if volatile { Durability::Volatile } else { Durability::Synced };
         self.commit(batch, durability).await;
         self.world.log(|| {
-            let names = |peers: &std::collections::BTreeSet<PeerId>| {
-                peers.iter().map(|peer| peer.as_bytes()[0] - 1).collect::<Vec<_>>()
-            };
+            let names = |peers: &BTreeSet<PeerId>| peers.iter().map(|peer| peer.as_bytes()[0] - 1).collect::<Vec<_>>();
             let (voters, outgoing) = (names(&config.voters), config.outgoing.as_ref().map(names));
             format!("peer {} adopts epoch {}: {voters:?}, outgoing {outgoing:?}", self.node.number, config.epoch)
         });

@@ -46,7 +46,6 @@ impl Peer {
         let config = self.config();
         if let Some(before) = config.give_up_change() {
             if self.world.chance(GIVE_UP_PER_MILLE) {
-                self.world.stats.borrow_mut().given_up += 1;
                 return self.conclude(&config, before).await;
             }
             return self.finish(&config).await;
@@ -129,6 +128,7 @@ impl Peer {
     /// R8 (6): the configuration after a joint one is chosen by joint quorums.
     async fn conclude(&self, joint: &Config, after: Config) -> Result<(), Failed> {
         if self.choose(joint, after.clone()).await? {
+            self.world.stats.borrow_mut().given_up += u64::from(joint.outgoing.as_ref() == Some(&after.voters));
             let everyone: BTreeSet<PeerId> = self.world.nodes.borrow().iter().map(|node| node.id).collect();
             self.ask_each(&everyone, &Ask::Adopt(after)).await;
         }
