@@ -406,7 +406,7 @@ fn collecting_drops_promise() {
 
 /// Story: voter 2 is cut off while it is removed, a key is deleted and collected without it, and it is added again. Danger:
 /// it was a voter before and is one now, keeps what it held, and the deleted comes back. Expectation: it starts empty
-/// (R8 (3)). Production did otherwise until this simulation showed it (seeds 639, 1529 and 2014 of that day).
+/// (R8 (3)). Production did otherwise until this simulation showed it.
 #[test]
 fn a_voter_removed_and_added_again_starts_empty() {
     shows(Fault::RejoinerKeepsState, |script| async move {
