@@ -398,7 +398,8 @@ impl Peer {
         Reply::Done
     }
 
-    /// R8: durably adopts a chosen configuration, if it is newer. A joiner starts with an empty acceptor.
+    /// R8: durably adopts a chosen configuration, if it is newer. A joiner starts with an empty acceptor; who ceases to
+    /// vote goes on as a learner from what it accepted.
     pub async fn adopt(&self, config: Config) {
         let _gate = self.life.gate.write().await;
         let before = self.config();
@@ -406,7 +407,12 @@ impl Peer {
         if config.epoch <= before.epoch {
             return;
         }
-        if before.starts_empty(&self.me(), &config) && !is_planted(Fault::JoinerKeepsState) {
+        let votes = before.is_voter(&self.me());
+        let ceases = votes && !config.is_voter(&self.me());
+        if (ceases || before.starts_empty(&self.me(), &config)) && !is_planted(Fault::JoinerKeepsState) {
+            if votes {
+                self.follow(self.copy_all().into_iter().collect()).await;
+            }
             batch.push(Write::Clear);
         }
         let volatile = is_planted(Fault::VolatileEpoch);
