@@ -337,9 +337,22 @@ fn promises_across_epochs() {
     shows(Fault::PromisesAcrossEpochs, promises_of_an_older_epoch);
 }
 
+/// Story: a learner that did not hear of two more voters writes a key they have written. Danger: the voters it knows
+/// answer in their old epoch, and two writes are chosen on nothing. Expectation: they refuse it (R8 (2)).
 #[test]
 fn no_fence() {
-    shows(Fault::NoFence, promises_of_an_older_epoch);
+    shows(Fault::NoFence, |script| async move {
+        for other in 0..5 {
+            script.0.links.borrow_mut().cut(other, 5);
+        }
+        script.move_voters(2, &[0, 1, 2, 3, 4]).await;
+        let (mut old, mut new) = (script.begin(Op::Create(X)), script.begin(Op::Create(Y)));
+        script.prepare(&mut new, 2, &[2, 3, 4]).await;
+        script.accept(&mut new, &[2, 3, 4]).await;
+        script.peer(5).observe(script.peer(2).tick());
+        script.prepare(&mut old, 5, &[0, 1]).await;
+        script.accept(&mut old, &[0, 1]).await;
+    });
 }
 
 /// Story: a deleted and collected write is tried again by its proposer, who slept meanwhile; all voters have restarted.
@@ -393,7 +406,7 @@ fn collecting_drops_promise() {
 
 /// Story: voter 2 is cut off while it is removed, a key is deleted and collected without it, and it is added again. Danger:
 /// it was a voter before and is one now, keeps what it held, and the deleted comes back. Expectation: it starts empty
-/// (R8 (3)). Production did otherwise until this simulation showed it (seeds 639, 1529 and 2014 of that day).
+/// (R8 (3)). Production did otherwise until this simulation showed it.
 #[test]
 fn a_voter_removed_and_added_again_starts_empty() {
     shows(Fault::RejoinerKeepsState, |script| async move {
@@ -412,5 +425,32 @@ fn a_voter_removed_and_added_again_starts_empty() {
         script.move_voters(0, &[0, 1, 2]).await;
         script.perform(2, Op::Create(Y)).await;
         script.perform(0, Op::Read).await;
+    });
+}
+
+/// Story: a writer of the old epoch, its clock an hour ahead, has the promises of voters 0 and 1; one accept reaches voter
+/// 0, which is cut off, and it dies. Two voters join meanwhile, with 1 and 2; none of them holds the key, so all pages
+/// agree. Danger: voters 2, 3 and 4 choose a lower ballot, and voter 0 comes back with the higher one, which undoes it.
+/// Expectation: a joint quorum has promised above it for all keys (R8 (4)).
+#[test]
+fn no_raise() {
+    shows(Fault::NoRaise, |script| async move {
+        script.0.nodes.borrow()[5].skew_ms.set(3_600_000);
+        let (mut old, mut new) = (script.begin(Op::Create(X)), script.begin(Op::Create(Y)));
+        script.prepare(&mut old, 5, &[0, 1]).await;
+        script.accept(&mut old, &[0]).await;
+        for other in 1..6 {
+            script.0.links.borrow_mut().cut(0, other);
+            script.0.links.borrow_mut().cut(other, 0);
+        }
+        script.move_voters(2, &[0, 1, 2, 3, 4]).await;
+        script.prepare(&mut new, 4, &[2, 3, 4]).await;
+        script.accept(&mut new, &[2, 3, 4]).await;
+        script.0.links.borrow_mut().mend();
+        let config = script.peer(2).config();
+        script.peer(0).adopt((*config).clone()).await;
+        let mut next = script.begin(Op::Create(Value(12)));
+        script.prepare(&mut next, 0, &[0, 1, 2]).await;
+        script.accept(&mut next, &[0, 1, 2]).await;
     });
 }

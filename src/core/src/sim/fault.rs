@@ -53,6 +53,8 @@ faults! {
     GossipInstalls,
     /// R6: chosen records are installed past a promise.
     GossipPastPromises,
+    /// R6: late accepts are taken on one voter's word.
+    InstallUnvouched,
     /// R7: a majority that holds the tombstone is enough to collect it.
     CollectedByMajority,
     /// R7: collecting a record drops the promise given for its key.
@@ -69,6 +71,8 @@ faults! {
     NoFence,
     /// R8: the new epoch begins without settling the keys.
     NothingSettled,
+    /// R8: no promise for all keys before the pages of the voters are believed.
+    NoRaise,
     /// R8: the joiner copies from a voter that is not yet in the new epoch.
     CopyBeforeFence,
     /// R8: the joiner copies a voter's registers past promises.

@@ -208,6 +208,10 @@ pub struct Stats {
     pub doubled: u64,
     /// Configurations chosen.
     pub changes: u64,
+    /// Joint phases taken back.
+    pub given_up: u64,
+    /// Late accepts taken in bulk.
+    pub installed: u64,
     /// Tombstones collected, counted at each voter.
     pub collected: u64,
     /// Registers whose history was checked.
@@ -233,6 +237,8 @@ impl Stats {
             (&mut self.lost, other.lost),
             (&mut self.doubled, other.doubled),
             (&mut self.changes, other.changes),
+            (&mut self.given_up, other.given_up),
+            (&mut self.installed, other.installed),
             (&mut self.collected, other.collected),
             (&mut self.registers_checked, other.registers_checked),
             (&mut self.pages_checked, other.pages_checked),
@@ -255,6 +261,8 @@ impl std::fmt::Display for Stats {
         writeln!(f, "clock jumps        {:>12}", self.clock_jumps)?;
         writeln!(f, "messages           {:>12}, lost {}, doubled {}", self.messages, self.lost, self.doubled)?;
         writeln!(f, "configurations     {:>12}", self.changes)?;
+        writeln!(f, "joint phases left  {:>12}", self.given_up)?;
+        writeln!(f, "late accepts       {:>12}", self.installed)?;
         writeln!(f, "tombstones dropped {:>12}", self.collected)?;
         writeln!(f, "registers checked  {:>12}", self.registers_checked)?;
         write!(f, "pages checked      {:>12}", self.pages_checked)

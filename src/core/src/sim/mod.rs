@@ -8,6 +8,7 @@
 //! [`run`] runs one seed. The same seed gives the same history, byte by byte. [`fault`] plants what the rules
 //! forbid, to show that it would be seen.
 
+mod catchup;
 mod check;
 mod client;
 #[cfg(test)]

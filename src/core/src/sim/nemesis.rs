@@ -17,10 +17,16 @@ use crate::id::PeerId;
 /// Starts everything the scenario has in store; it stops once `calm`.
 pub fn unleash(world: &Rc<World>, scenario: &Scenario, calm: &Rc<Cell<bool>>) {
     let quick = scenario.quick_restarts;
-    repeat(world, scenario.crash_ms, calm, move |world| async move { crash_someone(&world, quick).await });
+    repeat(world, scenario.crash_ms, calm, move |world| async move { crash_one(&world, &world.up(), quick).await });
     repeat(world, scenario.partition_ms, calm, |world| async move { part(&world).await });
     repeat(world, scenario.jump_ms, calm, |world| async move { set_a_clock(&world) });
     repeat(world, scenario.change_ms, calm, |world| async move { change_voters(&world) });
+    repeat(world, 4 * scenario.change_ms, calm, |world| async move {
+        // In the middle of a change.
+        let joiners: Vec<Peer> =
+            world.up().into_iter().filter(|peer| peer.config().joiners().contains(&peer.me())).collect();
+        crash_one(&world, &joiners, false).await;
+    });
     repeat(world, scenario.collect_ms, calm, |world| async move { collect_something(&world) });
     if scenario.disk_loss {
         let (world, calm) = (Rc::clone(world), Rc::clone(calm));
@@ -50,11 +56,9 @@ fn repeat<F: Future<Output = ()> + 'static>(
     });
 }
 
-/// Stops a peer and starts it again, sometimes at once.
-async fn crash_someone(world: &Rc<World>, quick: bool) {
-    let Some(peer) = world.pick(&world.up()) else { return };
-    let node = Rc::clone(&peer.node);
-    drop(peer);
+/// Stops one of these peers and starts it again, sometimes at once.
+async fn crash_one(world: &Rc<World>, peers: &[Peer], quick: bool) {
+    let Some(Peer { node, .. }) = world.pick(peers) else { return };
     world.crash(&node);
     let down = if quick || world.chance(500) { world.draw(0..10 * MS) } else { world.draw(0..2 * SECOND) };
     world.exec.sleep(down).await;

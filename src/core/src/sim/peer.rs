@@ -1,7 +1,7 @@
 //! A peer's acceptor, as `pool/ledger/voter.rs` wraps it: durable before visible, the clock ceiling, the epoch fence.
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -23,7 +23,9 @@ const STRIPES: usize = 2;
 pub struct Life {
     /// Its tasks.
     pub owner: u64,
-    floor: Stamp,
+    floor: Cell<Stamp>,
+    /// The highest stamp promised or accepted.
+    highest: Cell<Stamp>,
     clock: RefCell<Clock>,
     config: RefCell<Rc<Config>>,
     /// Accepts hold it for reading until they are durable; adopting a configuration takes it for writing (R8).
@@ -66,7 +68,8 @@ impl Life {
         let config = disk.shown().config.clone().filter(remembered).unwrap_or_else(|| node.initial.clone());
         Self {
             owner: exec.fresh(),
-            floor: if is_planted(Fault::NoRestartFloor) { Stamp(0) } else { ceiling },
+            floor: Cell::new(if is_planted(Fault::NoRestartFloor) { Stamp(0) } else { ceiling }),
+            highest: Cell::new(ceiling),
             clock: RefCell::new(Clock::new(&node.id, nonce, ceiling)),
             config: RefCell::new(Rc::new(config)),
             gate: Lock::new(exec),
@@ -145,20 +148,21 @@ impl Peer {
     }
 
     fn stripe(&self, key: &Bytes) -> &(Rc<Lock>, RefCell<Promises>) {
-        &self.life.stripes[range_of(key) % STRIPES]
+        &self.life.stripes[stripe_of(key)]
     }
 
     fn slot(&self, key: &Bytes) -> Slot {
         self.stored(|stored| Slot {
             promised: self.stripe(key).1.borrow().of(key),
             accepted: stored.accepted.get(key).cloned(),
-            floor: self.life.floor,
+            floor: self.life.floor.get(),
             collected: stored.floor_of(key),
         })
     }
 
     /// R3: makes sure that the durable ceiling is at or above the stamp.
     async fn ensure_ceiling(&self, stamp: Stamp) {
+        self.life.highest.set(self.life.highest.get().max(stamp));
         if stamp <= self.stored(|stored| stored.ceiling) {
             return;
         }
@@ -208,7 +212,7 @@ impl Peer {
                 self.observe(accepted.ballot);
                 if self.is_voter() {
                     if is_planted(Fault::GossipPastPromises) {
-                        self.install(vec![(key, accepted)]).await;
+                        self.overwrite(vec![(key, accepted)]).await;
                     }
                 } else {
                     self.follow(vec![(key, accepted)]).await;
@@ -241,8 +245,19 @@ impl Peer {
                 self.commit(batch, floor_durability()).await;
                 Reply::Done
             }
-            Ask::Install(registers) => {
-                self.install(registers).await;
+            Ask::Raise { epoch, floor } => self.on_raise(epoch, floor).await,
+            Ask::Confirm { epoch, pairs } => self.refusal(epoch).unwrap_or_else(|| {
+                let holds = |stored: &Stored, (key, ballot): &(Bytes, Ballot)| {
+                    stored.accepted.get(key).is_some_and(|accepted| accepted.ballot == *ballot)
+                };
+                Reply::Confirmed(self.stored(|stored| pairs.iter().map(|pair| holds(stored, pair)).collect()))
+            }),
+            Ask::CatchUp => {
+                self.catch_up_now().await;
+                Reply::Done
+            }
+            Ask::Overwrite(registers) => {
+                self.overwrite(registers).await;
                 Reply::Done
             }
         }
@@ -298,6 +313,58 @@ impl Peer {
         Reply::Accepted
     }
 
+    /// R8 (4): promises, for all keys at once, to take no ballot up to `floor`.
+    async fn on_raise(&self, epoch: u64, floor: Stamp) -> Reply {
+        let _gate = self.life.gate.write().await;
+        if let Some(refusal) = self.refusal(epoch) {
+            return refusal;
+        }
+        self.ensure_ceiling(floor).await;
+        self.life.floor.set(self.life.floor.get().max(floor));
+        Reply::Raised(self.life.highest.get())
+    }
+
+    /// Takes records for which enough voters of this epoch vouch, as if their accepts came late: one sync for all.
+    /// Answers the keys it had to refuse.
+    pub async fn install(&self, epoch: u64, records: BTreeMap<Bytes, Accepted>) -> Vec<Bytes> {
+        let _gate = self.life.gate.read().await;
+        if self.refusal(epoch).is_some() {
+            return records.into_keys().collect();
+        }
+        let highest = records.values().map(|accepted| accepted.ballot.stamp).max().unwrap_or_default();
+        self.ensure_ceiling(highest).await;
+        let mut held = Vec::new();
+        // In order, so that two who lock several never wait for each other.
+        for stripe in records.keys().map(stripe_of).collect::<BTreeSet<_>>() {
+            held.push(self.life.stripes[stripe].0.write().await);
+        }
+        let (mut batch, mut taken, mut refused) = (Vec::new(), Vec::new(), Vec::new());
+        for (key, Accepted { ballot, record }) in records {
+            let mut slot = self.slot(&key);
+            if slot.accepted.as_ref().is_some_and(|accepted| accepted.ballot >= ballot) {
+                continue; // it came the usual way meanwhile
+            }
+            match slot.accept(ballot, record) {
+                Ok(accepted) => {
+                    batch.push(Write::Accept(key.clone(), accepted.clone()));
+                    taken.push(key);
+                }
+                Err(_) => refused.push(key),
+            }
+        }
+        if !batch.is_empty() {
+            self.commit(batch, Durability::Synced).await;
+        }
+        self.world.stats.borrow_mut().installed += taken.len() as u64;
+        for key in taken {
+            self.world.log(|| {
+                format!("peer {} installs {} in epoch {epoch}", self.node.number, super::history::name_of(&key))
+            });
+            self.stripe(&key).1.borrow_mut().fulfilled(&key);
+        }
+        refused
+    }
+
     /// R7: forgets a tombstone that every voter holds.
     async fn on_collect(&self, epoch: u64, key: Bytes, tombstone: Ballot) -> Reply {
         let _gate = self.life.gate.read().await;
@@ -331,7 +398,8 @@ impl Peer {
         Reply::Done
     }
 
-    /// R8: durably adopts a chosen configuration, if it is newer. A joiner starts with an empty acceptor.
+    /// R8: durably adopts a chosen configuration, if it is newer. A joiner starts with an empty acceptor; who ceases to
+    /// vote goes on as a learner from what it accepted.
     pub async fn adopt(&self, config: Config) {
         let _gate = self.life.gate.write().await;
         let before = self.config();
@@ -339,16 +407,19 @@ impl Peer {
         if config.epoch <= before.epoch {
             return;
         }
-        if before.starts_empty(&self.me(), &config) && !is_planted(Fault::JoinerKeepsState) {
+        let votes = before.is_voter(&self.me());
+        let ceases = votes && !config.is_voter(&self.me());
+        if (ceases || before.starts_empty(&self.me(), &config)) && !is_planted(Fault::JoinerKeepsState) {
+            if votes {
+                self.follow(self.copy_all().into_iter().collect()).await;
+            }
             batch.push(Write::Clear);
         }
         let volatile = is_planted(Fault::VolatileEpoch);
         let durability = if volatile { Durability::Volatile } else { Durability::Synced };
         self.commit(batch, durability).await;
         self.world.log(|| {
-            let names = |peers: &std::collections::BTreeSet<PeerId>| {
-                peers.iter().map(|peer| peer.as_bytes()[0] - 1).collect::<Vec<_>>()
-            };
+            let names = |peers: &BTreeSet<PeerId>| peers.iter().map(|peer| peer.as_bytes()[0] - 1).collect::<Vec<_>>();
             let (voters, outgoing) = (names(&config.voters), config.outgoing.as_ref().map(names));
             format!("peer {} adopts epoch {}: {voters:?}, outgoing {outgoing:?}", self.node.number, config.epoch)
         });
@@ -368,7 +439,7 @@ impl Peer {
     }
 
     /// A planted fault: takes newer records as if it had accepted them (R6, R8).
-    pub async fn install(&self, registers: Vec<(Bytes, Accepted)>) {
+    pub async fn overwrite(&self, registers: Vec<(Bytes, Accepted)>) {
         let newer =
             |key: &Bytes, ballot| self.stored(|s| s.accepted.get(key).is_none_or(|known| known.ballot < ballot));
         let batch: Vec<Write> = registers
@@ -400,6 +471,10 @@ impl Peer {
         let config = self.config();
         (page_of(&self.copy_all(), query), config.epoch == epoch && config.is_voter(&self.me()))
     }
+}
+
+fn stripe_of(key: &Bytes) -> usize {
+    range_of(key) % STRIPES
 }
 
 fn floor_durability() -> Durability {

@@ -1,4 +1,5 @@
-//! What peers do besides answering clients: changing the voters (R8), collecting tombstones (R7), catching up (R6).
+//! What peers do besides answering clients: changing the voters (R8), as `pool/ledger/change.rs` does it, and collecting
+//! tombstones (R7).
 
 use std::collections::BTreeSet;
 
@@ -8,18 +9,22 @@ use super::exec::{Mailbox, Micros};
 use super::fault::{Fault, is_planted};
 use super::peer::Peer;
 use super::proposer::{Failed, UPDATE_DEADLINE};
-use super::world::{Ask, MS, Reply, SECOND};
+use super::world::{Ask, Reply};
+use crate::hlc::Stamp;
 use crate::id::PeerId;
+use crate::listing::{Line, merge};
 use crate::record::{Stored, key};
 use crate::register::{Accepted, Config, Decision};
 use crate::wire::ScanQuery;
 
 /// Keys looked at per page while a new voter is brought level: few, so that there are several pages.
 const PAGE_KEYS: u32 = 2;
+/// How often a joint phase that someone left is taken back.
+const GIVE_UP_PER_MILLE: u64 = 300;
 
 impl Peer {
     /// Asks several peers at once; answers come in the order they arrive, one or none of each.
-    async fn ask_each(&self, peers: &BTreeSet<PeerId>, ask: &Ask) -> Vec<(PeerId, Reply)> {
+    pub async fn ask_each(&self, peers: &BTreeSet<PeerId>, ask: &Ask) -> Vec<(PeerId, Reply)> {
         let mailbox = Mailbox::new(&self.world.exec);
         for peer in peers {
             self.world.call(self.node.number, *peer, ask, &mailbox.sender());
@@ -35,10 +40,14 @@ impl Peer {
         replies
     }
 
-    /// Moves the voters towards `target` by one member, or finishes a change that someone else began.
+    /// Moves the voters towards `target` by one member, or ends a change that someone else began: now and then by
+    /// giving it up, as for a joiner that is gone.
     pub async fn change_voters(&self, target: &BTreeSet<PeerId>) -> Result<(), Failed> {
         let config = self.config();
-        if config.outgoing.is_some() {
+        if let Some(before) = config.give_up_change() {
+            if self.world.chance(GIVE_UP_PER_MILLE) {
+                return self.conclude(&config, before).await;
+            }
             return self.finish(&config).await;
         }
         let mut voters = config.voters.clone();
@@ -95,44 +104,72 @@ impl Peer {
             return Err(Failed::Nothing);
         }
         let raw = if is_planted(Fault::RawCopy) { self.raw_copy(joint).await } else { raw };
-        if !raw.is_empty() {
-            for joiner in joint.joiners() {
-                self.ask(joiner, &Ask::Install(raw.clone())).await;
-            }
-        } else if !is_planted(Fault::NothingSettled) {
-            self.bring_level().await?;
+        if raw.is_empty() {
+            // What it still lacks is settled.
+            self.ask_each(&joint.joiners(), &Ask::CatchUp).await;
         }
         if !is_planted(Fault::JoinerWithoutFloors) {
             self.carry_floors(joint).await?;
         }
+        if !raw.is_empty() {
+            self.ask_each(&joint.joiners(), &Ask::Overwrite(raw)).await;
+        } else if !is_planted(Fault::NothingSettled) {
+            // With it no promise of an older epoch is of any use: to see that fault it is left out, too.
+            if !is_planted(Fault::NoRaise) && !is_planted(Fault::PromisesAcrossEpochs) {
+                let highest = self.raise_to(joint, Stamp::default()).await?;
+                self.raise_to(joint, highest).await?;
+            }
+            self.bring_level().await?;
+        }
         let Some(after) = joint.finish_change() else { return Ok(()) };
+        self.conclude(joint, after).await
+    }
+
+    /// R8 (6): the configuration after a joint one is chosen by joint quorums.
+    async fn conclude(&self, joint: &Config, after: Config) -> Result<(), Failed> {
         if self.choose(joint, after.clone()).await? {
+            self.world.stats.borrow_mut().given_up += u64::from(joint.outgoing.as_ref() == Some(&after.voters));
             let everyone: BTreeSet<PeerId> = self.world.nodes.borrow().iter().map(|node| node.id).collect();
             self.ask_each(&everyone, &Ask::Adopt(after)).await;
         }
         Ok(())
     }
 
-    /// R8 (4): `update(key, identity)` for every key in joint quorums.
+    /// R8 (4): a joint quorum promises for all keys at once; answers the highest stamp it ever took. The old voters come
+    /// first.
+    async fn raise_to(&self, joint: &Config, floor: Stamp) -> Result<Stamp, Failed> {
+        let mut acks = BTreeSet::new();
+        let mut highest = floor;
+        for voters in [joint.outgoing.clone().unwrap_or_default(), joint.joiners()] {
+            if joint.is_quorum(&acks) {
+                break;
+            }
+            for (voter, reply) in self.ask_each(&voters, &Ask::Raise { epoch: joint.epoch, floor }).await {
+                if let Reply::Raised(theirs) = reply {
+                    acks.insert(voter);
+                    highest = highest.max(theirs);
+                }
+            }
+        }
+        if joint.is_quorum(&acks) { Ok(highest) } else { Err(Failed::Nothing) }
+    }
+
+    /// R8 (4): every key on which a joint quorum's pages differ is settled by consensus. The others that quorum has
+    /// accepted.
     async fn bring_level(&self) -> Result<(), Failed> {
-        let mut start = Bytes::new();
+        let mut query = ScanQuery { limit: PAGE_KEYS, ..ScanQuery::default() };
         loop {
-            let query = ScanQuery { prefix: Bytes::new(), start, delimiter: None, limit: PAGE_KEYS };
             let config = self.config();
             let own = self.own_page(&query, config.epoch);
             let pages = self.quorum_pages(&query, &config, &own).await.ok_or(Failed::Nothing)?;
-            let next = pages.iter().filter_map(|(_, page)| page.next.clone()).min();
-            let keys: BTreeSet<Bytes> = pages
-                .iter()
-                .flat_map(|(_, page)| &page.entries)
-                .map(|entry| entry.key.clone())
-                .filter(|key| next.as_ref().is_none_or(|next| key < next))
-                .collect();
-            for key in keys {
-                self.settle(&key, self.world.exec.now() + UPDATE_DEADLINE).await?;
+            let merged = merge(&query, &pages.iter().map(|(_, page)| &**page).collect::<Vec<_>>());
+            for line in merged.lines {
+                if let Line::DisputedKey(key) = line {
+                    self.settle(&key, self.world.exec.now() + UPDATE_DEADLINE).await?;
+                }
             }
-            match next {
-                Some(next) => start = next,
+            match merged.next {
+                Some(next) => query.start = next,
                 None => return Ok(()),
             }
         }
@@ -197,46 +234,6 @@ impl Peer {
         };
         if enough {
             self.ask_each(&electorate, &Ask::Collect { epoch, key: key.clone(), tombstone }).await;
-        }
-    }
-
-    /// Keeps this peer's copy and configuration level.
-    pub async fn keep_level(&self) {
-        loop {
-            let longest = self.world.level_ms.get() * MS;
-            self.world.exec.sleep(self.world.draw(longest / 4..longest)).await;
-            let others: Vec<PeerId> =
-                self.world.nodes.borrow().iter().map(|node| node.id).filter(|id| *id != self.me()).collect();
-            let Some(someone) = self.world.pick(&others) else { continue };
-            if let Some(Reply::Config(theirs)) = self.ask(someone, &Ask::GetConfig).await {
-                self.adopt(theirs).await;
-            }
-            let voters: Vec<PeerId> = self.config().electorate().into_iter().filter(|id| *id != self.me()).collect();
-            if let Some(voter) = self.world.pick(&voters) {
-                self.level_with(voter).await;
-            }
-        }
-    }
-
-    /// Compares copies with a voter; a learner takes what differs, a voter has it settled (R6).
-    pub async fn level_with(&self, voter: PeerId) {
-        let Some(Reply::Pairs(theirs)) = self.ask(voter, &Ask::Pairs).await else { return };
-        let mine: BTreeSet<_> = self.copy_all().iter().map(|(key, copy)| (key.clone(), copy.ballot)).collect();
-        let theirs = theirs.into_iter().collect();
-        let differing: BTreeSet<Bytes> = mine.symmetric_difference(&theirs).map(|(key, _)| key.clone()).collect();
-        let keys: Vec<Bytes> = differing.into_iter().collect();
-        let installs = is_planted(Fault::GossipInstalls);
-        if self.is_voter() && !installs {
-            for key in keys {
-                // What cannot be settled now differs still next time.
-                let _ = self.settle(&key, self.world.exec.now() + SECOND).await;
-            }
-        } else if let Some(Reply::Registers(found)) = self.ask(voter, &Ask::Fetch { keys }).await {
-            if self.is_voter() && installs {
-                self.install(found).await;
-            } else {
-                self.follow(found).await;
-            }
         }
     }
 }

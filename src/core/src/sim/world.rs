@@ -12,7 +12,7 @@ use super::exec::{Exec, Micros, Sender};
 use super::history::{History, Stats};
 use super::link::{Links, Weather};
 use super::peer::{Life, Peer};
-use crate::hlc::Ballot;
+use crate::hlc::{Ballot, Stamp};
 use crate::id::PeerId;
 use crate::register::{Accepted, Config, Record};
 use crate::wire::{ScanPage, ScanQuery};
@@ -55,8 +55,14 @@ pub enum Ask {
     Floors { epoch: u64 },
     /// R8 (5): floors for a joiner.
     RaiseFloors { epoch: u64, floors: Vec<(usize, Ballot)> },
+    /// R8 (4): a promise for all keys at once; asks for the highest stamp ever taken.
+    Raise { epoch: u64, floor: Stamp },
+    /// Which of these are accepted at exactly this ballot (R6).
+    Confirm { epoch: u64, pairs: Vec<(Bytes, Ballot)> },
+    /// To a joiner: catch up now.
+    CatchUp,
     /// A planted fault's raw copy (R8).
-    Install(Vec<(Bytes, Accepted)>),
+    Overwrite(Vec<(Bytes, Accepted)>),
 }
 
 /// An answer.
@@ -82,6 +88,10 @@ pub enum Reply {
     Config(Config),
     /// Floors by range.
     Floors(Vec<(usize, Ballot)>),
+    /// Promised for all keys; the highest stamp ever taken.
+    Raised(Stamp),
+    /// Which of the pairs asked for are held.
+    Confirmed(Vec<bool>),
     /// Done.
     Done,
     /// Not so, or not a voter.
