@@ -9,6 +9,8 @@ from __future__ import annotations
 import dataclasses
 
 NEVER = float("inf")
+# Unknown writes in a row that explain one answer: a deletion and a creation, a write and a swap of it, and one more.
+MAX_LINKS = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,33 +51,63 @@ class Op:
 def problem(history: list[Op]) -> str | None:
     """None when some order of the operations explains all answers; otherwise the longest prefix that can be explained and what stood next.
 
-    An unknown outcome need not take effect, and a read of unknown outcome says nothing.
+    An unknown outcome need not take effect, and a read of unknown outcome says nothing. A write of unknown outcome is tried only where it
+    makes an answer right that is wrong without it: it may take effect as late as that, and where nothing needs it, never. So many of them,
+    as a partition leaves behind, cost little.
     """
-    ops = sorted((op for op in history if op.result != "unknown" or op.kind not in ("get", "exists")), key=lambda op: op.called)
-    returned = [NEVER if op.result == "unknown" else op.returned for op in ops]
-    needed = sum(1 << at for at, op in enumerate(ops) if op.result != "unknown")
-    start = (0, None)
+    known = sorted((op for op in history if op.result != "unknown"), key=lambda op: op.called)
+    unknown = [op for op in history if op.result == "unknown" and op.kind not in ("get", "exists")]
+    everything = (1 << len(known)) - 1
+    # What is done of the known, what of the unknown has taken effect, and the value then.
+    start = (0, 0, None)
     seen, stack, furthest = {start}, [start], 0
     while stack:
-        done, state = stack.pop()
-        if done & needed == needed:
+        done, used, state = stack.pop()
+        if done == everything:
             return None
-        if (done & needed).bit_count() > (furthest & needed).bit_count():
+        if done.bit_count() > furthest.bit_count():
             furthest = done
         # What was called before everything still open returned may come next.
         first_return = NEVER
-        for at in range(_lowest_open(done), len(ops)):
-            if ops[at].called > first_return:
+        for at in range(_lowest_open(done), len(known)):
+            if known[at].called > first_return:
                 break
-            if not done >> at & 1:
-                first_return = min(first_return, returned[at])
-                right, after = ops[at].step(state)
-                following = (done | 1 << at, after)
-                if right and following not in seen:
+            if done >> at & 1:
+                continue
+            first_return = min(first_return, known[at].returned)
+        for at in range(_lowest_open(done), len(known)):
+            op = known[at]
+            if op.called > first_return:
+                break
+            if done >> at & 1:
+                continue
+            for used_then, value in _explanations(op, state, used, unknown, first_return):
+                following = (done | 1 << at, used_then, op.step(value)[1])
+                if following not in seen:
                     seen.add(following)
                     stack.append(following)
-    open_ops = [op for at, op in enumerate(ops) if not furthest >> at & 1]
-    return f"{furthest.bit_count()} of {len(ops)} operations explained; next were\n" + "\n".join(f"  {op}" for op in open_ops[:8])
+    open_ops = [op for at, op in enumerate(known) if not furthest >> at & 1]
+    return f"{furthest.bit_count()} of {len(known)} known operations explained; next were\n" + "\n".join(f"  {op}" for op in open_ops[:8])
+
+
+def _explanations(op: Op, state: str | None, used: int, unknown: list[Op], until: float, links: int = MAX_LINKS):
+    """The values on which `op` is right: the present one, or those after unknown writes that can come before it, each with the unknown used.
+
+    Several in a row are tried only where each is a condition of the next.
+    """
+    if op.step(state)[0]:
+        yield used, state
+        return
+    for at, write in enumerate(unknown):
+        if used >> at & 1 or write.called > until or links == 0:
+            continue
+        right, after = write.step(state)
+        if not right:
+            continue
+        if op.step(after)[0]:
+            yield used | 1 << at, after
+        elif any(next_one.step(after)[0] and not next_one.step(state)[0] for next_one in unknown):
+            yield from _explanations(op, after, used | 1 << at, unknown, until, links - 1)
 
 
 def _lowest_open(done: int) -> int:
