@@ -12,6 +12,7 @@ use bytes::Bytes;
 
 use crate::hlc::Ballot;
 use crate::record::key::prefix_end;
+use crate::register::Current;
 use crate::wire::{MAX_SCAN_ENTRIES, ScanEntry, ScanPage, ScanQuery};
 
 impl ScanQuery {
@@ -29,6 +30,24 @@ impl ScanQuery {
         let at = name.windows(delimiter.len()).position(|window| window == &delimiter[..])?;
         Some(self.prefix.len() + at + delimiter.len())
     }
+}
+
+/// One page of live registers and groups, as a listing answers it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Page {
+    /// In key order.
+    pub items: Vec<Item>,
+    /// Start of the next page; `None` when there is none.
+    pub next: Option<Bytes>,
+}
+
+/// One line of a page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Item {
+    /// A live register.
+    Register(Bytes, Current),
+    /// A common prefix (the register key's, delimiter included).
+    Group(Bytes),
 }
 
 /// Where a builder wants to go after a key.

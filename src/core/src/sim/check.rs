@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::history::{Entry, History, Listing, Op, Outcome, Seen, Value, name_of};
 use super::linear::{Span, is_linearizable};
-use super::reader::Item;
+use crate::listing::Item;
 
 /// Judges everything; the error says what is wrong and shows the register's operations.
 pub fn check(history: &History) -> Result<(u64, u64), String> {

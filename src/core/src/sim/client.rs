@@ -10,9 +10,9 @@ use super::exec::{Mailbox, Micros, Sender};
 use super::history::{Entry, Listing, Op, Outcome, Seen, Value, name_of};
 use super::peer::Peer;
 use super::proposer::Failed;
-use super::reader::{Item, Page};
 use super::world::World;
 use crate::hlc::Ballot;
+use crate::listing::{Item, Page};
 use crate::register::Decision;
 use crate::wire::ScanQuery;
 

@@ -5,8 +5,8 @@ use std::fmt::Write;
 use bytes::Bytes;
 
 use super::exec::Micros;
-use super::reader::Item;
 use crate::hlc::Ballot;
+use crate::listing::Item;
 
 /// A written value: unique, with two marks in the lowest bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -12,7 +12,7 @@ use super::proposer::{Failed, Inquiry, Retry, Setback};
 use super::world::{Ask, MS, Reply};
 use crate::hlc::Ballot;
 use crate::id::PeerId;
-use crate::listing::{Line, Merged, merge};
+use crate::listing::{Item, Line, Merged, Page, merge};
 use crate::register::{Config, Current, Heard, Reading, Record};
 use crate::wire::{ScanPage, ScanQuery};
 
@@ -24,24 +24,6 @@ enum Round<T> {
     Agreed(T),
     Disputed,
     Again,
-}
-
-/// One page of live registers and groups.
-#[derive(Debug, Clone, Default)]
-pub struct Page {
-    /// In key order.
-    pub items: Vec<Item>,
-    /// Start of the next page.
-    pub next: Option<Bytes>,
-}
-
-/// One line of a page.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Item {
-    /// A live register.
-    Register(Bytes, Current),
-    /// A common prefix.
-    Group(Bytes),
 }
 
 impl Peer {

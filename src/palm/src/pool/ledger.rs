@@ -18,6 +18,7 @@ use bytes::Bytes;
 use palm_backends::{IndexStore, Next, Space, StoreError};
 use palm_core::hlc::{Ballot, Clock};
 use palm_core::id::PeerId;
+pub use palm_core::listing::{Item, Page};
 use palm_core::reconcile::{Answer, Range};
 use palm_core::record::Stored;
 use palm_core::register::{Accepted, Config, Unknown, backoff};
@@ -103,24 +104,6 @@ impl From<palm_core::record::DecodeError> for LedgerError {
     fn from(error: palm_core::record::DecodeError) -> Self {
         Self::Storage(error.to_string())
     }
-}
-
-/// One page of live registers and groups.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Page {
-    /// In key order.
-    pub items: Vec<Item>,
-    /// Start of the next page; `None` when there is none.
-    pub next: Option<Bytes>,
-}
-
-/// One line of a page.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Item {
-    /// A live register.
-    Register(Bytes, Current),
-    /// A common prefix (the register key's, delimiter included).
-    Group(Bytes),
 }
 
 /// The replicated, ordered map of registers. Cheap to clone.

@@ -130,12 +130,8 @@ impl Voter {
     async fn collect_to_the_end(&self, tombstones: Vec<(Bytes, Ballot)>) -> Result<(), LedgerError> {
         let _one = self.floors.raising.lock().await;
         let tombstones: Vec<_> = tombstones.into_iter().take(MAX_TOMBSTONES).collect();
-        // Every stripe is held until the batch is durable; in order, and nobody else takes more than one.
-        let stripes: BTreeSet<usize> = tombstones.iter().map(|(key, _)| self.stripe_of(key)).collect();
-        let mut held = BTreeMap::new();
-        for stripe in stripes {
-            held.insert(stripe, self.stripes[stripe].lock().await);
-        }
+        // Until the batch is durable.
+        let held = self.hold(tombstones.iter().map(|(key, _)| key)).await;
         let mut batch = Vec::new();
         let mut raised = BTreeMap::new();
         let mut gone = Vec::new();

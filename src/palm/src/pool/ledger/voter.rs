@@ -11,6 +11,7 @@
 //! - R8: accepts hold the epoch gate for reading until they are durable; adopting a configuration takes it for
 //!   writing. So once a voter has adopted, everything it accepted before is visible to the new epoch.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -39,7 +40,7 @@ const CONFIG_KEY: &[u8] = b"ledger.config";
 pub(super) struct Voter {
     me: PeerId,
     index: Arc<dyn IndexStore>,
-    pub(super) stripes: Box<[tokio::sync::Mutex<Promises>]>,
+    stripes: Box<[tokio::sync::Mutex<Promises>]>,
     hasher: RandomState,
     /// No ballot up to it is taken: the clock ceiling at the last restart (R3), or what was promised for all keys
     /// since (R8 (4)).
@@ -157,6 +158,20 @@ impl Voter {
     /// Which stripe guards a key.
     pub(super) fn stripe_of(&self, key: &Bytes) -> usize {
         self.hasher.hash_one(key) as usize % STRIPES
+    }
+
+    /// Holds every stripe of these keys, by its number. In order, so that two who hold several never wait for each other;
+    /// all others hold one.
+    pub(super) async fn hold<'a>(
+        &self,
+        keys: impl Iterator<Item = &'a Bytes>,
+    ) -> BTreeMap<usize, tokio::sync::MutexGuard<'_, Promises>> {
+        let stripes: BTreeSet<usize> = keys.map(|key| self.stripe_of(key)).collect();
+        let mut held = BTreeMap::new();
+        for stripe in stripes {
+            held.insert(stripe, self.stripes[stripe].lock().await);
+        }
+        held
     }
 
     pub(super) fn slot(&self, promises: &Promises, key: &Bytes) -> Result<Slot, LedgerError> {

@@ -1,6 +1,6 @@
 //! What a voter does for many keys at once: take accepts that reach it late, vouch for ranges, and promise.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -40,12 +40,7 @@ impl Voter {
         }
         let highest = records.values().map(|accepted| accepted.ballot.stamp).max().unwrap_or_default();
         self.ensure_ceiling(highest).await?;
-        // In order, so that two who lock several never wait for each other; all others lock one.
-        let stripes: BTreeSet<usize> = records.keys().map(|key| self.stripe_of(key)).collect();
-        let mut held = BTreeMap::new();
-        for stripe in stripes {
-            held.insert(stripe, self.stripes[stripe].lock().await);
-        }
+        let mut held = self.hold(records.keys()).await;
         let (mut batch, mut changes, mut refused) = (Vec::new(), Vec::new(), Vec::new());
         for (key, Accepted { ballot, record }) in records {
             let Some(promises) = held.get(&self.stripe_of(&key)) else { continue };
