@@ -42,6 +42,7 @@ pub mod place;
 pub mod reconcile;
 pub mod record;
 pub mod register;
+pub mod repair;
 #[cfg(feature = "sim")]
 pub mod sim;
 pub mod wire;

@@ -12,6 +12,7 @@ use crate::id::{BodyId, FragmentId, PeerId, PoolId, SegmentId};
 use crate::reconcile::PairHash;
 use crate::record::{DecodeError, MemberState, decode_exact};
 use crate::register::{Accepted, Config, Record};
+use crate::repair::Health;
 
 #[cfg(test)]
 mod tests;
@@ -30,6 +31,8 @@ pub const MAX_TOMBSTONES: usize = 1_024;
 pub const MAX_KEY_BYTES: usize = 1200;
 /// No question whether ranges are confirmed holds more of them.
 pub const MAX_CONFIRM_RANGES: usize = 4_096;
+/// No question after fragments names more of them.
+pub const MAX_CHECK_IDS: usize = 1_024;
 /// The version byte of every frame.
 pub const WIRE_VERSION: u8 = 1;
 
@@ -269,6 +272,27 @@ pub enum Request {
         /// The pairs the asker holds.
         have: Vec<PairHash>,
     },
+
+    /// Do you hold these fragments? Answered [`Response::Checked`].
+    CheckFragments {
+        /// Which; at most [`MAX_CHECK_IDS`].
+        ids: Vec<FragmentId>,
+        /// Read and hash each of them now, rather than say what was last known.
+        verify: bool,
+    },
+    /// How are the objects that you count? Answered [`Response::Health`].
+    GetHealth,
+}
+
+/// What a home says of a fragment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FragmentState {
+    /// It is there, and its bytes are right as far as was last known.
+    Sound,
+    /// It is not there, or cannot be read.
+    Missing,
+    /// It is there and holds other bytes than its name says.
+    Corrupt,
 }
 
 /// What a home is told about a fragment it is given.
@@ -378,6 +402,10 @@ pub enum Response {
         /// The voter has promised and accepted no ballot above this stamp.
         highest: Stamp,
     },
+    /// Answer to [`Request::CheckFragments`], in its order.
+    Checked(Vec<FragmentState>),
+    /// Answer to [`Request::GetHealth`].
+    Health(Box<Health>),
 }
 
 /// Why a request failed.

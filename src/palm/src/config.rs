@@ -53,6 +53,12 @@ pub struct Settings {
     pub backend: Backend,
     /// How the pool deals with its members.
     pub members: Members,
+    /// How lost fragments are made again.
+    pub repair: Repair,
+    /// How the fragments kept here are re-read.
+    pub scrub: Scrub,
+    /// When garbage goes.
+    pub collection: Collection,
     /// Logging, to stderr.
     pub log: Log,
     /// The pool, when one is made.
@@ -121,6 +127,41 @@ pub struct Members {
     pub grace: Lasting,
 }
 
+/// How lost fragments are made again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Repair {
+    /// Bytes of fragments that this peer reads and writes for repairs at most, each second; none means no limit of its own.
+    pub bandwidth: Option<Size>,
+    /// How often the objects are counted and looked after when nothing happens.
+    pub every: Lasting,
+    /// How long the pool has to have been as it is before old objects are coded anew for it, or fragments moved to level
+    /// its members.
+    pub settle: Lasting,
+}
+
+/// How the fragments kept here are re-read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Scrub {
+    /// Within this time each fragment is read and hashed once.
+    pub period: Lasting,
+}
+
+/// When garbage goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Collection {
+    /// Fragments younger than this are left alone.
+    pub grace: Lasting,
+    /// Fragments whose object was replaced or deleted are left alone this long, for readers that are still at it.
+    pub released: Lasting,
+    /// How long garbage stays in the trash before a second look, and is deleted.
+    pub trash: Lasting,
+    /// How often all fragments are looked at.
+    pub every: Lasting,
+}
+
 /// Logging.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -170,6 +211,9 @@ impl Default for Settings {
             discovery: Discovery::default(),
             backend: Backend::default(),
             members: Members::default(),
+            repair: Repair::default(),
+            scrub: Scrub::default(),
+            collection: Collection::default(),
             log: Log::default(),
             pool: NewPool::default(),
         }
@@ -203,6 +247,30 @@ impl Default for Discovery {
 impl Default for Members {
     fn default() -> Self {
         Self { grace: Lasting(Duration::from_mins(15)) }
+    }
+}
+
+impl Default for Repair {
+    fn default() -> Self {
+        let (every, settle) = (Lasting(Duration::from_mins(10)), Lasting(Duration::from_mins(10)));
+        Self { bandwidth: None, every, settle }
+    }
+}
+
+impl Default for Scrub {
+    fn default() -> Self {
+        Self { period: Lasting(Duration::from_hours(30 * 24)) }
+    }
+}
+
+impl Default for Collection {
+    fn default() -> Self {
+        Self {
+            grace: Lasting(Duration::from_hours(1)),
+            released: Lasting(Duration::from_mins(5)),
+            trash: Lasting(Duration::from_hours(1)),
+            every: Lasting(Duration::from_hours(1)),
+        }
     }
 }
 

@@ -7,6 +7,7 @@
 //! | `u` | bucket, NUL, object key, NUL, upload id in hex | [`UploadRecord`](super::UploadRecord) |
 //! | `p` | upload id (16 bytes), part number (u16 BE), attempt (u64 BE) | [`PartRecord`](super::PartRecord) |
 //! | `s` | body id (16 bytes) | [`SharersRecord`](super::SharersRecord) |
+//! | `v` | segment id (16 bytes) | [`MovedRecord`](super::MovedRecord) |
 //! | `m` | peer id (32 bytes) | [`MemberRecord`](super::MemberRecord) |
 //! | `k` | access key id | [`AccessKeyRecord`](super::AccessKeyRecord) |
 //! | `d` | key id (16 bytes) | [`DataKeyRecord`](super::DataKeyRecord) |
@@ -20,7 +21,7 @@
 
 use bytes::Bytes;
 
-use crate::id::{BodyId, KeyId, PeerId};
+use crate::id::{BodyId, KeyId, PeerId, SegmentId};
 
 fn join(parts: &[&[u8]]) -> Bytes {
     parts.concat().into()
@@ -103,10 +104,30 @@ pub fn sharers(body: BodyId) -> Bytes {
     join(&[b"s", body.as_bytes()])
 }
 
-/// Whether a register belongs to the data (buckets, objects, uploads, parts, sharers, data keys) and not to the pool
+/// Where a segment is since repair changed it.
+pub fn moved(segment: SegmentId) -> Bytes {
+    join(&[b"v", segment.as_bytes()])
+}
+
+/// Prefix of all moved segments.
+pub fn all_moved() -> Bytes {
+    Bytes::from_static(b"v")
+}
+
+/// Prefix of all objects of all buckets.
+pub fn all_objects() -> Bytes {
+    Bytes::from_static(b"o")
+}
+
+/// Prefix of all parts of all uploads.
+pub fn all_parts() -> Bytes {
+    Bytes::from_static(b"p")
+}
+
+/// Whether a register belongs to the data (buckets, objects, uploads, parts, sharers, moved segments, data keys) and not to the pool
 /// itself (members, access keys, tokens, settings, voters). In a pool of local consistency the data is local.
 pub fn is_data(key: &[u8]) -> bool {
-    matches!(key.first(), Some(b'b' | b'o' | b'u' | b'p' | b's' | b'd'))
+    matches!(key.first(), Some(b'b' | b'o' | b'u' | b'p' | b's' | b'v' | b'd'))
 }
 
 /// A member.
@@ -189,6 +210,7 @@ mod tests {
             upload("b", "k", id),
             part(id, 1, 1),
             sharers(id),
+            moved(SegmentId::from_bytes([4; 16])),
             data_key(KeyId::from_bytes([1; 16])),
         ];
         assert!(data.iter().all(|key| is_data(key)));

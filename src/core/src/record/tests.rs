@@ -154,17 +154,29 @@ fn uploads_and_fragments() {
         "01090505050505050505050505050505050501010104010203040101010101010101010101010101010101f0a2040102010102020202020202020202020202020202020202020202020202020202020202020303030303030303030303030303030303030303030303030303030303030303",
     );
     golden(&SharersRecord { objects: vec![b"ob\0k".to_vec()] }, "0101046f62006b");
-    golden(
-        &FragmentRecord {
-            segment: SegmentId::from_bytes([1; 16]),
-            index: 2,
-            body: BodyId::from_bytes([6; 16]),
-            object: b"ob\0k".to_vec(),
-            writer: PeerId::from_bytes([2; 32]),
-            stored_ms: 300,
-            len: 70_000,
-        },
+    let fragment = FragmentRecord {
+        segment: SegmentId::from_bytes([1; 16]),
+        index: 2,
+        body: BodyId::from_bytes([6; 16]),
+        object: b"ob\0k".to_vec(),
+        writer: PeerId::from_bytes([2; 32]),
+        stored_ms: 300,
+        len: 70_000,
+        backend: 0,
+        corrupt: false,
+        trashed_ms: None,
+    };
+    golden_older(
+        &fragment,
         "01010101010101010101010101010101010206060606060606060606060606060606046f62006b0202020202020202020202020202020202020202020202020202020202020202ac02f0a204",
+    );
+    golden(
+        &FragmentRecord { backend: 300, corrupt: true, trashed_ms: Some(300), ..fragment },
+        "02010101010101010101010101010101010206060606060606060606060606060606046f62006b0202020202020202020202020202020202020202020202020202020202020202ac02f0a204ac020101ac02",
+    );
+    golden(
+        &MovedRecord { body: BodyId::from_bytes([6; 16]), object: b"ob\0k".to_vec(), segment: segment() },
+        "0106060606060606060606060606060606046f62006b01010101010101010101010101010101f0a2040102010102020202020202020202020202020202020202020202020202020202020202020303030303030303030303030303030303030303030303030303030303030303",
     );
 }
 

@@ -113,6 +113,11 @@ fn requests() -> Vec<(Request, &'static str)> {
             Request::SupplyLocal { from: Bytes::new(), to: Some(Bytes::from_static(b"t")), have: vec![[6; 8]] },
             "011b00010174010606060606060606",
         ),
+        (
+            Request::CheckFragments { ids: vec![id], verify: true },
+            "011c01040404040404040404040404040404040404040404040404040404040404040401",
+        ),
+        (Request::GetHealth, "011d"),
     ]
 }
 
@@ -163,6 +168,8 @@ fn responses() -> Vec<(Response, &'static str)> {
         ),
         (Response::Confirmed(vec![true, false]), "0117020100"),
         (Response::Raised { highest: Stamp(300) }, "0118ac02"),
+        (Response::Checked(vec![FragmentState::Sound, FragmentState::Missing, FragmentState::Corrupt]), "011903000102"),
+        (Response::Health(Box::default()), "011a000000000000000000000000000000000000000000"),
     ]
 }
 

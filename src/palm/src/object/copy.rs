@@ -4,7 +4,7 @@
 //! collected under a copy, given that collection looks at the original object, then at the sharers and
 //! their objects, then whether the sharers have changed (see `collect.rs`):
 //!
-//! 1. The copier adds its destination to the body's [`SharersRecord`],
+//! 1. The copier adds source and destination to the body's [`SharersRecord`],
 //! 2. *then* checks by a strong read that the source still holds the body,
 //! 3. then writes the destination, at most [`HOLD`] after 1.
 //!
@@ -50,7 +50,7 @@ impl Store {
             return self.copy_bytes(source, bucket, key, attributes, conditions).await;
         }
         if !empty {
-            if !self.share(body, &to.register).await? {
+            if !self.share(body, [&from.register, &to.register]).await? {
                 return self.copy_bytes(source, bucket, key, attributes, conditions).await;
             }
             let current = self.ledger.read(&from.register).await?;
@@ -75,20 +75,23 @@ impl Store {
         .await
     }
 
-    /// Adds an object to those that share a body, or, where it is one already, makes its claim new. `false` when
-    /// there are too many.
-    async fn share(&self, body: BodyId, object: &Bytes) -> Result<bool, ObjectError> {
+    /// Adds objects to those that share a body, or, where they are already, makes their claim new. `false` when there are
+    /// too many. The source is among them, so that all holders of a shared body are found from whichever of them repair
+    /// knew it by.
+    async fn share(&self, body: BodyId, objects: [&Bytes; 2]) -> Result<bool, ObjectError> {
         let shared = self.ledger.update(key::sharers(body), |current| {
             let decoded = current.map(|current| SharersRecord::decode(&current.value)).transpose();
             let mut sharers = match decoded {
                 Ok(sharers) => sharers.unwrap_or_default(),
                 Err(error) => return Decision::Keep(Err(error)),
             };
-            if !sharers.objects.iter().any(|sharer| sharer == object) {
-                if sharers.objects.len() >= MAX_SHARERS {
-                    return Decision::Keep(Ok(false));
+            for object in objects {
+                if !sharers.objects.iter().any(|sharer| sharer == object) {
+                    sharers.objects.push(object.to_vec());
                 }
-                sharers.objects.push(object.to_vec());
+            }
+            if sharers.objects.len() > MAX_SHARERS {
+                return Decision::Keep(Ok(false));
             }
             Decision::Put(sharers.encode(), Ok(true))
         });

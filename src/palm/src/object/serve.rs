@@ -213,6 +213,9 @@ impl Home {
             writer,
             stored_ms: (self.0.now_ms)(),
             len: stat.len,
+            backend: 0,
+            corrupt: false,
+            trashed_ms: None,
         };
         let batch = vec![
             Write::Put(Space::Fragments, fragment_key(stat.id), record.encode()),

@@ -116,6 +116,14 @@ impl View {
         peer == self.0.me || self.0.current.read().members.get(&peer).is_some_and(|member| member.live)
     }
 
+    /// Whether a member is there, and if not for how long. `None`: no member. Who was cut off itself has seen nobody's
+    /// absence: time without a majority does not count.
+    pub fn absence(&self, peer: PeerId) -> Option<Duration> {
+        let snapshot = self.snapshot();
+        let member = snapshot.members.get(&peer)?;
+        Some(if member.live { Duration::ZERO } else { member.absent_for.min(snapshot.in_touch_for) })
+    }
+
     /// Admitted members, alive or not, this peer included.
     pub fn member_count(&self) -> usize {
         self.0.current.read().members.len().max(1)
