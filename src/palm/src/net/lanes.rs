@@ -68,6 +68,8 @@ impl Class {
             | Request::Supply { .. }
             | Request::Confirm { .. }
             | Request::CatchUp
+            | Request::CheckFragments { .. }
+            | Request::GetHealth
             | Request::PutFragment(_)
             | Request::GetFragment { .. } => None,
         }

@@ -46,7 +46,9 @@ impl Handler for PoolHandler {
             | Request::GetSmall { .. }
             | Request::DeleteFragments { .. }
             | Request::Release { .. }
-            | Request::InFlight { .. } => self.homes.call(from, request).await,
+            | Request::InFlight { .. }
+            | Request::CheckFragments { .. }
+            | Request::GetHealth => self.homes.call(from, request).await,
             ledger => self.shared.ledger.handle(from, ledger).await,
         }
     }
