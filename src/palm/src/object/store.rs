@@ -151,6 +151,11 @@ impl Store {
         &self.home
     }
 
+    /// Notes that this peer serves a client now: what can wait goes slower meanwhile.
+    pub fn touch(&self) {
+        self.view.touch();
+    }
+
     /// Counts for metrics.
     pub fn counters(&self) -> &Counters {
         &self.counters
