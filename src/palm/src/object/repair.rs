@@ -145,7 +145,8 @@ impl Store {
         if job.leaving {
             self.leave(&seen, &mut conditions);
         }
-        let candidates = self.view.candidates();
+        // Who just failed is asked again by the next try.
+        let (candidates, _) = self.suspects.split(self.view.candidates());
         let decided = plan(
             Found { segment: &seen, conditions: &conditions },
             self.wanted_policy(),

@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 use super::budget::Budget;
 use super::repair::{Pace, Queue};
 use super::serve::Home;
-use super::suspects::Suspects;
+use super::suspects::{Reports, Suspects};
 use super::{CollectSettings, ObjectError, RepairSettings};
 use crate::net::Net;
 use crate::pool::keys::AccessKey;
@@ -92,6 +92,7 @@ pub struct Inner {
     pub(super) home: Home,
     pub(super) budget: Budget,
     pub(super) suspects: Suspects,
+    pub(super) reports: Reports,
     pub(super) in_flight: Arc<InFlight>,
     pub(super) collect: CollectSettings,
     pub(super) counters: Counters,
@@ -145,6 +146,7 @@ impl Store {
             home,
             budget: Budget::default(),
             suspects: Suspects::default(),
+            reports: Reports::default(),
             in_flight,
             collect,
             counters: Counters::default(),

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::future::join_all;
 use palm_core::code::{STRIPE_BYTES, Shape};
 use palm_core::id::{FragmentId, KeyId, PeerId};
-use palm_core::place::{Candidate, Plan, Policy};
+use palm_core::place::{self, Candidate, Plan, Policy};
 use palm_core::record::{Placed, Segment};
 use palm_core::repair::Step;
 use palm_core::wire::FragmentOrigin;
@@ -74,7 +74,7 @@ impl Store {
                 Ok(id) => stored.push(Placed { index: step.index, home: step.to, id }),
                 Err(error) => {
                     debug!(segment = %seen.id, index = step.index, peer = %step.to, %error, "fragment not stored");
-                    if step.to != self.me {
+                    if step.to != self.me && error != HomeError::Full {
                         self.suspects.add(step.to);
                     }
                     last = Some(error);
@@ -106,7 +106,8 @@ impl Store {
         let key = self.data_key(data_key).await?;
         let old = Shape::new(Policy { k: seen.k, n: seen.n }, seen.len)?;
         let new = Shape::new(policy, seen.len)?;
-        let planned = Planned::new(seen.id, Plan { policy, homes, exposed: false }, candidates, new.fragment_len());
+        let plan = Plan { policy, exposed: place::is_exposed(policy, &homes), homes };
+        let planned = Planned::new(seen.id, plan, candidates, new.fragment_len());
         let mut reader = StripeReader::new(self, readable, old, key.secret(seen.id));
         let none: Arc<[u8]> = Arc::new([]);
         let segment = if seen.len <= STRIPE_BYTES as u64 {
