@@ -106,7 +106,7 @@ impl View {
         let live = snapshot.members.values().filter(|member| member.live);
         live.filter_map(|member| {
             let told = member.told.as_ref()?;
-            Some(Candidate { peer: member.peer, free: told.free, domain: told.domain.clone() })
+            Some(Candidate { peer: member.peer, free: told.free, domain: told.domain.clone(), disks: 1 })
         })
         .collect()
     }
