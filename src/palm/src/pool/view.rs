@@ -330,7 +330,7 @@ mod tests {
         assert!(!view.is_busy() && !view.any_busy());
         view.touch();
         assert!(view.is_busy() && view.any_busy());
-        tokio::time::advance(BUSY).await;
+        tokio::time::advance(BUSY + Duration::from_millis(1)).await;
         assert!(!view.any_busy());
 
         let busy = |live| MemberStatus { told: Some(Told { busy: true, ..Told::default() }), ..member(2, live, None) };
