@@ -15,9 +15,10 @@ use parking_lot::{Mutex, RwLock};
 use zeroize::Zeroizing;
 
 use super::budget::Budget;
+use super::repair::{Pace, Queue};
 use super::serve::Home;
 use super::suspects::Suspects;
-use super::{CollectSettings, ObjectError};
+use super::{CollectSettings, ObjectError, RepairSettings};
 use crate::net::Net;
 use crate::pool::keys::AccessKey;
 use crate::pool::ledger::Page;
@@ -74,6 +75,8 @@ pub struct StoreParts {
     pub sealing_key: SealingKey,
     /// When garbage goes.
     pub collect: CollectSettings,
+    /// How repair goes about it.
+    pub repair: RepairSettings,
 }
 
 /// Buckets, objects and uploads over the ledger and the homes. Cheap to clone.
@@ -92,6 +95,9 @@ pub struct Inner {
     pub(super) in_flight: Arc<InFlight>,
     pub(super) collect: CollectSettings,
     pub(super) counters: Counters,
+    pub(super) repair: RepairSettings,
+    pub(super) repairs: Queue,
+    pub(super) pace: Pace,
     sealing_key: SealingKey,
     data_keys: RwLock<HashMap<KeyId, Arc<DataKey>>>,
 }
@@ -126,9 +132,10 @@ impl Counters {
 impl Store {
     /// A store of these parts. Nothing runs by itself: see [`collect`](Self::collect).
     pub fn new(parts: StoreParts) -> Self {
-        let StoreParts { ledger, net, view, fragments, index, sealing_key, collect } = parts;
+        let StoreParts { ledger, net, view, fragments, index, sealing_key, collect, repair } = parts;
         let in_flight = Arc::new(InFlight::default());
         let clock = ledger.clone();
+        let repairs = Queue::new(Arc::clone(&index));
         let home = Home::new(fragments, index, in_flight.clone(), move || clock.now_ms());
         Self(Arc::new(Inner {
             me: view.me(),
@@ -141,6 +148,9 @@ impl Store {
             in_flight,
             collect,
             counters: Counters::default(),
+            repair,
+            repairs,
+            pace: Pace::new(repair.bandwidth),
             sealing_key,
             data_keys: RwLock::default(),
         }))
