@@ -126,7 +126,7 @@ pub(super) async fn run(settings: Settings, start: Start, json: bool) -> Result<
         interfaces: settings.discovery.interfaces.clone(),
         peers: settings.discovery.peers.clone(),
     };
-    pool.serve(Arc::new(store.home().clone()), services, discovery).await?;
+    pool.serve(Arc::new(store.clone()), services, discovery).await?;
 
     let options = s3::S3Options {
         region: settings.s3.region.clone(),
@@ -138,7 +138,7 @@ pub(super) async fn run(settings: Settings, start: Start, json: bool) -> Result<
     let serving = tokio::spawn(s3::serve(listeners.s3, service, stop_s3.clone()));
     let upkeep = tokio::spawn({
         let store = store.clone();
-        async move { tokio::join!(store.collect(), store.keep_repairing()) }
+        async move { tokio::join!(store.collect(), store.keep_repairing(), store.keep_auditing()) }
     });
 
     let admin = Admin::new(pool.clone(), store).map_err(failed("metrics"))?;
