@@ -128,8 +128,10 @@ impl Fetcher {
 
     fn failed(&self, placed: &Placed, error: &HomeError) {
         debug!(segment = %self.segment.id, index = placed.index, peer = %placed.home, %error, "shard not read");
-        if placed.home != self.store.me && matches!(error, HomeError::Failed(_)) {
-            self.store.suspects.add(placed.home);
+        match error {
+            HomeError::NotFound => self.store.report(placed),
+            HomeError::Failed(_) if placed.home != self.store.me => self.store.suspects.add(placed.home),
+            _ => {}
         }
     }
 

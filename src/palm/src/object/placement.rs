@@ -23,6 +23,8 @@ pub(super) struct Whose {
     pub(super) body: BodyId,
     /// Register key of an object that holds it, or for which it is being uploaded.
     pub(super) object: Bytes,
+    /// Number and attempt of the part it is of, where that is known: it saves looking through all of them.
+    pub(super) part: Option<(u16, u64)>,
 }
 
 /// A segment as its record has it.
@@ -56,7 +58,7 @@ impl Store {
 
     /// A segment's record; `None` where nothing refers to it any more.
     pub(super) async fn recorded(&self, whose: &Whose, segment: SegmentId) -> Result<Option<Recorded>, ObjectError> {
-        if let Some(found) = self.recorded_in_object(&whose.object, whose.body, segment).await? {
+        if let Some(found) = self.recorded_in_object(&whose.object, whose, segment).await? {
             return Ok(Some(found));
         }
         if is_upload(whose.body)
@@ -66,7 +68,7 @@ impl Store {
         }
         let Some(sharers) = self.ledger.read(&key::sharers(whose.body)).await? else { return Ok(None) };
         for object in SharersRecord::decode(&sharers.value)?.objects {
-            if let Some(found) = self.recorded_in_object(&object.into(), whose.body, segment).await? {
+            if let Some(found) = self.recorded_in_object(&object.into(), whose, segment).await? {
                 return Ok(Some(found));
             }
         }
@@ -76,13 +78,13 @@ impl Store {
     async fn recorded_in_object(
         &self,
         object: &Bytes,
-        body: BodyId,
+        whose: &Whose,
         segment: SegmentId,
     ) -> Result<Option<Recorded>, ObjectError> {
         // This peer's copy nearly always has it; that it does not is for the voters to say.
         let holding = |current: Option<Current>| -> Result<Option<ObjectRecord>, ObjectError> {
             let record = current.map(|current| ObjectRecord::decode(&current.value)).transpose()?;
-            Ok(record.filter(|record| record.body == body))
+            Ok(record.filter(|record| record.body == whose.body))
         };
         let record = match holding(self.ledger.peek(object))? {
             Some(record) => Some(record),
@@ -91,7 +93,7 @@ impl Store {
         let Some(ObjectRecord { data_key, content, .. }) = record else { return Ok(None) };
         let found = match content {
             Content::Segments(segments) => segments.into_iter().find(|one| one.id == segment),
-            Content::Parts(_) => self.in_parts(body, segment)?,
+            Content::Parts(_) => self.in_parts(whose, segment)?,
         };
         Ok(found.map(|segment| Recorded { segment, data_key }))
     }
@@ -100,11 +102,15 @@ impl Store {
         let Some((bucket, name)) = key::parse_object(&whose.object) else { return Ok(None) };
         let Some(upload) = self.ledger.read(&key::upload(bucket, name, whose.body)).await? else { return Ok(None) };
         let data_key = UploadRecord::decode(&upload.value)?.data_key;
-        Ok(self.in_parts(whose.body, segment)?.map(|segment| Recorded { segment, data_key }))
+        Ok(self.in_parts(whose, segment)?.map(|segment| Recorded { segment, data_key }))
     }
 
-    fn in_parts(&self, upload: BodyId, segment: SegmentId) -> Result<Option<Segment>, ObjectError> {
-        for (_, part) in self.ledger.local_scan(&key::parts(upload))? {
+    fn in_parts(&self, whose: &Whose, segment: SegmentId) -> Result<Option<Segment>, ObjectError> {
+        let scanned = match whose.part {
+            Some((number, attempt)) => key::part(whose.body, number, attempt),
+            None => key::parts(whose.body),
+        };
+        for (_, part) in self.ledger.local_scan(&scanned)? {
             let found = PartRecord::decode(&part.value)?.segments.into_iter().find(|one| one.id == segment);
             if found.is_some() {
                 return Ok(found);

@@ -62,6 +62,7 @@ pub(super) async fn recover(
         store.counters.corrupt_shards.fetch_add(1, Ordering::Relaxed);
         if let Some(placed) = segment.fragments.iter().find(|placed| placed.index == index) {
             error!(segment = %segment.id, stripe, fragment = %placed.id, peer = %placed.home, "corrupt fragment");
+            store.report(placed);
         }
     }
     Ok(recovered)

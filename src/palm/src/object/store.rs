@@ -18,7 +18,7 @@ use super::audit::Audit;
 use super::budget::Budget;
 use super::repair::{Pace, Queue};
 use super::serve::Home;
-use super::suspects::Suspects;
+use super::suspects::{Reports, Suspects};
 use super::{CollectSettings, ObjectError, RepairSettings};
 use crate::net::Net;
 use crate::pool::keys::AccessKey;
@@ -93,6 +93,7 @@ pub struct Inner {
     pub(super) home: Home,
     pub(super) budget: Budget,
     pub(super) suspects: Suspects,
+    pub(super) reports: Reports,
     pub(super) in_flight: Arc<InFlight>,
     pub(super) collect: CollectSettings,
     pub(super) counters: Counters,
@@ -147,6 +148,7 @@ impl Store {
             home,
             budget: Budget::default(),
             suspects: Suspects::default(),
+            reports: Reports::default(),
             in_flight,
             collect,
             counters: Counters::default(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use palm_core::id::{FragmentId, PeerId};
-use palm_core::record::Segment;
+use palm_core::record::{Placed, Segment};
 use palm_core::repair::Condition;
 use palm_core::wire::{FragmentState, MAX_CHECK_IDS, Request, Response};
 use tracing::debug;
@@ -38,6 +38,19 @@ impl Store {
             }
         }
         conditions
+    }
+
+    /// A reader has found a fragment wrong or missing: its home reads it, and has it repaired if that is so. Not waited for.
+    pub(in crate::object) fn report(&self, placed: &Placed) {
+        if !self.reports.is_due(placed.id) {
+            return;
+        }
+        let (store, home, id) = (self.clone(), placed.home, placed.id);
+        tokio::spawn(async move {
+            let request = Request::CheckFragments { ids: vec![id], verify: true };
+            let answer = store.ask(home, request, VERIFY_TIMEOUT).await;
+            debug!(peer = %home, fragment = %id, ?answer, "home looks at a fragment that was read wrong");
+        });
     }
 
     async fn look_at(&self, home: PeerId, ids: &[FragmentId], verify: bool) -> Vec<Condition> {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::future::join_all;
 use palm_core::code::{STRIPE_BYTES, Shape};
 use palm_core::id::{FragmentId, KeyId, PeerId};
-use palm_core::place::{Candidate, Plan, Policy};
+use palm_core::place::{self, Candidate, Plan, Policy};
 use palm_core::record::{Placed, Segment};
 use palm_core::repair::Step;
 use palm_core::wire::FragmentOrigin;
@@ -33,16 +33,12 @@ impl Store {
     /// Stores the fragments that some steps call for; answers those that are stored. Fails when none is.
     pub(super) async fn mend(
         &self,
-        job: &Job,
+        draft: &Draft,
         data_key: KeyId,
         seen: &Segment,
         readable: Segment,
         steps: &[Step],
     ) -> Result<Vec<Placed>, ObjectError> {
-        // While it lives no home collects the body's fragments. They are kept whatever happens: one that is rebuilt in place
-        // is part of the segment already, and of the others collection takes those that come to nothing.
-        let draft = Arc::new(Draft::new(self, job.body, job.object.clone().into()));
-        draft.keep();
         let shape = Shape::new(Policy { k: seen.k, n: seen.n }, seen.len)?;
         let secret = self.data_key(data_key).await?.secret(seen.id);
         let rebuilt: Arc<[u8]> = steps.iter().filter(|step| step.from.is_none()).map(|step| step.index).collect();
@@ -74,7 +70,7 @@ impl Store {
                 Ok(id) => stored.push(Placed { index: step.index, home: step.to, id }),
                 Err(error) => {
                     debug!(segment = %seen.id, index = step.index, peer = %step.to, %error, "fragment not stored");
-                    if step.to != self.me {
+                    if step.to != self.me && error != HomeError::Full {
                         self.suspects.add(step.to);
                     }
                     last = Some(error);
@@ -94,6 +90,7 @@ impl Store {
     pub(super) async fn recode(
         &self,
         job: &Job,
+        draft: Arc<Draft>,
         data_key: KeyId,
         recorded: &Segment,
         seen: &Segment,
@@ -102,11 +99,11 @@ impl Store {
         homes: Vec<PeerId>,
         candidates: Vec<Candidate>,
     ) -> Result<Outcome, ObjectError> {
-        let draft = Arc::new(Draft::new(self, job.body, job.object.clone().into()));
         let key = self.data_key(data_key).await?;
         let old = Shape::new(Policy { k: seen.k, n: seen.n }, seen.len)?;
         let new = Shape::new(policy, seen.len)?;
-        let planned = Planned::new(seen.id, Plan { policy, homes, exposed: false }, candidates, new.fragment_len());
+        let plan = Plan { policy, exposed: place::is_exposed(policy, &homes), homes };
+        let planned = Planned::new(seen.id, plan, candidates, new.fragment_len());
         let mut reader = StripeReader::new(self, readable, old, key.secret(seen.id));
         let none: Arc<[u8]> = Arc::new([]);
         let segment = if seen.len <= STRIPE_BYTES as u64 {

@@ -29,6 +29,8 @@ pub(in crate::object) struct Job {
     pub(in crate::object) body: BodyId,
     /// Register key of an object that holds it, or for which it is being uploaded.
     pub(in crate::object) object: Vec<u8>,
+    /// Number and attempt of the part it is of, where that is known.
+    pub(in crate::object) part: Option<(u16, u64)>,
     /// Which.
     pub(in crate::object) segment: SegmentId,
     /// Fragments it could lose before it is unreadable; negative where it is.
@@ -53,7 +55,7 @@ impl Stored for Job {
 
 impl Job {
     pub(in crate::object) fn whose(&self) -> Whose {
-        Whose { body: self.body, object: self.object.clone().into() }
+        Whose { body: self.body, object: self.object.clone().into(), part: self.part }
     }
 
     fn place(&self) -> Place {
@@ -256,6 +258,7 @@ mod tests {
         Job {
             body: BodyId::from_bytes([segment; 16]),
             object: b"ob\0k".to_vec(),
+            part: None,
             segment: SegmentId::from_bytes([segment; 16]),
             spare,
             bytes: 10,
