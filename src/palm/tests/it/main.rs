@@ -6,5 +6,6 @@ mod catchup;
 mod ledger;
 mod local;
 mod object;
+mod repair;
 mod tidy;
 mod voters;
