@@ -74,6 +74,7 @@ struct Piece {
     /// Whose, by its place among the subjects.
     subject: usize,
     segment: Segment,
+    part: Option<(u16, u64)>,
     /// This peer sees to it.
     owned: bool,
     /// This peer has some of it, and gives it away.
@@ -158,7 +159,7 @@ impl Round<'_> {
     async fn content(&mut self, body: BodyId, content: Content, size: u64) -> Result<(), ObjectError> {
         let parts = match content {
             Content::Segments(segments) => {
-                self.segments(segments, Some(size)).await;
+                self.segments(segments, None, Some(size)).await;
                 return Ok(());
             }
             Content::Parts(parts) => parts,
@@ -166,7 +167,7 @@ impl Round<'_> {
         let mut first = Some(size);
         for part in parts {
             let record = load_part(self.store, body, &part).await?;
-            self.segments(record.segments, first.take()).await;
+            self.segments(record.segments, Some((part.number, part.attempt)), first.take()).await;
         }
         Ok(())
     }
@@ -188,8 +189,8 @@ impl Round<'_> {
         loop {
             let page = self.store.ledger.local_page(query.clone()).await?;
             for item in page.items {
-                let Item::Register(_, current) = item else { continue };
-                self.segments(PartRecord::decode(&current.value)?.segments, None).await;
+                let Item::Register(at, current) = item else { continue };
+                self.segments(PartRecord::decode(&current.value)?.segments, key::parse_part(&at), None).await;
             }
             match page.next {
                 Some(next) => query.start = next,
@@ -214,9 +215,9 @@ impl Round<'_> {
         }
     }
 
-    /// Takes some segments of the subject opened last. `first`: they begin an object of this size, and whoever sees to the
+    /// Takes some segments of the subject opened last, of this part of it. `first`: they begin an object of this size, and whoever sees to the
     /// first of them counts it.
-    async fn segments(&mut self, segments: Vec<Segment>, mut first: Option<u64>) {
+    async fn segments(&mut self, segments: Vec<Segment>, part: Option<(u16, u64)>, mut first: Option<u64>) {
         for recorded in segments {
             let segment = self.store.placed(&recorded);
             let owned = self.owns(&segment);
@@ -226,7 +227,7 @@ impl Round<'_> {
                 self.subjects[subject].counted = Some(size);
             }
             if owned || leaving || self.subjects[subject].counted.is_some() {
-                self.batch.push(Piece { subject, segment, owned, leaving });
+                self.batch.push(Piece { subject, segment, part, owned, leaving });
             }
             if self.batch.len() == BATCH {
                 self.look(true).await;
@@ -245,7 +246,7 @@ impl Round<'_> {
         let mut conditions = self.store.look(&segments, false).await;
         let mut jobs = Vec::new();
         for (piece, conditions) in batch.iter().zip(&mut conditions) {
-            let Piece { subject, segment, owned, leaving } = piece;
+            let Piece { subject, segment, part, owned, leaving } = piece;
             let found = Found { segment, conditions };
             let kept = Kept::of(found, self.wanted, self.members);
             let subject = &mut self.subjects[*subject];
@@ -262,6 +263,7 @@ impl Round<'_> {
                     body: subject.body,
                     object: subject.object.to_vec(),
                     segment: segment.id,
+                    part: *part,
                     spare: kept.tolerance.map_or(-1, |spare| i8::try_from(spare).unwrap_or(i8::MAX)),
                     bytes: segment.len,
                     leaving: *leaving,
