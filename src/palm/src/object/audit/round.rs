@@ -6,7 +6,7 @@ use bytes::Bytes;
 use palm_core::id::{BodyId, PeerId, SegmentId};
 use palm_core::place::{Candidate, Policy};
 use palm_core::record::{Content, ObjectRecord, PartRecord, Segment, Stored, key};
-use palm_core::repair::{Found, owner};
+use palm_core::repair::{Found, owner, owner_of_id};
 use palm_core::wire::ScanQuery;
 use tokio::time::{Instant, sleep};
 use tracing::{debug, warn};
@@ -145,7 +145,7 @@ impl Round<'_> {
         if matches!(&content, Content::Segments(segments) if segments.is_empty()) {
             // Nobody is its home: its counter is drawn by the body's id.
             let id = SegmentId::from_bytes(*body.as_bytes());
-            if self.owns(&Segment { id, len: 0, k: 1, n: 1, fragments: Vec::new() }) {
+            if self.scope == Scope::Pool || owner_of_id(id, &self.live) == Some(self.store.me) {
                 self.findings.count(size, Kept::NOTHING);
             }
             return Ok(());
