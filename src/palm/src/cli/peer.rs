@@ -137,8 +137,15 @@ pub(super) async fn run(settings: Settings, start: Start, json: bool) -> Result<
     let stop_s3 = CancellationToken::new();
     let serving = tokio::spawn(s3::serve(listeners.s3, service, stop_s3.clone()));
     let upkeep = tokio::spawn({
-        let store = store.clone();
-        async move { tokio::join!(store.collect(), store.keep_repairing(), fragments.watch()) }
+        let (store, period) = (store.clone(), settings.scrub.period.0);
+        async move {
+            tokio::join!(
+                store.collect(),
+                store.keep_repairing(),
+                store.home().keep_scrubbing(period),
+                fragments.watch()
+            )
+        }
     });
 
     let admin = Admin::new(pool.clone(), store).map_err(failed("metrics"))?;

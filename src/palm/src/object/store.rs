@@ -15,8 +15,8 @@ use parking_lot::{Mutex, RwLock};
 use zeroize::Zeroizing;
 
 use super::budget::Budget;
+use super::home::Home;
 use super::repair::{Pace, Queue};
-use super::serve::Home;
 use super::suspects::{Reports, Suspects};
 use super::{CollectSettings, ObjectError, RepairSettings};
 use crate::net::Net;
