@@ -4,8 +4,8 @@
 //! The socket takes commands from whoever may open it (mode 0600, in a directory of mode 0700). The HTTP endpoint
 //! changes nothing and tells no secret, but who is in the pool; it is local unless set otherwise.
 //!
-//! [`api`] is what both ends of the socket speak, [`client`] the commands' end, [`commands`] the peer's, [`metrics`]
-//! what Prometheus reads.
+//! [`api`] is what both ends of the socket speak, [`client`] the commands' end, [`commands`] the peer's and [`tasks`] what takes it
+//! longer; [`report`] is how the pool is, [`words`] the same in words, [`metrics`] what Prometheus reads.
 
 use axum::Json;
 use axum::Router;
@@ -26,7 +26,10 @@ pub mod api;
 pub mod client;
 mod commands;
 mod metrics;
+mod report;
 pub mod socket;
+mod tasks;
+pub(crate) mod words;
 
 use metrics::Metrics;
 
@@ -34,18 +37,19 @@ use metrics::Metrics;
 #[derive(Clone)]
 pub struct Admin {
     pool: Pool,
+    store: Store,
     metrics: Metrics,
 }
 
 impl Admin {
     /// Administration of a peer.
     pub fn new(pool: Pool, store: Store) -> Result<Self, prometheus::Error> {
-        Ok(Self { metrics: Metrics::new(pool.clone(), store)?, pool })
+        Ok(Self { metrics: Metrics::new(pool.clone(), store.clone())?, pool, store })
     }
 
     /// Serves the commands until `stop`.
     pub async fn serve_commands(self, listener: UnixListener, stop: CancellationToken) -> std::io::Result<()> {
-        let router = commands::router(self.pool);
+        let router = commands::router(self.pool, self.store);
         axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
     }
 
