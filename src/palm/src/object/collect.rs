@@ -41,7 +41,7 @@ use tracing::{debug, info, warn};
 
 use super::conditions::object_in;
 use super::copy::HOLD;
-use super::serve::after_body;
+use super::home::after_body;
 use super::store::is_upload;
 use super::{ObjectError, Store};
 use crate::blocking::spawn_blocking;
@@ -172,8 +172,8 @@ impl Store {
             self.forget_parts(body).await?;
         }
         let count = fragments.len() as u64;
-        for (id, _) in fragments {
-            self.home.delete(id, body).await?;
+        for (id, note) in fragments {
+            self.home.delete_if(id, &note).await?;
         }
         self.counters.collected_fragments.fetch_add(count, Ordering::Relaxed);
         info!(%body, fragments = count, "garbage collected");

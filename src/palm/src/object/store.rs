@@ -16,8 +16,8 @@ use zeroize::Zeroizing;
 
 use super::audit::Audit;
 use super::budget::Budget;
+use super::home::Home;
 use super::repair::{Pace, Queue};
-use super::serve::Home;
 use super::suspects::{Reports, Suspects};
 use super::{CollectSettings, ObjectError, RepairSettings};
 use crate::net::Net;
