@@ -31,20 +31,17 @@ pub mod socket;
 mod tasks;
 pub(crate) mod words;
 
-use metrics::Metrics;
-
 /// What administration is about. Cheap to clone.
 #[derive(Clone)]
 pub struct Admin {
     pool: Pool,
     store: Store,
-    metrics: Metrics,
 }
 
 impl Admin {
     /// Administration of a peer.
-    pub fn new(pool: Pool, store: Store) -> Result<Self, prometheus::Error> {
-        Ok(Self { metrics: Metrics::new(pool.clone(), store.clone())?, pool, store })
+    pub fn new(pool: Pool, store: Store) -> Self {
+        Self { pool, store }
     }
 
     /// Serves the commands until `stop`.
@@ -82,7 +79,7 @@ async fn ready(State(admin): State<Admin>) -> (StatusCode, String) {
 }
 
 async fn scrape(State(admin): State<Admin>) -> impl IntoResponse {
-    match admin.metrics.text().await {
+    match metrics::text(&admin.pool, &admin.store).await {
         Ok(text) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }

@@ -23,7 +23,8 @@ impl Tasks {
             (Task::Rebalance, true) => self.plan_rebalance(progress).await,
             (Task::Rebalance, false) => self.rebalance(progress).await,
             (Task::Drain, _) => self.drain(progress).await,
-            (Task::Scrub | Task::Gc, _) => Err("not merged yet".to_owned()),
+            (Task::Scrub, _) => self.scrub(progress).await,
+            (Task::Gc, _) => Err("not merged yet".to_owned()),
         }
     }
 
@@ -158,6 +159,27 @@ impl Tasks {
             words.push(format!("{} left over will be collected.", counted(kept, "fragment")));
         }
         Ok(outcome(words, json!({ "segments": most, "fragments_left": kept })))
+    }
+}
+
+impl Tasks {
+    async fn scrub(&self, progress: &Progress) -> Result<Outcome, String> {
+        let found =
+            self.store.home().scrub_now(|checked, all| progress.tell("reading and hashing", checked, all)).await;
+        let found = found.map_err(|error| error.to_string())?;
+        let damaged = match found.damaged {
+            0 => "all are as they should be".to_owned(),
+            some => format!("{some} damaged or missing: they are replaced by repair"),
+        };
+        let mut words = vec![format!("{} read and hashed, {damaged}.", counted(found.checked, "fragment"))];
+        if found.orphans > 0 {
+            words.push(format!(
+                "{} of which nobody can say what they belong to.",
+                counted(found.orphans, "more fragment")
+            ));
+        }
+        let figures = json!({ "checked": found.checked, "damaged": found.damaged, "orphans": found.orphans });
+        Ok(outcome(words, figures))
     }
 }
 

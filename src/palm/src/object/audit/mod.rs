@@ -136,8 +136,13 @@ impl Store {
 
     /// This peer's share of the pool's health.
     pub async fn health(&self) -> Health {
-        let repairs = self.repair_figures();
+        let (repairs, home) = (self.repair_figures(), self.home.figures().await);
+        let me = self.view.members().into_iter().find(|member| member.peer == self.me);
+        let name = me.map_or_else(|| self.me.short(), |me| me.name);
         Health {
+            damaged_here: home.damaged,
+            scrubbed: home.scrubbed,
+            ills: home.ills.into_iter().map(|ill| format!("{name}: {ill}")).collect(),
             queued: repairs.queued,
             queued_bytes: repairs.queued_bytes,
             bytes_per_second: repairs.bytes_per_second,
