@@ -444,3 +444,6 @@ impl FragmentWriter for Watched {
         self.backend.wrote(self.writer.finish().await)
     }
 }
+
+#[cfg(test)]
+mod tests;
