@@ -253,6 +253,11 @@ pub fn alternate(
         .map(|(_, candidate)| candidate.peer)
 }
 
+/// Whether some home keeps as many of these fragments as rebuild the segment.
+pub fn is_exposed(policy: Policy, homes: &[PeerId]) -> bool {
+    counts(homes).into_values().max().unwrap_or(0) >= usize::from(policy.k)
+}
+
 fn counts(homes: &[PeerId]) -> BTreeMap<PeerId, usize> {
     let mut counts = BTreeMap::new();
     for &home in homes {

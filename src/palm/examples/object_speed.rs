@@ -12,7 +12,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use palm::net::{Identity, Net};
-use palm::object::{CollectSettings, Incoming, Object, Store, StoreParts, WriteConditions};
+use palm::object::{CollectSettings, Incoming, Object, RepairSettings, Store, StoreParts, WriteConditions};
 use palm::pool::join::Coordinator;
 use palm::pool::{Discovery, JoinWish, NewPool, Parts, Pool, Services};
 use palm_backends::disk::{DiskFragments, DiskIndex, DiskOptions};
@@ -76,6 +76,7 @@ async fn start(tag: u8, first: Option<&Peer>, dir: Option<&std::path::Path>) -> 
         index,
         sealing_key: pool.sealing_key().clone(),
         collect: CollectSettings::default(),
+        repair: RepairSettings::default(),
     });
     pool.serve(Arc::new(store.home().clone()), Services::default(), Discovery::default()).await.unwrap();
     Peer { pool, store }

@@ -23,7 +23,7 @@ use super::{CliError, failed, logging, print};
 use crate::admin::{Admin, socket};
 use crate::config::{self, Settings};
 use crate::net::{Identity, Net};
-use crate::object::{CollectSettings, Store, StoreParts};
+use crate::object::{CollectSettings, RepairSettings, Store, StoreParts};
 use crate::pool::{
     AccessKey, Discovery, JoinToken, JoinWish, NewPool, Parts, Pool, PoolState, Progress, Services, address,
 };
@@ -117,6 +117,7 @@ pub(super) async fn run(settings: Settings, start: Start, json: bool) -> Result<
         index,
         sealing_key: pool.sealing_key().clone(),
         collect: CollectSettings::default(),
+        repair: repair_settings(&settings),
     });
 
     let services = Services { s3: listeners.s3.local_addr().ok(), admin: listeners.admin.local_addr().ok() };
@@ -135,9 +136,9 @@ pub(super) async fn run(settings: Settings, start: Start, json: bool) -> Result<
     let service = s3::service(store.clone(), options).map_err(failed("s3"))?;
     let stop_s3 = CancellationToken::new();
     let serving = tokio::spawn(s3::serve(listeners.s3, service, stop_s3.clone()));
-    let collecting = tokio::spawn({
+    let upkeep = tokio::spawn({
         let store = store.clone();
-        async move { store.collect().await }
+        async move { tokio::join!(store.collect(), store.keep_repairing()) }
     });
 
     let admin = Admin::new(pool.clone(), store).map_err(failed("metrics"))?;
@@ -161,7 +162,7 @@ pub(super) async fn run(settings: Settings, start: Start, json: bool) -> Result<
     let down = async {
         stop_s3.cancel();
         log_panic("s3", serving.await);
-        collecting.abort();
+        upkeep.abort();
         stop_admin.cancel();
         log_panic("admin commands", commands.await);
         log_panic("admin http", http.await);
@@ -247,6 +248,16 @@ async fn join(parts: Parts, target: JoinTarget, settings: &Settings, json: bool)
     let me = parts.net.me();
     let wish = JoinWish { pool, coordinators, token, name: parts.name.clone() };
     Ok(Pool::join(parts, &wish, |Progress::WaitingForApproval| print::waiting(me, pool, json)).await?)
+}
+
+fn repair_settings(settings: &Settings) -> RepairSettings {
+    let config::Repair { bandwidth, every, settle } = &settings.repair;
+    RepairSettings {
+        grace: settings.members.grace.0,
+        bandwidth: bandwidth.map(|size| size.0),
+        every: every.0,
+        settle: settle.0,
+    }
 }
 
 /// This peer's stores: the index, and the fragments.

@@ -144,6 +144,11 @@ pub(super) struct Planned {
 }
 
 impl Planned {
+    /// A plan that is made already, for a segment that is to be coded anew under it.
+    pub(super) fn new(segment: SegmentId, plan: Plan, candidates: Vec<Candidate>, need_bytes: u64) -> Self {
+        Self { segment, wanted: plan.policy, plan, candidates, need_bytes }
+    }
+
     /// Whether a segment stored as so many fragments has fewer than the pool means it to have.
     pub(super) fn is_reduced(&self, fragments: usize) -> bool {
         fragments < usize::from(self.wanted.n)

@@ -11,6 +11,7 @@
 //! - `bucket`, `delete`, `list`, `copy`, `multipart`, `complete`: the other operations, each with its
 //!   races explained at its top.
 //! - `serve`: what this peer does as a home; `collect`: how garbage goes.
+//! - `placement`: where segments are now; `repair`: how they are made whole again.
 //!
 //! Every change of state is one ledger update. What an operation checks (conditions, the upload's state) is
 //! checked inside it; what spans two registers (an object and its bucket, a body and its sharers) is kept right by
@@ -32,9 +33,11 @@ mod get;
 mod homes;
 mod list;
 mod multipart;
+mod placement;
 mod put;
 mod rebuild;
 mod recover;
+mod repair;
 mod serve;
 mod store;
 mod suspects;
@@ -49,5 +52,6 @@ pub use digest::Digested;
 pub use error::ObjectError;
 pub use list::{ListPage, ListQuery, Listed, after_group, after_key};
 pub use multipart::{MAX_PARTS, NewUpload, PartInfo};
+pub use repair::{Figures as RepairFigures, RepairSettings};
 pub use serve::Home;
 pub use store::{Counters, Credentials, Object, Store, StoreParts};

@@ -15,9 +15,10 @@ use parking_lot::{Mutex, RwLock};
 use zeroize::Zeroizing;
 
 use super::budget::Budget;
+use super::repair::{Pace, Queue};
 use super::serve::Home;
-use super::suspects::Suspects;
-use super::{CollectSettings, ObjectError};
+use super::suspects::{Reports, Suspects};
+use super::{CollectSettings, ObjectError, RepairSettings};
 use crate::net::Net;
 use crate::pool::keys::AccessKey;
 use crate::pool::ledger::Page;
@@ -74,6 +75,8 @@ pub struct StoreParts {
     pub sealing_key: SealingKey,
     /// When garbage goes.
     pub collect: CollectSettings,
+    /// How repair goes about it.
+    pub repair: RepairSettings,
 }
 
 /// Buckets, objects and uploads over the ledger and the homes. Cheap to clone.
@@ -89,9 +92,13 @@ pub struct Inner {
     pub(super) home: Home,
     pub(super) budget: Budget,
     pub(super) suspects: Suspects,
+    pub(super) reports: Reports,
     pub(super) in_flight: Arc<InFlight>,
     pub(super) collect: CollectSettings,
     pub(super) counters: Counters,
+    pub(super) repair: RepairSettings,
+    pub(super) repairs: Queue,
+    pub(super) pace: Pace,
     sealing_key: SealingKey,
     data_keys: RwLock<HashMap<KeyId, Arc<DataKey>>>,
 }
@@ -126,9 +133,10 @@ impl Counters {
 impl Store {
     /// A store of these parts. Nothing runs by itself: see [`collect`](Self::collect).
     pub fn new(parts: StoreParts) -> Self {
-        let StoreParts { ledger, net, view, fragments, index, sealing_key, collect } = parts;
+        let StoreParts { ledger, net, view, fragments, index, sealing_key, collect, repair } = parts;
         let in_flight = Arc::new(InFlight::default());
         let clock = ledger.clone();
+        let repairs = Queue::new(Arc::clone(&index));
         let home = Home::new(fragments, index, in_flight.clone(), move || clock.now_ms());
         Self(Arc::new(Inner {
             me: view.me(),
@@ -138,9 +146,13 @@ impl Store {
             home,
             budget: Budget::default(),
             suspects: Suspects::default(),
+            reports: Reports::default(),
             in_flight,
             collect,
             counters: Counters::default(),
+            repair,
+            repairs,
+            pace: Pace::new(repair.bandwidth),
             sealing_key,
             data_keys: RwLock::default(),
         }))
@@ -149,6 +161,11 @@ impl Store {
     /// What this peer does as a home: answers other peers' requests about fragments.
     pub fn home(&self) -> &Home {
         &self.home
+    }
+
+    /// Notes that this peer serves a client now: what can wait goes slower meanwhile.
+    pub fn touch(&self) {
+        self.view.touch();
     }
 
     /// Counts for metrics.

@@ -1,22 +1,29 @@
-//! Members that go: sent away by another ([`evict`]) or of their own accord ([`leave`]).
+//! Members that go: sent away by another ([`evict`]) or of their own accord ([`drain`], then [`leave`]).
 //!
 //! The member's record is changed first. That decides it, and everything else follows from it at whichever members are
 //! there: the voters go on without it (R8, `voters`), then its connections are closed (`members`). A crash anywhere leaves
 //! nothing half done that would stay so.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use palm_backends::{Durability, IndexStore, Space, Write};
 use palm_core::id::PeerId;
 use palm_core::record::{MemberRecord, MemberState, Stored, key};
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::ledger::Decision;
+use super::state::StateError;
 use super::voters::{self, Presence};
 use super::{PoolError, Shared, members};
 
 /// How long a command waits for the voters to go on without a member. They do so in any case.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(25);
+
+/// Where [`Space::Meta`] says that this peer drains: by being there.
+const DRAINING_KEY: &[u8] = b"draining";
 
 /// A reason is cut to this many characters.
 const MAX_REASON_CHARS: usize = 200;
@@ -55,6 +62,24 @@ pub(super) async fn evict(shared: &Shared, peer: PeerId, reason: &str) -> Result
     }
     let reason = reason.chars().filter(|c| !c.is_control()).take(MAX_REASON_CHARS).collect();
     dismiss(shared, peer, &Dismissal { state: MemberState::Evicted, reason }).await
+}
+
+/// Whether this peer was told to drain, in this life or an earlier one.
+pub(super) fn is_draining(index: &Arc<dyn IndexStore>) -> Result<bool, StateError> {
+    Ok(index.get(Space::Meta, DRAINING_KEY)?.is_some())
+}
+
+/// Begins or ends to give this peer's fragments away.
+pub(super) async fn drain(shared: &Shared, draining: bool) -> Result<(), PoolError> {
+    if draining && shared.view.member_count() == 1 {
+        return Err(PoolError::Refused("this is the only member: nobody could take its fragments".into()));
+    }
+    let key = Bytes::from_static(DRAINING_KEY);
+    let write = if draining { Write::Put(Space::Meta, key, Bytes::new()) } else { Write::Delete(Space::Meta, key) };
+    shared.index.commit(vec![write], Durability::Synced).await.map_err(StateError::from)?;
+    shared.view.set_draining(draining);
+    info!(draining, "draining changed");
+    Ok(())
 }
 
 /// Takes this peer out of its pool. With `force` even though it keeps fragments.

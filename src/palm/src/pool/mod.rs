@@ -157,6 +157,7 @@ struct Shared {
     name: String,
     domain: String,
     grace: Duration,
+    index: Arc<dyn IndexStore>,
     state: PoolState,
     pool_key: PoolKey,
     net: Net,
@@ -237,6 +238,7 @@ impl Pool {
             name,
             domain,
             grace,
+            index: Arc::clone(&index),
             state,
             pool_key,
             net,
@@ -250,6 +252,7 @@ impl Pool {
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
         };
+        shared.view.set_draining(departure::is_draining(&index)?);
         shared.finish_creating(&index, root).await?;
         members::introduce(&shared);
         members::refresh_from_copy(&shared);
@@ -292,7 +295,8 @@ impl Pool {
         let mut changes = view.changes();
         let can_place = || {
             let candidates = view.candidates();
-            candidates.len() * 2 > view.member_count() && candidates.iter().any(|candidate| candidate.peer == view.me())
+            let knows_itself = candidates.iter().any(|candidate| candidate.peer == view.me()) || view.is_draining();
+            candidates.len() * 2 > view.member_count() && knows_itself
         };
         let settled = async {
             while view.pool().is_none() || !can_place() {
@@ -417,6 +421,11 @@ impl Pool {
     /// Sends a member away, for good: its key opens nothing any more.
     pub async fn evict(&self, peer: PeerId, reason: &str) -> Result<Departed, PoolError> {
         departure::evict(&self.0, peer, reason).await
+    }
+
+    /// Begins or ends to give this peer's fragments away. Remembered over restarts.
+    pub async fn drain(&self, draining: bool) -> Result<(), PoolError> {
+        departure::drain(&self.0, draining).await
     }
 
     /// Takes this peer out of the pool; with `force` even though it keeps fragments. Then [`dismissed`](Self::dismissed)

@@ -11,7 +11,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use palm::net::{Identity, Net};
 use palm::object::{
     BodyError, CollectSettings, CompletedPart, Completion, Incoming, ListQuery, Listed, NewUpload, Object, ObjectError,
-    Rejection, Store, StoreParts, WriteConditions,
+    Rejection, RepairSettings, Store, StoreParts, WriteConditions,
 };
 use palm::pool::join::Coordinator;
 use palm::pool::{Discovery, JoinWish, NewPool, Parts, Pool, Services};
@@ -122,6 +122,7 @@ impl Peer {
             index,
             sealing_key: pool.sealing_key().clone(),
             collect,
+            repair: RepairSettings::default(),
         });
         let homes = Arc::new(store.home().clone());
         pool.serve(homes, Services::default(), Discovery::default()).await.unwrap();

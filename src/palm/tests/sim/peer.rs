@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use palm::net::{Identity, Net};
-use palm::object::{CollectSettings, Store, StoreParts};
+use palm::object::{CollectSettings, RepairSettings, Store, StoreParts};
 use palm::pool::join::Coordinator;
 use palm::pool::voters::wanted;
 use palm::pool::{Discovery, JoinToken, JoinWish, NewPool, Parts, Pool, PoolState, Services};
@@ -102,6 +102,7 @@ async fn start(machine: usize, world: &World) -> anyhow::Result<Peer> {
             index,
             sealing_key: pool.sealing_key().clone(),
             collect: if world.eager { EAGER } else { CollectSettings::default() },
+            repair: RepairSettings::default(),
         });
         pool.serve(Arc::new(store.home().clone()), Services::default(), Discovery::default()).await?;
         if machine == FIRST && world.tokens.borrow().len() < world.machines - 1 {
