@@ -11,8 +11,8 @@
 //!    more or its newest fragment here is a day old: no upload and no repair of a segment lasts that long.
 //! 3. Is its multipart upload still open? Asked before 4: completing writes the object before it removes the upload.
 //! 4. Does the object it was uploaded for hold it?
-//! 5. Does any object that shares it (`copy.rs`) hold it, and has no sharer been added lately, or while this was
-//!    asked?
+//! 5. Does any object that shares it (`copy.rs`) hold it, is no copy of it under way at any peer, and has no sharer been
+//!    added while this was asked?
 //!
 //! A write whose outcome its writer never learnt may lie accepted with a minority of voters and surface later,
 //! after its fragments are gone. So question 4 is a [fenced read](crate::pool::Ledger::read_fenced): a read that fences such
@@ -30,7 +30,7 @@
 //!    is void if the note has changed. A repair that stored after the note was read has changed it. One that stored
 //!    before and has ended is in the placement read. One that has not ended says so, and if it died, what it sent is fenced
 //!    off. Everyone is asked, not the noted writer alone: of two that repair a segment at once the second to store a fragment is
-//!    noted, and the first may still commit it (a recode names the same ids from wherever it is done).
+//!    noted, and the first may still commit it (a fragment that is rebuilt has one id, whoever rebuilds it).
 //! 7. Once named elsewhere, a fragment here is named again only after it was stored again, which makes its note new, takes it
 //!    out of the trash and starts its grace: a second repair that comes back to it has saved it, or is too late and finds it gone
 //!    before it stores it.
@@ -73,16 +73,12 @@ use tracing::{debug, info, warn};
 use self::judge::{Found, Suspect, Verdict};
 use self::report::Walk;
 pub use self::report::{Amount, Because, GcReport};
-use super::copy::HOLD;
 use super::serve::after_body;
 use super::store::is_upload;
 use super::{ObjectError, Store};
 use crate::blocking::spawn_blocking;
 use crate::pool::Decision;
 
-/// A body stays this long after its sharers changed: longer than a copy may take ([`HOLD`]), with room for
-/// the clocks of two peers to differ as much again.
-pub(super) const SHARE_GRACE: Duration = Duration::from_secs(2 * HOLD.as_secs());
 /// Bodies examined at once: their questions to the voters share frames.
 const CONCURRENT: usize = 16;
 /// Bodies taken from the index, or from the hints, at a time.
@@ -141,7 +137,7 @@ impl Store {
     /// Collects garbage among this peer's fragments for as long as it is polled.
     pub async fn collect(&self) {
         let settings = &self.collector.settings;
-        let mut tick = interval(TICK.min(settings.walk_every));
+        let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let walk_every_ms = millis(settings.walk_every);
         let mut walk_at_ms = self.ledger.now_ms() + walk_every_ms;
@@ -267,7 +263,7 @@ impl Store {
             self.trash(fragment, walk).await?;
         }
         for fragment in due {
-            self.delete(fragment, walk).await?;
+            self.purge(fragment, walk).await?;
         }
         Ok(())
     }
@@ -298,7 +294,8 @@ impl Store {
         if note.trashed_ms.is_none() {
             return Ok(());
         }
-        if walk.is_dry() || self.home.renote_if(id, &note, &FragmentRecord { trashed_ms: None, ..note.clone() }).await? {
+        if walk.is_dry() || self.home.renote_if(id, &note, &FragmentRecord { trashed_ms: None, ..note.clone() }).await?
+        {
             info!(fragment = %id, body = %note.body, "out of the trash: in use again");
             walk.restores(&note);
             walk.act(|| self.take_from_trash(note.len));
@@ -307,7 +304,7 @@ impl Store {
     }
 
     /// Deletes a fragment for good, if nobody has stored it again.
-    async fn delete(&self, (id, note): Noted, walk: &Walk) -> Result<(), ObjectError> {
+    async fn purge(&self, (id, note): Noted, walk: &Walk) -> Result<(), ObjectError> {
         if walk.is_dry() || self.home.delete_if(id, &note).await? {
             debug!(fragment = %id, body = %note.body, segment = %note.segment, "collected");
             walk.deletes(&note);
@@ -322,7 +319,7 @@ impl Store {
 
     fn take_from_trash(&self, bytes: u64) {
         let less = |trash: u64| Some(trash.saturating_sub(bytes));
-        let _ = self.collector.trash_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        let _ = self.collector.trash_bytes.try_update(Ordering::Relaxed, Ordering::Relaxed, less);
     }
 
     /// Removes the registers that only a garbage body needed. Every home of it does this; the first finds some.
@@ -365,16 +362,5 @@ fn millis(duration: Duration) -> u64 {
 impl From<StoreError> for ObjectError {
     fn from(error: StoreError) -> Self {
         Self::Internal(error.to_string())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The rules of copying and collecting rest on this order of times.
-    #[test]
-    fn a_copy_gives_up_before_collection_starts() {
-        assert!(SHARE_GRACE > HOLD);
     }
 }

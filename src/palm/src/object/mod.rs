@@ -45,7 +45,7 @@ mod whole;
 mod write;
 
 pub use body::{BodyError, ByteStream, Incoming, MAX_BODY_BYTES, Rejection, Verify};
-pub use collect::CollectSettings;
+pub use collect::{Amount, Because, CollectSettings, GcReport};
 pub use complete::{CompletedPart, Completion};
 pub use conditions::WriteConditions;
 pub use digest::Digested;

@@ -51,6 +51,7 @@ struct Inner {
     in_flight: Arc<InFlight>,
     now_ms: Box<dyn Fn() -> u64 + Send + Sync>,
     released: Mutex<VecDeque<(BodyId, u64)>>,
+    notes: tokio::sync::Mutex<()>,
 }
 
 #[async_trait]
@@ -159,7 +160,14 @@ impl Home {
         now_ms: impl Fn() -> u64 + Send + Sync + 'static,
     ) -> Self {
         let now_ms = Box::new(now_ms);
-        Self(Arc::new(Inner { fragments, index, in_flight, now_ms, released: Mutex::default() }))
+        Self(Arc::new(Inner {
+            fragments,
+            index,
+            in_flight,
+            now_ms,
+            released: Mutex::default(),
+            notes: tokio::sync::Mutex::default(),
+        }))
     }
 
     /// What the fragment store holds and could.
@@ -217,6 +225,10 @@ impl Home {
             corrupt: false,
             trashed_ms: None,
         };
+        let _alone = self.0.notes.lock().await;
+        if self.0.fragments.stat(stat.id).await?.is_none() {
+            return Err(StoreError::NotFound(stat.id));
+        }
         let batch = vec![
             Write::Put(Space::Fragments, fragment_key(stat.id), record.encode()),
             Write::Put(Space::Fragments, body_key(origin.body, stat.id), Bytes::new()),
@@ -246,6 +258,32 @@ impl Home {
             Write::Delete(Space::Fragments, body_key(body, id)),
         ];
         self.0.index.commit(batch, Durability::Buffered).await
+    }
+
+    /// Changes a note, if it still is the one given. Answers whether it was.
+    pub(super) async fn renote_if(
+        &self,
+        id: FragmentId,
+        judged: &FragmentRecord,
+        changed: &FragmentRecord,
+    ) -> Result<bool, StoreError> {
+        let _alone = self.0.notes.lock().await;
+        if self.record(id)?.as_ref() != Some(judged) {
+            return Ok(false);
+        }
+        let batch = vec![Write::Put(Space::Fragments, fragment_key(id), changed.encode())];
+        self.0.index.commit(batch, Durability::Buffered).await?;
+        Ok(true)
+    }
+
+    /// Deletes a fragment and its note, if the note still is the one given. Answers whether it was.
+    pub(super) async fn delete_if(&self, id: FragmentId, judged: &FragmentRecord) -> Result<bool, StoreError> {
+        let _alone = self.0.notes.lock().await;
+        if self.record(id)?.as_ref() != Some(judged) {
+            return Ok(false);
+        }
+        self.delete(id, judged.body).await?;
+        Ok(true)
     }
 
     /// Notes that a body may have lost its last reference.

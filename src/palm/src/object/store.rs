@@ -15,6 +15,7 @@ use parking_lot::{Mutex, RwLock};
 use zeroize::Zeroizing;
 
 use super::budget::Budget;
+use super::collect::Collector;
 use super::repair::{Pace, Queue};
 use super::serve::Home;
 use super::suspects::{Reports, Suspects};
@@ -94,7 +95,7 @@ pub struct Inner {
     pub(super) suspects: Suspects,
     pub(super) reports: Reports,
     pub(super) in_flight: Arc<InFlight>,
-    pub(super) collect: CollectSettings,
+    pub(super) collector: Collector,
     pub(super) counters: Counters,
     pub(super) repair: RepairSettings,
     pub(super) repairs: Queue,
@@ -122,6 +123,8 @@ pub struct Counters {
     pub reduced_segments: AtomicU64,
     /// Fragments deleted by collection.
     pub collected_fragments: AtomicU64,
+    /// Their bytes.
+    pub collected_bytes: AtomicU64,
 }
 
 impl Counters {
@@ -148,7 +151,7 @@ impl Store {
             suspects: Suspects::default(),
             reports: Reports::default(),
             in_flight,
-            collect,
+            collector: Collector::new(collect),
             counters: Counters::default(),
             repair,
             repairs,

@@ -14,7 +14,7 @@ use palm_core::wire::{Request, Response};
 use super::super::conditions::object_in;
 use super::super::store::is_upload;
 use super::super::{ObjectError, Store};
-use super::{Because, Noted, SHARE_GRACE, millis};
+use super::{Because, Noted, millis};
 use crate::pool::Current;
 
 /// A writer answers within this or counts as out of reach.
@@ -86,7 +86,7 @@ impl Store {
             if age_ms <= millis(self.collector.settings.grace) {
                 return Ok(Verdict::Kept(Because::Young));
             }
-            if let Some(because) = self.under_way(suspect.writers.iter().copied(), body, age_ms).await? {
+            if let Some(because) = self.under_way(suspect.writers.clone(), body, age_ms).await? {
                 return Ok(Verdict::Kept(because));
             }
         }
@@ -100,7 +100,7 @@ impl Store {
                 }
             }
         }
-        self.judge_sharers(body).await
+        self.judge_sharers(suspect).await
     }
 
     /// Who holds the body by this peer's own copy of the ledger, which may be stale.
@@ -115,7 +115,8 @@ impl Store {
             Some(Holder::Object(object, Box::new(record)))
         };
         suspect.objects.iter().cloned().find_map(by_object).or_else(|| sharers()?.find_map(by_object)).or_else(|| {
-            let upload = suspect.objects.iter().filter(|_| is_upload(body)).find(|object| self.knows_upload(object, body));
+            let upload =
+                suspect.objects.iter().filter(|_| is_upload(body)).find(|object| self.knows_upload(object, body));
             Some(Holder::Upload(upload?.clone()))
         })
     }
@@ -130,12 +131,14 @@ impl Store {
         Ok(current.into_iter().collect())
     }
 
-    async fn judge_sharers(&self, body: BodyId) -> Result<Verdict, ObjectError> {
+    async fn judge_sharers(&self, suspect: &Suspect) -> Result<Verdict, ObjectError> {
+        let body = suspect.body;
         let register = key::sharers(body);
         let Some(before) = self.ledger.read(&register).await? else { return Ok(Verdict::Garbage) };
-        let age_ms = self.ledger.now_ms().saturating_sub(before.version.stamp.millis());
-        if age_ms <= millis(SHARE_GRACE) {
-            return Ok(Verdict::Kept(Because::LatelyShared));
+        let newest_ms = suspect.youngest_ms.max(before.version.stamp.millis());
+        let age_ms = self.ledger.now_ms().saturating_sub(newest_ms);
+        if let Some(because) = self.under_way(self.everyone(suspect.writers.iter().copied()), body, age_ms).await? {
+            return Ok(Verdict::Kept(because));
         }
         for object in SharersRecord::decode(&before.value)?.objects {
             let object = Bytes::from(object);
@@ -145,7 +148,7 @@ impl Store {
         }
         let after = self.ledger.read(&register).await?;
         let unchanged = after.is_some_and(|after| after.version == before.version);
-        Ok(if unchanged { Verdict::Garbage } else { Verdict::Kept(Because::LatelyShared) })
+        Ok(if unchanged { Verdict::Garbage } else { Verdict::Kept(Because::InFlight) })
     }
 
     /// Whether the body is a multipart upload that may still be completed: there, and of the bucket that is
@@ -164,18 +167,24 @@ impl Store {
     fn knows_upload(&self, object: &Bytes, body: BodyId) -> bool {
         let Some((bucket, key)) = key::parse_object(object) else { return false };
         let upload = self.ledger.peek(&key::upload(bucket, key, body));
-        upload.is_some_and(|upload| of_bucket(&upload, self.ledger.peek(&key::bucket(bucket)).as_ref()).unwrap_or(false))
+        upload
+            .is_some_and(|upload| of_bucket(&upload, self.ledger.peek(&key::bucket(bucket)).as_ref()).unwrap_or(false))
     }
 
-    /// Why an upload or a repair of the body may be under way at one of these peers, going by what they say.
-    /// `age_ms`: how long ago a fragment of it was last stored here.
+    /// The members, and these.
+    pub(super) fn everyone(&self, others: impl Iterator<Item = PeerId>) -> BTreeSet<PeerId> {
+        self.view.members().into_iter().map(|member| member.peer).chain(others).collect()
+    }
+
+    /// Why an upload, a copy or a repair of the body may be under way at one of these peers, going by what they say.
+    /// `age_ms`: how long ago the last sign of it was.
     pub(super) async fn under_way(
         &self,
-        peers: impl Iterator<Item = PeerId> + Send,
+        peers: BTreeSet<PeerId>,
         body: BodyId,
         age_ms: u64,
     ) -> Result<Option<Because>, ObjectError> {
-        let asked = join_all(peers.map(|peer| async move {
+        let asked = join_all(peers.into_iter().map(|peer| async move {
             match self.ask(peer, Request::InFlight { body }, ASK_TIMEOUT).await {
                 Ok(Response::InFlight(true)) => Ok(Some(Because::InFlight)),
                 Ok(Response::InFlight(false)) => Ok(None),

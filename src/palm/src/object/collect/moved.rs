@@ -12,9 +12,9 @@ use palm_core::wire::ScanQuery;
 use tracing::debug;
 
 use super::super::{ObjectError, Store};
+use super::PAUSE;
 use super::judge::{Found, Suspect, Verdict};
 use super::report::Walk;
-use super::PAUSE;
 use crate::pool::Decision;
 use crate::pool::ledger::Item;
 

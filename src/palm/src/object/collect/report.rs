@@ -29,12 +29,10 @@ impl Amount {
 pub enum Because {
     /// It is younger than the grace.
     Young,
-    /// An upload or a repair of its body is under way.
+    /// An upload, a copy or a repair of its body is under way.
     InFlight,
-    /// A peer that may be uploading or repairing its body does not answer.
+    /// A peer that may be uploading, copying or repairing its body does not answer.
     Silence,
-    /// Its body was copied a short while ago.
-    LatelyShared,
     /// Its segment does not have all its fragments elsewhere: it may be needed.
     NotWhole,
     /// The ledger, or a member of a local pool, gave no answer.
