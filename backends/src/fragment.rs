@@ -31,6 +31,9 @@ pub enum StoreError {
     /// The disk failed. Nothing was acknowledged.
     #[error("storage i/o: {0}")]
     Io(#[from] std::io::Error),
+    /// The store's place is not there any more: its directory was removed, or another disk is mounted over it.
+    #[error("{0} is not there any more")]
+    Gone(String),
     /// The store's own structures do not read as they were written.
     #[error("storage corrupt: {0}")]
     Corrupt(String),

@@ -17,7 +17,7 @@ fn segment(number: u64) -> SegmentId {
 }
 
 fn candidate(number: u8, free: u64) -> Candidate {
-    Candidate { peer: peer(number), free, domain: String::new() }
+    Candidate { peer: peer(number), free, domain: String::new(), disks: 1 }
 }
 
 fn pool(peers: u8) -> Vec<Candidate> {
@@ -29,7 +29,7 @@ fn policy(text: &str) -> Policy {
 }
 
 fn fullest(homes: &[PeerId]) -> usize {
-    counts(homes).into_values().max().unwrap_or(0)
+    counts(homes.iter().copied()).into_values().max().unwrap_or(0)
 }
 
 /// Promise 4 by definition: whichever peer vanishes, k fragments remain.
@@ -68,7 +68,7 @@ fn policies_read_as_they_print_and_refuse_nonsense() {
 fn narrow_pools_behave_as_designed() {
     let place = |wanted: &str, automatic, alive| plan(segment(1), policy(wanted), automatic, &pool(alive), NEED);
     let spread = |plan: &Plan| {
-        let mut counts: Vec<usize> = counts(&plan.homes).into_values().collect();
+        let mut counts: Vec<usize> = counts(plan.homes.iter().copied()).into_values().collect();
         counts.sort_unstable();
         counts
     };
@@ -164,7 +164,7 @@ proptest! {
         match plan(segment(number), wanted, automatic, &candidates, NEED) {
             Ok(plan) => {
                 prop_assert!(durable(plan.policy, &plan.homes));
-                for (home, count) in counts(&plan.homes) {
+                for (home, count) in counts(plan.homes.iter().copied()) {
                     let at = candidates.iter().position(|candidate| candidate.peer == home).unwrap();
                     prop_assert!(count as u64 <= rooms[at]);
                 }
@@ -205,7 +205,7 @@ proptest! {
                 }
                 let Some(home) = alternate(segment(number), &plan, &failed, &candidates, NEED) else {
                     let cap = if plan.exposed { policy.durability_cap() } else { policy.privacy_cap() };
-                    let counts = counts(&plan.homes);
+                    let counts = counts(plan.homes.iter().copied());
                     let spare = candidates.iter().find(|candidate| {
                         !failed.contains(&candidate.peer) && counts.get(&candidate.peer).is_none_or(|&count| count < cap)
                     });
@@ -291,7 +291,7 @@ fn places_go_by_free_space() {
         (0..).zip(weights).map(|(number, weight)| candidate(number, weight * GIB)).collect();
     let total: u64 = weights.iter().sum();
     let firsts: Vec<PeerId> = (0..SEGMENTS).map(|number| order(segment(number.into()), &candidates)[0].peer).collect();
-    let firsts = counts(&firsts);
+    let firsts = counts(firsts);
     for candidate in &candidates {
         let share = (candidate.free / GIB) as f64 / total as f64;
         let expected = share * f64::from(SEGMENTS);

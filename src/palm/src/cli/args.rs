@@ -111,9 +111,10 @@ pub(super) struct Listen {
     /// Health and metrics endpoint [default: 127.0.0.1:9001]
     #[arg(long, value_name = "ADDR:PORT")]
     admin: Option<SocketAddr>,
-    /// Where fragments are kept, as `disk:///DIRECTORY?max_bytes=500GiB` [default: in the data directory]
-    #[arg(long, value_name = "URL")]
-    backend: Option<String>,
+    /// Where fragments are kept, as `disk:///DIRECTORY?max_bytes=500GiB`; repeated for several disks [default: in the data
+    /// directory]
+    #[arg(long = "backend", value_name = "URL")]
+    backends: Vec<String>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -263,10 +264,16 @@ impl Args {
         one("s3.address", "--s3", listen.s3.map(|address| address.to_string()));
         one("quic.address", "--quic", listen.quic.map(|address| address.to_string()));
         one("admin.address", "--admin", listen.admin.map(|address| address.to_string()));
-        one("backend.url", "--backend", listen.backend.clone());
-        if !peers.is_empty() {
-            given.push(Given { name: "discovery.peers", values: peers.to_vec(), origin: "--peer".into() });
+        let mut many = |name: &'static str, flag: &str, values: &[String]| {
+            if !values.is_empty() {
+                given.push(Given { name, values: values.to_vec(), origin: flag.to_owned() });
+            }
+        };
+        match listen.backends.as_slice() {
+            [_] => many("backend.url", "--backend", &listen.backends),
+            several => many("backend.urls", "--backend", several),
         }
+        many("discovery.peers", "--peer", peers);
         given
     }
 }
@@ -306,6 +313,9 @@ mod tests {
                 ("discovery.peers", "a:1,b:2".to_owned()),
             ]
         );
+        assert_eq!(given("palm serve --backend disk:///a"), [("backend.url", "disk:///a".to_owned())]);
+        let several = [("backend.urls", "disk:///a,disk:///b".to_owned())];
+        assert_eq!(given("palm serve --backend disk:///a --backend disk:///b"), several);
         assert!(matches!(parse("palm daemon").unwrap().command, Command::Serve(_)));
         assert_eq!(
             given(

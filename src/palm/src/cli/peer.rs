@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use palm_backends::{FragmentStore, IndexStore};
+use palm_backends::{Backends, IndexStore};
 use palm_core::record::MemberState;
 use serde::Serialize;
 use tokio::net::TcpListener;
@@ -86,7 +86,7 @@ pub(super) async fn run(settings: Settings, start: Start, json: bool) -> Result<
     let root = root_key_from_environment()?;
     let dir = DataDir::take(&settings.data)?;
     let identity = Identity::load_or_create(dir.path())?;
-    let (index, fragments) = open_stores(dir.path(), &settings.backend)?;
+    let (index, fragments) = open_stores(dir.path(), &settings.backend).await?;
     let state = PoolState::load(&index).map_err(failed(dir.path().display()))?;
     let listeners = Listeners::bind(&identity, &settings).await?;
     let parts = Parts {
@@ -113,7 +113,7 @@ pub(super) async fn run(settings: Settings, start: Start, json: bool) -> Result<
         ledger: pool.ledger().clone(),
         net: pool.net().clone(),
         view: pool.view().clone(),
-        fragments,
+        fragments: Arc::clone(&fragments),
         index,
         sealing_key: pool.sealing_key().clone(),
         collect: collect_settings(&settings),
@@ -138,7 +138,7 @@ pub(super) async fn run(settings: Settings, start: Start, json: bool) -> Result<
     let serving = tokio::spawn(s3::serve(listeners.s3, service, stop_s3.clone()));
     let upkeep = tokio::spawn({
         let store = store.clone();
-        async move { tokio::join!(store.collect(), store.keep_repairing()) }
+        async move { tokio::join!(store.collect(), store.keep_repairing(), fragments.watch()) }
     });
 
     let admin = Admin::new(pool.clone(), store).map_err(failed("metrics"))?;
@@ -272,21 +272,23 @@ fn repair_settings(settings: &Settings) -> RepairSettings {
 }
 
 /// This peer's stores: the index, and the fragments.
-type Stores = (Arc<dyn IndexStore>, Arc<dyn FragmentStore>);
+type Stores = (Arc<dyn IndexStore>, Arc<Backends>);
 
 /// Opens the index in the peer's directory, and the fragments where the settings say.
-fn open_stores(dir: &Path, backend: &config::Backend) -> Result<Stores, CliError> {
+async fn open_stores(dir: &Path, backend: &config::Backend) -> Result<Stores, CliError> {
     let index = palm_backends::open::index(&format!("disk://{}", dir.join("index").display()));
-    let url = backend.url.clone().unwrap_or_else(|| {
+    let index = index.map_err(failed("index"))?;
+    let mut urls: Vec<String> = backend.urls.iter().chain(&backend.url).cloned().collect();
+    if urls.is_empty() {
         let options = [
             backend.max_bytes.map(|size| format!("max_bytes={}", size.0)),
             backend.reserve.map(|size| format!("reserve={}", size.0)),
         ];
         let options: Vec<String> = options.into_iter().flatten().collect();
-        format!("disk://{}?{}", dir.join("fragments").display(), options.join("&"))
-    });
-    let fragments = palm_backends::open::fragments(&url);
-    Ok((index.map_err(failed("index"))?, fragments.map_err(failed("backend"))?))
+        urls.push(format!("disk://{}?{}", dir.join("fragments").display(), options.join("&")));
+    }
+    let fragments = Backends::open(&urls, &*index).await.map_err(failed("backend"))?;
+    Ok((index, fragments))
 }
 
 /// The root key from the environment: both of its variables or none.

@@ -28,6 +28,7 @@ use tokio::sync::Semaphore;
 use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
+use super::draft::Draft;
 use super::placement::{Change, Recorded};
 use super::{ObjectError, Store};
 pub(super) use queue::{Job, Queue};
@@ -166,6 +167,8 @@ impl Store {
             ..seen.clone()
         };
         let Recorded { segment: recorded, data_key } = recorded;
+        // From before anything is stored until after it is entered, this body is in flight here: collection relies on it.
+        let draft = Arc::new(Draft::new(self, job.body, job.object.clone().into()));
         let change = match decided {
             Plan::Leave => return Ok(Outcome::Idle),
             Plan::Unreadable => {
@@ -178,11 +181,14 @@ impl Store {
             }
             Plan::Mend(steps) => {
                 debug!(segment = %seen.id, ?steps, "mending");
-                Change::Mended(self.mend(job, data_key, &seen, readable, &steps).await?)
+                // Kept whatever happens: what is rebuilt in place is part of the segment already, and what comes to nothing is
+                // surplus.
+                draft.keep();
+                Change::Mended(self.mend(&draft, data_key, &seen, readable, &steps).await?)
             }
             Plan::Recode { policy, homes } => {
                 debug!(segment = %seen.id, %policy, "coding anew");
-                return self.recode(job, data_key, &recorded, &seen, readable, policy, homes, candidates).await;
+                return self.recode(job, draft, data_key, &recorded, &seen, readable, policy, homes, candidates).await;
             }
         };
         let Change::Mended(mended) = &change else { return Ok(Outcome::Idle) };

@@ -18,8 +18,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use palm_backends::{
-    Durability, FragmentReader, FragmentStat, FragmentStore, FragmentWriter, IndexStore, Next, Space, StoreError,
-    Usage, Write,
+    Backend, Backends, Durability, FragmentReader, FragmentStat, FragmentStore, FragmentWriter, IndexStore, Next,
+    Space, StoreError, Usage, Write,
 };
 use palm_core::code::{SEGMENT_BYTES, STRIPE_BYTES};
 use palm_core::id::{BodyId, FragmentId, PeerId};
@@ -46,7 +46,7 @@ pub(super) const MAX_DELETE_IDS: usize = 1024;
 pub struct Home(Arc<Inner>);
 
 struct Inner {
-    fragments: Arc<dyn FragmentStore>,
+    backends: Arc<Backends>,
     index: Arc<dyn IndexStore>,
     in_flight: Arc<InFlight>,
     now_ms: Box<dyn Fn() -> u64 + Send + Sync>,
@@ -154,14 +154,14 @@ impl Homes for Home {
 impl Home {
     /// A home over this fragment store, its notes in this index.
     pub(super) fn new(
-        fragments: Arc<dyn FragmentStore>,
+        backends: Arc<Backends>,
         index: Arc<dyn IndexStore>,
         in_flight: Arc<InFlight>,
         now_ms: impl Fn() -> u64 + Send + Sync + 'static,
     ) -> Self {
         let now_ms = Box::new(now_ms);
         Self(Arc::new(Inner {
-            fragments,
+            backends,
             index,
             in_flight,
             now_ms,
@@ -172,7 +172,12 @@ impl Home {
 
     /// What the fragment store holds and could.
     pub async fn usage(&self) -> Result<Usage, StoreError> {
-        self.0.fragments.usage().await
+        self.0.backends.usage().await
+    }
+
+    /// The backend in use.
+    fn backend(&self) -> &Backend {
+        self.0.backends.first()
     }
 
     /// Stores a fragment that is in memory.
@@ -182,30 +187,30 @@ impl Home {
         origin: &FragmentOrigin,
         bytes: Bytes,
     ) -> Result<FragmentStat, StoreError> {
-        let stat = self.0.fragments.put(bytes).await?;
+        let stat = self.backend().put(bytes).await?;
         self.note(writer, origin, stat).await?;
         Ok(stat)
     }
 
     /// Begins to store a fragment.
     pub(super) async fn begin(&self, writer: PeerId, origin: FragmentOrigin) -> Result<HomeUpload, StoreError> {
-        let fragment = self.0.fragments.writer(None).await?;
+        let fragment = self.backend().writer(None).await?;
         Ok(HomeUpload { home: self.clone(), fragment, writer, origin, len: 0 })
     }
 
     /// The whole of a small fragment.
     pub(super) async fn get(&self, id: FragmentId) -> Result<Bytes, StoreError> {
-        self.0.fragments.get(id).await
+        self.backend().get(id).await
     }
 
     /// Opens a fragment.
     pub(super) async fn open(&self, id: FragmentId) -> Result<Box<dyn FragmentReader>, StoreError> {
-        self.0.fragments.open(id).await
+        self.backend().open(id).await
     }
 
     async fn get_small(&self, id: FragmentId) -> Response {
         // A fragment that does not fit a frame is asked for by mistake: say so before reading it.
-        match self.0.fragments.get(id).await {
+        match self.backend().get(id).await {
             Ok(bytes) if bytes.len() <= MAX_SMALL_FRAGMENT_BYTES => Response::Small(bytes),
             Ok(_) => malformed("not a small fragment"),
             Err(error) => refused(&error),
@@ -252,7 +257,7 @@ impl Home {
     /// Deletes a fragment and its note, in this order: a crash between leaves a note without a fragment,
     /// which the next walk clears.
     pub(super) async fn delete(&self, id: FragmentId, body: BodyId) -> Result<(), StoreError> {
-        self.0.fragments.delete(id).await?;
+        self.backend().delete(id).await?;
         let batch = vec![
             Write::Delete(Space::Fragments, fragment_key(id)),
             Write::Delete(Space::Fragments, body_key(body, id)),
@@ -408,7 +413,7 @@ fn refused(error: &StoreError) -> Response {
         StoreError::NotFound(_) => return Response::NotFound,
         StoreError::Full => Failure::Full,
         StoreError::OutOfRange { .. } => Failure::Malformed,
-        StoreError::Poisoned(_) | StoreError::Io(_) | StoreError::Corrupt(_) => Failure::Storage,
+        StoreError::Poisoned(_) | StoreError::Io(_) | StoreError::Gone(_) | StoreError::Corrupt(_) => Failure::Storage,
     };
     if reason == Failure::Storage {
         warn!(%error, "fragment request failed");

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use palm_backends::{FragmentStore, IndexStore};
+use palm_backends::{Backends, IndexStore};
 use palm_core::code::SegmentSecret;
 use palm_core::hlc::Ballot;
 use palm_core::id::{BodyId, KeyId, PeerId, SegmentId};
@@ -69,7 +69,7 @@ pub struct StoreParts {
     /// Who is there.
     pub view: View,
     /// This peer's fragments.
-    pub fragments: Arc<dyn FragmentStore>,
+    pub fragments: Arc<Backends>,
     /// This peer's index, for its notes on fragments.
     pub index: Arc<dyn IndexStore>,
     /// Opens data keys and access keys.

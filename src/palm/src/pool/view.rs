@@ -159,7 +159,7 @@ impl View {
             if member.peer == self.0.me && self.is_draining() {
                 return None;
             }
-            Some(Candidate { peer: member.peer, free: told.free, domain: told.domain.clone() })
+            Some(Candidate { peer: member.peer, free: told.free, domain: told.domain.clone(), disks: told.disks.max(1) })
         })
         .collect()
     }

@@ -16,7 +16,9 @@ use palm::object::{
 use palm::pool::join::Coordinator;
 use palm::pool::{Discovery, JoinWish, NewPool, Parts, Pool, Services};
 use palm_backends::memory::{MemoryFragments, MemoryIndex};
-use palm_backends::{FragmentReader, FragmentStat, FragmentStore, FragmentWriter, IndexStore, StoreError, Usage};
+use palm_backends::{
+    Backends, FragmentReader, FragmentStat, FragmentStore, FragmentWriter, IndexStore, StoreError, Usage,
+};
 use palm_core::id::FragmentId;
 use palm_core::record::{Attributes, ChecksumAlgorithm, ChecksumKind, Consistency, Content, WhenMinority};
 use parking_lot::Mutex;
@@ -98,11 +100,12 @@ impl Peer {
         let net = Net::bind(&identity, "127.0.0.1:0".parse().unwrap()).unwrap();
         let index: Arc<dyn IndexStore> = Arc::new(MemoryIndex::new());
         let fragments = Arc::new(Rotting::default());
+        let backends = Backends::single(Arc::clone(&fragments) as Arc<dyn FragmentStore>);
         let name = format!("peer-{tag}");
         let parts = Parts {
             net,
             index: Arc::clone(&index),
-            fragments: Arc::clone(&fragments) as Arc<dyn FragmentStore>,
+            fragments: Arc::clone(&backends),
             name: name.clone(),
             domain: String::new(),
             grace: Duration::from_mins(15),
@@ -119,7 +122,7 @@ impl Peer {
             ledger: pool.ledger().clone(),
             net: pool.net().clone(),
             view: pool.view().clone(),
-            fragments: Arc::clone(&fragments) as Arc<dyn FragmentStore>,
+            fragments: backends,
             index,
             sealing_key: pool.sealing_key().clone(),
             collect,

@@ -10,7 +10,7 @@ use palm::object::{CollectSettings, RepairSettings, Store, StoreParts};
 use palm::pool::join::Coordinator;
 use palm::pool::voters::wanted;
 use palm::pool::{Discovery, JoinToken, JoinWish, NewPool, Parts, Pool, PoolState, Services};
-use palm_backends::{FragmentStore, IndexStore};
+use palm_backends::{Backends, IndexStore};
 use palm_core::record::{Consistency, WhenMinority};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
@@ -84,7 +84,7 @@ async fn start(machine: usize, world: &World) -> anyhow::Result<Peer> {
     let socket = Socket::bind(address(machine).ip(), world.weather, SmallRng::from_rng(&mut rand::rng())).await?;
     let net = Net::bind_on(&identity(machine), Arc::new(socket))?;
     let index: Arc<dyn IndexStore> = Arc::new(world.disks[machine].clone());
-    let fragments: Arc<dyn FragmentStore> = Arc::new(Fragments(world.disks[machine].clone()));
+    let fragments = Backends::single(Arc::new(Fragments(world.disks[machine].clone())));
     let parts = Parts {
         net: net.clone(),
         index: Arc::clone(&index),

@@ -33,16 +33,12 @@ impl Store {
     /// Stores the fragments that some steps call for; answers those that are stored. Fails when none is.
     pub(super) async fn mend(
         &self,
-        job: &Job,
+        draft: &Draft,
         data_key: KeyId,
         seen: &Segment,
         readable: Segment,
         steps: &[Step],
     ) -> Result<Vec<Placed>, ObjectError> {
-        // While it lives no home collects the body's fragments. They are kept whatever happens: one that is rebuilt in place
-        // is part of the segment already, and of the others collection takes those that come to nothing.
-        let draft = Arc::new(Draft::new(self, job.body, job.object.clone().into()));
-        draft.keep();
         let shape = Shape::new(Policy { k: seen.k, n: seen.n }, seen.len)?;
         let secret = self.data_key(data_key).await?.secret(seen.id);
         let rebuilt: Arc<[u8]> = steps.iter().filter(|step| step.from.is_none()).map(|step| step.index).collect();
@@ -94,6 +90,7 @@ impl Store {
     pub(super) async fn recode(
         &self,
         job: &Job,
+        draft: Arc<Draft>,
         data_key: KeyId,
         recorded: &Segment,
         seen: &Segment,
@@ -102,7 +99,6 @@ impl Store {
         homes: Vec<PeerId>,
         candidates: Vec<Candidate>,
     ) -> Result<Outcome, ObjectError> {
-        let draft = Arc::new(Draft::new(self, job.body, job.object.clone().into()));
         let key = self.data_key(data_key).await?;
         let old = Shape::new(Policy { k: seen.k, n: seen.n }, seen.len)?;
         let new = Shape::new(policy, seen.len)?;
