@@ -13,6 +13,7 @@ use palm_core::record::MemberState;
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -126,7 +127,7 @@ pub(super) async fn run(settings: Settings, start: Start, json: bool) -> Result<
         interfaces: settings.discovery.interfaces.clone(),
         peers: settings.discovery.peers.clone(),
     };
-    pool.serve(Arc::new(store.home().clone()), services, discovery).await?;
+    pool.serve(Arc::new(store.clone()), services, discovery).await?;
 
     let options = s3::S3Options {
         region: settings.s3.region.clone(),
@@ -136,10 +137,7 @@ pub(super) async fn run(settings: Settings, start: Start, json: bool) -> Result<
     let service = s3::service(store.clone(), options).map_err(failed("s3"))?;
     let stop_s3 = CancellationToken::new();
     let serving = tokio::spawn(s3::serve(listeners.s3, service, stop_s3.clone()));
-    let upkeep = tokio::spawn({
-        let store = store.clone();
-        async move { tokio::join!(store.collect(), store.keep_repairing(), fragments.watch()) }
-    });
+    let upkeep = upkeep(&store, fragments);
 
     let admin = Admin::new(pool.clone(), store).map_err(failed("metrics"))?;
     let stop_admin = CancellationToken::new();
@@ -162,7 +160,7 @@ pub(super) async fn run(settings: Settings, start: Start, json: bool) -> Result<
     let down = async {
         stop_s3.cancel();
         log_panic("s3", serving.await);
-        upkeep.abort();
+        drop(upkeep);
         stop_admin.cancel();
         log_panic("admin commands", commands.await);
         log_panic("admin http", http.await);
@@ -182,6 +180,17 @@ pub(super) async fn run(settings: Settings, start: Start, json: bool) -> Result<
         ))),
         _ => Ok(()),
     }
+}
+
+/// What a peer does for its fragments for as long as it runs; dropped, it ends.
+fn upkeep(store: &Store, fragments: Arc<Backends>) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    let (collecting, repairing, auditing) = (store.clone(), store.clone(), store.clone());
+    tasks.spawn(async move { collecting.collect().await });
+    tasks.spawn(async move { repairing.keep_repairing().await });
+    tasks.spawn(async move { auditing.keep_auditing().await });
+    tasks.spawn(async move { fragments.watch().await });
+    tasks
 }
 
 fn log_panic<T>(what: &str, ended: Result<T, tokio::task::JoinError>) {

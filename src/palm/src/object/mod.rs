@@ -11,12 +11,14 @@
 //! - `bucket`, `delete`, `list`, `copy`, `multipart`, `complete`: the other operations, each with its
 //!   races explained at its top.
 //! - `serve`: what this peer does as a home; `collect`: how garbage goes.
-//! - `placement`: where segments are now; `repair`: how they are made whole again.
+//! - `placement`: where segments are now; `repair`: how they are made whole again; `audit`: who counts them and finds what
+//!   needs it.
 //!
 //! Every change of state is one ledger update. What an operation checks (conditions, the upload's state) is
 //! checked inside it; what spans two registers (an object and its bucket, a body and its sharers) is kept right by
 //! the order of writes and reads, written down where it matters.
 
+mod audit;
 mod body;
 mod bucket;
 mod budget;
@@ -44,6 +46,7 @@ mod suspects;
 mod whole;
 mod write;
 
+pub use audit::Findings;
 pub use body::{BodyError, ByteStream, Incoming, MAX_BODY_BYTES, Rejection, Verify};
 pub use collect::{Amount, Because, CollectSettings, GcReport};
 pub use complete::{CompletedPart, Completion};

@@ -14,6 +14,7 @@ use palm_core::wire::ScanQuery;
 use parking_lot::{Mutex, RwLock};
 use zeroize::Zeroizing;
 
+use super::audit::Audit;
 use super::budget::Budget;
 use super::collect::Collector;
 use super::repair::{Pace, Queue};
@@ -100,6 +101,7 @@ pub struct Inner {
     pub(super) repair: RepairSettings,
     pub(super) repairs: Queue,
     pub(super) pace: Pace,
+    pub(super) audit: Audit,
     sealing_key: SealingKey,
     data_keys: RwLock<HashMap<KeyId, Arc<DataKey>>>,
 }
@@ -156,6 +158,7 @@ impl Store {
             repair,
             repairs,
             pace: Pace::new(repair.bandwidth),
+            audit: Audit::new(),
             sealing_key,
             data_keys: RwLock::default(),
         }))

@@ -159,7 +159,12 @@ impl View {
             if member.peer == self.0.me && self.is_draining() {
                 return None;
             }
-            Some(Candidate { peer: member.peer, free: told.free, domain: told.domain.clone(), disks: told.disks.max(1) })
+            Some(Candidate {
+                peer: member.peer,
+                free: told.free,
+                domain: told.domain.clone(),
+                disks: u8::try_from(told.disks).unwrap_or(u8::MAX).max(1),
+            })
         })
         .collect()
     }
@@ -169,12 +174,23 @@ impl View {
         peer == self.0.me || self.0.current.read().members.get(&peer).is_some_and(|member| member.live)
     }
 
-    /// Whether a member is there, and if not for how long. `None`: no member. Who was cut off itself has seen nobody's
-    /// absence: time without a majority does not count.
+    /// For how long a member is away: zero while it lives, never zero when it does not. `None`: it was dismissed. Who was cut
+    /// off itself has seen nobody's absence: time without a majority does not count. Of whom nothing is known yet, no
+    /// absence is known either.
     pub fn absence(&self, peer: PeerId) -> Option<Duration> {
+        const SOME: Duration = Duration::from_millis(1);
         let snapshot = self.snapshot();
-        let member = snapshot.members.get(&peer)?;
-        Some(if member.live { Duration::ZERO } else { member.absent_for.min(snapshot.in_touch_for) })
+        match snapshot.members.get(&peer) {
+            Some(member) if member.live || peer == self.0.me => Some(Duration::ZERO),
+            Some(member) => Some(member.absent_for.min(snapshot.in_touch_for).max(SOME)),
+            None if snapshot.dismissed.contains_key(&peer) => None,
+            None => Some(SOME),
+        }
+    }
+
+    /// Whether a majority of the voters is alive.
+    pub fn in_touch(&self) -> bool {
+        !self.snapshot().in_touch_for.is_zero()
     }
 
     /// Admitted members, alive or not, this peer included.
@@ -330,7 +346,7 @@ mod tests {
         assert!(!view.is_busy() && !view.any_busy());
         view.touch();
         assert!(view.is_busy() && view.any_busy());
-        tokio::time::advance(BUSY).await;
+        tokio::time::advance(BUSY + Duration::from_millis(1)).await;
         assert!(!view.any_busy());
 
         let busy = |live| MemberStatus { told: Some(Told { busy: true, ..Told::default() }), ..member(2, live, None) };
