@@ -78,6 +78,18 @@ impl Homes for Home {
                 self.release(body);
                 Response::Done
             }
+            Request::CheckFragments { ids, .. } => {
+                let mut states = Vec::new();
+                for id in ids {
+                    let noted = self.record(id).ok().flatten().is_some_and(|note| !note.corrupt);
+                    let there = self.0.backends.first().stat(id).await.ok().flatten().is_some();
+                    states.push(match noted && there {
+                        true => palm_core::wire::FragmentState::Sound,
+                        false => palm_core::wire::FragmentState::Missing,
+                    });
+                }
+                Response::Checked(states)
+            }
             Request::InFlight { body } => Response::InFlight(self.0.in_flight.contains(body)),
             _ => malformed("not a request to a home"),
         }
@@ -231,7 +243,7 @@ impl Home {
             trashed_ms: None,
         };
         let _alone = self.0.notes.lock().await;
-        if self.0.fragments.stat(stat.id).await?.is_none() {
+        if self.0.backends.first().stat(stat.id).await?.is_none() {
             return Err(StoreError::NotFound(stat.id));
         }
         let batch = vec![
