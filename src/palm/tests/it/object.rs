@@ -133,6 +133,11 @@ impl Peer {
         Self { pool, store, fragments }
     }
 
+    /// A fragment is gone from the disk, and nobody was told.
+    pub(crate) async fn lose(&self, id: FragmentId) {
+        assert!(self.fragments.delete(id).await.unwrap());
+    }
+
     pub(crate) async fn fragment_count(&self) -> u64 {
         self.fragments.usage().await.unwrap().fragments
     }
