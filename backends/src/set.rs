@@ -8,7 +8,7 @@
 //! | --- | --- | --- |
 //! | [`Space::Meta`] | `backend/`, URL without its options | its number, u16 big-endian |
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -127,11 +127,6 @@ impl Backends {
         self.all.iter()
     }
 
-    /// The first in the settings.
-    pub fn first(&self) -> &Backend {
-        &self.all[0]
-    }
-
     /// The only one, where there is one.
     pub fn only(&self) -> Option<&Backend> {
         match self.all.as_slice() {
@@ -168,22 +163,24 @@ impl Backends {
         }
     }
 
-    /// Those that take writes, in the order to try them for one fragment: the ones not to avoid first, and among equals
-    /// drawn by the room they have, so that all fill up together and none gets all the work.
-    pub async fn for_writing(&self, avoid: &BTreeSet<u16>) -> Vec<Backend> {
+    /// Those that take writes, in the order to try them for one fragment. `held` says how many fragments of its segment
+    /// each holds: fewest first, so that a disk takes few of them with it. Among equals it is drawn by the room they have, so
+    /// that all fill up together and none gets all the work.
+    pub async fn for_writing(&self, held: &BTreeMap<u16, u32>) -> Vec<Backend> {
         if let Some(only) = self.only() {
             return if only.takes_writes() { vec![only.clone()] } else { Vec::new() };
         }
         let mut drawn = Vec::with_capacity(self.all.len());
         for backend in self.all.iter().filter(|backend| backend.takes_writes()) {
-            let Ok(usage) = backend.usage().await else { continue };
+            let Ok(Usage { free, .. }) = backend.usage().await else { continue };
             let draw = self.hasher.hash_one((self.draws.fetch_add(1, Ordering::Relaxed), backend.number()));
-            // The largest u^(1/weight) wins with a probability in proportion to its weight (Efraimidis, Spirakis 2006).
-            let key = ((draw as f64 + 1.0) / (u64::MAX as f64 + 2.0)).ln() / (usage.free as f64 + 1.0);
-            drawn.push((avoid.contains(&backend.number()), usage.free == 0, -key, backend));
+            // Of u^(1/weight) the largest wins in proportion to its weight (Efraimidis, Spirakis 2006); here -ln of it.
+            let key = -((draw as f64 + 1.0) / (u64::MAX as f64 + 2.0)).ln() / (free as f64 + 1.0);
+            let held = held.get(&backend.number()).copied().unwrap_or(0);
+            drawn.push((free == 0, held, key, backend.clone()));
         }
         drawn.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)).then(a.2.total_cmp(&b.2)));
-        drawn.into_iter().map(|(.., backend)| backend.clone()).collect()
+        drawn.into_iter().map(|(.., backend)| backend).collect()
     }
 
     /// Tells each time that a backend fails or works again.
@@ -303,10 +300,7 @@ impl Backend {
 
     fn store(&self) -> Result<Arc<dyn FragmentStore>, StoreError> {
         let slot = self.0.slot.read();
-        slot.store.clone().ok_or_else(|| {
-            let reason = slot.ill.as_deref().unwrap_or("not there");
-            StoreError::Io(std::io::Error::other(format!("backend failed: {reason}")))
-        })
+        slot.store.clone().ok_or_else(|| StoreError::Gone(slot.ill.clone().unwrap_or_default()))
     }
 
     /// Draws the conclusion from how a write went.

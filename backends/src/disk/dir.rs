@@ -34,7 +34,10 @@ impl DirLock {
         match fs::symlink_metadata(&self.path) {
             Ok(found) if (found.dev(), found.ino()) == self.place => Ok(()),
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
-            _ => Err(StoreError::Gone(self.path.parent().unwrap_or(&self.path).display().to_string())),
+            _ => {
+                let dir = self.path.parent().unwrap_or(&self.path);
+                Err(StoreError::Gone(format!("{} is not there any more", dir.display())))
+            }
         }
     }
 

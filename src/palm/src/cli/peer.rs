@@ -7,6 +7,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use palm_backends::{Backends, IndexStore};
 use palm_core::record::MemberState;
@@ -137,7 +138,7 @@ pub(super) async fn run(settings: Settings, start: Start, json: bool) -> Result<
     let service = s3::service(store.clone(), options).map_err(failed("s3"))?;
     let stop_s3 = CancellationToken::new();
     let serving = tokio::spawn(s3::serve(listeners.s3, service, stop_s3.clone()));
-    let upkeep = upkeep(&store, fragments);
+    let upkeep = upkeep(&store, fragments, settings.scrub.period.0);
 
     let admin = Admin::new(pool.clone(), store).map_err(failed("metrics"))?;
     let stop_admin = CancellationToken::new();
@@ -183,12 +184,13 @@ pub(super) async fn run(settings: Settings, start: Start, json: bool) -> Result<
 }
 
 /// What a peer does for its fragments for as long as it runs; dropped, it ends.
-fn upkeep(store: &Store, fragments: Arc<Backends>) -> JoinSet<()> {
+fn upkeep(store: &Store, fragments: Arc<Backends>, scrub_period: Duration) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
-    let (collecting, repairing, auditing) = (store.clone(), store.clone(), store.clone());
+    let (collecting, repairing, auditing, home) = (store.clone(), store.clone(), store.clone(), store.home().clone());
     tasks.spawn(async move { collecting.collect().await });
     tasks.spawn(async move { repairing.keep_repairing().await });
     tasks.spawn(async move { auditing.keep_auditing().await });
+    tasks.spawn(async move { home.keep_scrubbing(scrub_period).await });
     tasks.spawn(async move { fragments.watch().await });
     tasks
 }

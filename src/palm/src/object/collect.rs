@@ -73,7 +73,7 @@ use tracing::{debug, info, warn};
 use self::judge::{Found, Suspect, Verdict};
 use self::report::Walk;
 pub use self::report::{Amount, Because, GcReport};
-use super::serve::after_body;
+use super::home::after_body;
 use super::store::is_upload;
 use super::{ObjectError, Store};
 use crate::blocking::spawn_blocking;

@@ -9,7 +9,7 @@ use palm_core::id::{FragmentId, PeerId, SegmentId};
 use palm_core::place::{self, Candidate, Plan, Policy};
 use palm_core::wire::{Failure, FragmentOrigin, MAX_SMALL_FRAGMENT_BYTES, Request, Response};
 
-use super::serve::HomeUpload;
+use super::home::HomeUpload;
 use super::{ObjectError, Store};
 use crate::net::{FragmentUpload, NetError};
 use crate::pool::Homes as _;

@@ -10,7 +10,7 @@
 //!   open (`recover`).
 //! - `bucket`, `delete`, `list`, `copy`, `multipart`, `complete`: the other operations, each with its
 //!   races explained at its top.
-//! - `serve`: what this peer does as a home; `collect`: how garbage goes.
+//! - `home`: what this peer does as a home; `scrub`: how it finds rot; `collect`: how garbage goes.
 //! - `placement`: where segments are now; `repair`: how they are made whole again; `audit`: who counts them and finds what
 //!   needs it.
 //!
@@ -32,6 +32,7 @@ mod draft;
 mod error;
 mod fetch;
 mod get;
+mod home;
 mod homes;
 mod list;
 mod multipart;
@@ -40,7 +41,7 @@ mod put;
 mod rebuild;
 mod recover;
 mod repair;
-mod serve;
+mod scrub;
 mod store;
 mod suspects;
 mod whole;
@@ -53,8 +54,9 @@ pub use complete::{CompletedPart, Completion};
 pub use conditions::WriteConditions;
 pub use digest::Digested;
 pub use error::ObjectError;
+pub use home::{Damaged, Home, HomeFigures};
 pub use list::{ListPage, ListQuery, Listed, after_group, after_key};
 pub use multipart::{MAX_PARTS, NewUpload, PartInfo};
 pub use repair::{Figures as RepairFigures, RepairSettings};
-pub use serve::Home;
+pub use scrub::Scrubbed;
 pub use store::{Counters, Credentials, Object, Store, StoreParts};

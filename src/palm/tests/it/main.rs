@@ -7,5 +7,6 @@ mod collect;
 mod ledger;
 mod local;
 mod object;
+mod repair;
 mod tidy;
 mod voters;

@@ -40,8 +40,7 @@ pub(super) struct Audit {
 
 impl Audit {
     pub(super) fn new() -> Self {
-        let (asked, answered) = (watch::Sender::new(0), watch::Sender::new(0));
-        Self { counted: Mutex::new(Health { can_lose: u8::MAX, ..Health::default() }), asked, answered }
+        Self { counted: Mutex::default(), asked: watch::Sender::new(0), answered: watch::Sender::new(0) }
     }
 }
 

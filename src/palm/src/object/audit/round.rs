@@ -6,7 +6,7 @@ use bytes::Bytes;
 use palm_core::id::{BodyId, PeerId, SegmentId};
 use palm_core::place::{Candidate, Policy};
 use palm_core::record::{Content, ObjectRecord, PartRecord, Segment, Stored, key};
-use palm_core::repair::{Found, owner};
+use palm_core::repair::{Found, owner, owner_of_id};
 use palm_core::wire::ScanQuery;
 use tokio::time::{Instant, sleep};
 use tracing::{debug, warn};
@@ -73,9 +73,8 @@ struct Subject {
 struct Piece {
     /// Whose, by its place among the subjects.
     subject: usize,
-    /// Of which part, by number and attempt.
-    part: Option<(u16, u64)>,
     segment: Segment,
+    part: Option<(u16, u64)>,
     /// This peer sees to it.
     owned: bool,
     /// This peer has some of it, and gives it away.
@@ -146,7 +145,7 @@ impl Round<'_> {
         if matches!(&content, Content::Segments(segments) if segments.is_empty()) {
             // Nobody is its home: its counter is drawn by the body's id.
             let id = SegmentId::from_bytes(*body.as_bytes());
-            if self.owns(&Segment { id, len: 0, k: 1, n: 1, fragments: Vec::new() }) {
+            if self.scope == Scope::Pool || owner_of_id(id, &self.live) == Some(self.store.me) {
                 self.findings.count(size, Kept::NOTHING);
             }
             return Ok(());
@@ -216,7 +215,7 @@ impl Round<'_> {
         }
     }
 
-    /// Takes some segments of the subject opened last. `first`: they begin an object of this size, and whoever sees to the
+    /// Takes some segments of the subject opened last, of this part of it. `first`: they begin an object of this size, and whoever sees to the
     /// first of them counts it.
     async fn segments(&mut self, segments: Vec<Segment>, part: Option<(u16, u64)>, mut first: Option<u64>) {
         for recorded in segments {
@@ -228,7 +227,7 @@ impl Round<'_> {
                 self.subjects[subject].counted = Some(size);
             }
             if owned || leaving || self.subjects[subject].counted.is_some() {
-                self.batch.push(Piece { subject, part, segment, owned, leaving });
+                self.batch.push(Piece { subject, segment, part, owned, leaving });
             }
             if self.batch.len() == BATCH {
                 self.look(true).await;
@@ -247,7 +246,7 @@ impl Round<'_> {
         let mut conditions = self.store.look(&segments, false).await;
         let mut jobs = Vec::new();
         for (piece, conditions) in batch.iter().zip(&mut conditions) {
-            let Piece { subject, part, segment, owned, leaving } = piece;
+            let Piece { subject, segment, part, owned, leaving } = piece;
             let found = Found { segment, conditions };
             let kept = Kept::of(found, self.wanted, self.members);
             let subject = &mut self.subjects[*subject];
@@ -263,8 +262,8 @@ impl Round<'_> {
                 jobs.push(Job {
                     body: subject.body,
                     object: subject.object.to_vec(),
-                    part: *part,
                     segment: segment.id,
+                    part: *part,
                     spare: kept.tolerance.map_or(-1, |spare| i8::try_from(spare).unwrap_or(i8::MAX)),
                     bytes: segment.len,
                     leaving: *leaving,

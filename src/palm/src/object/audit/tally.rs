@@ -21,8 +21,7 @@ pub struct Findings {
 
 impl Findings {
     pub(super) fn new() -> Self {
-        let health = Health { can_lose: u8::MAX, ..Health::default() };
-        Self { health, to_mend: [0; 4], to_recode: 0, bytes: 0 }
+        Self { health: Health::default(), to_mend: [0; 4], to_recode: 0, bytes: 0 }
     }
 
     /// Counts an object that was looked at to its end.
