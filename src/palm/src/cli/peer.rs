@@ -118,7 +118,7 @@ pub(super) async fn run(settings: Settings, start: Start, json: bool) -> Result<
         fragments: Arc::clone(&fragments),
         index,
         sealing_key: pool.sealing_key().clone(),
-        collect: CollectSettings::default(),
+        collect: collect_settings(&settings),
         repair: repair_settings(&settings),
     });
 
@@ -259,6 +259,17 @@ async fn join(parts: Parts, target: JoinTarget, settings: &Settings, json: bool)
     let me = parts.net.me();
     let wish = JoinWish { pool, coordinators, token, name: parts.name.clone() };
     Ok(Pool::join(parts, &wish, |Progress::WaitingForApproval| print::waiting(me, pool, json)).await?)
+}
+
+fn collect_settings(settings: &Settings) -> CollectSettings {
+    let config::Collection { grace, released, trash, every } = &settings.collection;
+    CollectSettings {
+        grace: grace.0,
+        released_grace: released.0,
+        trash: trash.0,
+        walk_every: every.0,
+        ..CollectSettings::default()
+    }
 }
 
 fn repair_settings(settings: &Settings) -> RepairSettings {

@@ -49,7 +49,7 @@ mod write;
 
 pub use audit::{Findings, Level, PoolHealth};
 pub use body::{BodyError, ByteStream, Incoming, MAX_BODY_BYTES, Rejection, Verify};
-pub use collect::CollectSettings;
+pub use collect::{Amount, Because, CollectSettings, GcReport};
 pub use complete::{CompletedPart, Completion};
 pub use conditions::WriteConditions;
 pub use digest::Digested;

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod catchup;
+mod collect;
 mod ledger;
 mod local;
 mod object;

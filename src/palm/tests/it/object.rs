@@ -27,6 +27,7 @@ use parking_lot::Mutex;
 pub(crate) const EAGER: CollectSettings = CollectSettings {
     grace: Duration::ZERO,
     released_grace: Duration::ZERO,
+    trash: Duration::ZERO,
     unreachable_grace: Duration::from_hours(24),
     walk_every: Duration::from_millis(500),
 };
