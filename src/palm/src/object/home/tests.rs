@@ -31,7 +31,8 @@ impl Shaky {
     /// Lets others run in between, as a disk does.
     async fn pause(&self) -> Result<(), StoreError> {
         if self.is_slow {
-            for _ in 0..rand::rng().random_range(0..4) {
+            let turns = rand::rng().random_range(0..4);
+            for _ in 0..turns {
                 tokio::task::yield_now().await;
             }
         }
