@@ -15,6 +15,8 @@ use crate::record::Segment;
 mod health;
 mod layout;
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod tests;
 
 pub use health::{Health, Tally};
