@@ -313,6 +313,11 @@ pub fn alternate(
         .map(|(_, candidate)| candidate.peer)
 }
 
+/// Whether some home keeps as many of these fragments as rebuild the segment.
+pub fn is_exposed(policy: Policy, homes: &[PeerId]) -> bool {
+    counts(homes.iter().copied()).into_values().max().unwrap_or(0) >= usize::from(policy.k)
+}
+
 /// How many homes may vanish, the fullest first, with `k` fragments left, given how many each of them keeps. `None`: fewer
 /// than `k` are kept now.
 pub(crate) fn losses(kept: impl IntoIterator<Item = usize>, k: u8) -> Option<u8> {

@@ -118,6 +118,7 @@ fn requests() -> Vec<(Request, &'static str)> {
             "011c01040404040404040404040404040404040404040404040404040404040404040401",
         ),
         (Request::GetHealth, "011d"),
+        (Request::Audit, "011e"),
     ]
 }
 
