@@ -64,6 +64,13 @@ pub(super) fn open(dir: &Path, families: &[(&str, Shape)]) -> Result<DB, StoreEr
     DB::open_cf_descriptors(&options, dir, families).map_err(|error| store_error(&error))
 }
 
+/// Opens a database that is there as it is: nothing in it is changed or merged.
+pub(super) fn open_to_read(dir: &Path, families: &[(&str, Shape)]) -> Result<DB, StoreError> {
+    let families = families.iter().map(|&(name, shape)| ColumnFamilyDescriptor::new(name, family_options(shape)));
+    let opened = DB::open_cf_descriptors_read_only(&Options::default(), dir, families, false);
+    opened.map_err(|error| store_error(&error))
+}
+
 fn family_options(shape: Shape) -> Options {
     let mut table = BlockBasedOptions::default();
     table.set_block_cache(&memory().0);
