@@ -326,7 +326,8 @@ fn cases() -> impl Strategy<Value = Case> {
             let state = State::new(number, kept, &homes, &conditions.collect::<String>());
             let taking =
                 (0..PEERS).zip(&peers).filter(|(_, (of_home, _))| *of_home == 's' || *of_home == 'l' && overfull);
-            let candidates = taking.map(|(number, (_, room))| {
+            let candidates = taking.map(|(number, (of_home, room))| {
+                let room = if *of_home == 's' { *room } else { 0 };
                 let domain = ["", "a/1", "a/2", "b", "b"][usize::from(number % 5)].to_owned();
                 Candidate { peer: peer(number), free: room * NEED + NEED / 2, domain, disks: 1 }
             });
@@ -393,7 +394,7 @@ proptest! {
         let Case { state, candidates, wanted } = &case;
         let mut candidates = candidates.clone();
         if !is_room_limited {
-            candidates.iter_mut().for_each(|candidate| candidate.free = ROOMY);
+            candidates.iter_mut().filter(|candidate| candidate.free >= NEED).for_each(|candidate| candidate.free = ROOMY);
         }
         let plan = state.plan(*wanted, may_recode, &candidates);
         let after = state.after(&plan);

@@ -118,7 +118,7 @@ pub(super) async fn run(settings: Settings, start: Start, json: bool) -> Result<
         fragments: Arc::clone(&fragments),
         index,
         sealing_key: pool.sealing_key().clone(),
-        collect: CollectSettings::default(),
+        collect: collect_settings(&settings),
         repair: repair_settings(&settings),
     });
 
@@ -140,7 +140,7 @@ pub(super) async fn run(settings: Settings, start: Start, json: bool) -> Result<
     let serving = tokio::spawn(s3::serve(listeners.s3, service, stop_s3.clone()));
     let upkeep = upkeep(&store, fragments, settings.scrub.period.0);
 
-    let admin = Admin::new(pool.clone(), store).map_err(failed("metrics"))?;
+    let admin = Admin::new(pool.clone(), store);
     let stop_admin = CancellationToken::new();
     let socket = socket::listen(dir.path()).map_err(failed("admin socket"))?;
     let commands = tokio::spawn(admin.clone().serve_commands(socket, stop_admin.clone()));
@@ -186,11 +186,10 @@ pub(super) async fn run(settings: Settings, start: Start, json: bool) -> Result<
 /// What a peer does for its fragments for as long as it runs; dropped, it ends.
 fn upkeep(store: &Store, fragments: Arc<Backends>, scrub_period: Duration) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
-    let (collecting, repairing, auditing) = (store.clone(), store.clone(), store.clone());
+    let (collecting, repairing, auditing, home) = (store.clone(), store.clone(), store.clone(), store.home().clone());
     tasks.spawn(async move { collecting.collect().await });
     tasks.spawn(async move { repairing.keep_repairing().await });
     tasks.spawn(async move { auditing.keep_auditing().await });
-    let home = store.home().clone();
     tasks.spawn(async move { home.keep_scrubbing(scrub_period).await });
     tasks.spawn(async move { fragments.watch().await });
     tasks
@@ -260,6 +259,17 @@ async fn join(parts: Parts, target: JoinTarget, settings: &Settings, json: bool)
     let me = parts.net.me();
     let wish = JoinWish { pool, coordinators, token, name: parts.name.clone() };
     Ok(Pool::join(parts, &wish, |Progress::WaitingForApproval| print::waiting(me, pool, json)).await?)
+}
+
+fn collect_settings(settings: &Settings) -> CollectSettings {
+    let config::Collection { grace, released, trash, every } = &settings.collection;
+    CollectSettings {
+        grace: grace.0,
+        released_grace: released.0,
+        trash: trash.0,
+        walk_every: every.0,
+        ..CollectSettings::default()
+    }
 }
 
 fn repair_settings(settings: &Settings) -> RepairSettings {

@@ -107,6 +107,7 @@ impl Store {
             tokio::select! {
                 Some(()) = working.next() => {}
                 () = self.repairs.changed() => {}
+                damaged = self.home.damaged() => self.enqueue(vec![damaged.into()]).await,
             }
         }
     }

@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 
 use super::audit::Audit;
 use super::budget::Budget;
+use super::collect::Collector;
 use super::home::Home;
 use super::repair::{Pace, Queue};
 use super::suspects::{Reports, Suspects};
@@ -95,7 +96,7 @@ pub struct Inner {
     pub(super) suspects: Suspects,
     pub(super) reports: Reports,
     pub(super) in_flight: Arc<InFlight>,
-    pub(super) collect: CollectSettings,
+    pub(super) collector: Collector,
     pub(super) counters: Counters,
     pub(super) repair: RepairSettings,
     pub(super) repairs: Queue,
@@ -124,6 +125,8 @@ pub struct Counters {
     pub reduced_segments: AtomicU64,
     /// Fragments deleted by collection.
     pub collected_fragments: AtomicU64,
+    /// Their bytes.
+    pub collected_bytes: AtomicU64,
 }
 
 impl Counters {
@@ -150,7 +153,7 @@ impl Store {
             suspects: Suspects::default(),
             reports: Reports::default(),
             in_flight,
-            collect,
+            collector: Collector::new(collect),
             counters: Counters::default(),
             repair,
             repairs,

@@ -159,12 +159,9 @@ impl View {
             if member.peer == self.0.me && self.is_draining() {
                 return None;
             }
-            Some(Candidate {
-                peer: member.peer,
-                free: told.free,
-                domain: told.domain.clone(),
-                disks: u8::try_from(told.disks).unwrap_or(u8::MAX).max(1),
-            })
+            // In a wider pool a peer is lost whole, whatever disks it has.
+            let disks = if snapshot.members.len() == 1 { told.disks.max(1) } else { 1 };
+            Some(Candidate { peer: member.peer, free: told.free, domain: told.domain.clone(), disks })
         })
         .collect()
     }

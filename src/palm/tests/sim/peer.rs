@@ -38,6 +38,7 @@ const GRACE: Duration = Duration::from_secs(4);
 const EAGER: CollectSettings = CollectSettings {
     grace: Duration::ZERO,
     released_grace: Duration::ZERO,
+    trash: Duration::ZERO,
     unreachable_grace: Duration::from_hours(24),
     walk_every: Duration::from_millis(500),
 };

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use palm_core::id::{BodyId, PeerId, SegmentId};
 use palm_core::place::{Candidate, Policy};
 use palm_core::record::{Content, ObjectRecord, PartRecord, Segment, Stored, key};
-use palm_core::repair::{Found, owner};
+use palm_core::repair::{Found, owner, owner_of_id};
 use palm_core::wire::ScanQuery;
 use tokio::time::{Instant, sleep};
 use tracing::{debug, warn};
@@ -55,6 +55,10 @@ struct Round<'a> {
     live: Vec<PeerId>,
     candidates: Vec<Candidate>,
     findings: Findings,
+    /// This peer gives all it has away.
+    draining: bool,
+    /// Bytes of fragments that it should give to others.
+    surplus_bytes: u64,
     /// What the segments of this batch belong to.
     subjects: Vec<Subject>,
     batch: Vec<Piece>,
@@ -73,9 +77,8 @@ struct Subject {
 struct Piece {
     /// Whose, by its place among the subjects.
     subject: usize,
-    /// Of which part, by number and attempt.
-    part: Option<(u16, u64)>,
     segment: Segment,
+    part: Option<(u16, u64)>,
     /// This peer sees to it.
     owned: bool,
     /// This peer has some of it, and gives it away.
@@ -96,7 +99,9 @@ impl Store {
             members: members.len().max(1),
             live: members.iter().filter(|member| member.live).map(|member| member.peer).collect(),
             candidates: self.view.candidates(),
-            findings: Findings::new(),
+            findings: Findings::default(),
+            draining: scope == Scope::Share && self.view.is_draining(),
+            surplus_bytes: if scope == Scope::Share && may_recode { self.own_surplus() } else { 0 },
             subjects: Vec::new(),
             batch: Vec::new(),
         };
@@ -146,7 +151,7 @@ impl Round<'_> {
         if matches!(&content, Content::Segments(segments) if segments.is_empty()) {
             // Nobody is its home: its counter is drawn by the body's id.
             let id = SegmentId::from_bytes(*body.as_bytes());
-            if self.owns(&Segment { id, len: 0, k: 1, n: 1, fragments: Vec::new() }) {
+            if self.scope == Scope::Pool || owner_of_id(id, &self.live) == Some(self.store.me) {
                 self.findings.count(size, Kept::NOTHING);
             }
             return Ok(());
@@ -216,19 +221,21 @@ impl Round<'_> {
         }
     }
 
-    /// Takes some segments of the subject opened last. `first`: they begin an object of this size, and whoever sees to the
+    /// Takes some segments of the subject opened last, of this part of it. `first`: they begin an object of this size, and whoever sees to the
     /// first of them counts it.
     async fn segments(&mut self, segments: Vec<Segment>, part: Option<(u16, u64)>, mut first: Option<u64>) {
         for recorded in segments {
             let segment = self.store.placed(&recorded);
             let owned = self.owns(&segment);
-            let leaving = self.scope == Scope::Share && self.store.gives_away(&segment);
+            let here = segment.fragments.iter().any(|placed| placed.home == self.store.me);
+            self.findings.segments_here += u64::from(here);
+            let leaving = here && (self.draining || self.surplus_bytes > 0);
             let subject = self.subjects.len() - 1;
             if let Some(size) = first.take().filter(|_| owned) {
                 self.subjects[subject].counted = Some(size);
             }
             if owned || leaving || self.subjects[subject].counted.is_some() {
-                self.batch.push(Piece { subject, part, segment, owned, leaving });
+                self.batch.push(Piece { subject, segment, part, owned, leaving });
             }
             if self.batch.len() == BATCH {
                 self.look(true).await;
@@ -247,27 +254,31 @@ impl Round<'_> {
         let mut conditions = self.store.look(&segments, false).await;
         let mut jobs = Vec::new();
         for (piece, conditions) in batch.iter().zip(&mut conditions) {
-            let Piece { subject, part, segment, owned, leaving } = piece;
+            let Piece { subject, segment, part, owned, leaving } = piece;
             let found = Found { segment, conditions };
             let kept = Kept::of(found, self.wanted, self.members);
             let subject = &mut self.subjects[*subject];
             subject.kept = subject.kept.and(kept);
-            if *leaving {
+            let leaving = *leaving && (self.draining || self.surplus_bytes > 0);
+            if leaving {
                 leave(segment, conditions, self.store.me);
             } else if !owned {
                 continue;
             }
             let found = Found { segment, conditions };
             if let Some(work) = Work::of(found, self.wanted, self.may_recode, &self.candidates) {
+                if leaving {
+                    self.surplus_bytes = self.surplus_bytes.saturating_sub(work.bytes);
+                }
                 self.findings.wanting(kept.redundancy, work);
                 jobs.push(Job {
                     body: subject.body,
                     object: subject.object.to_vec(),
-                    part: *part,
                     segment: segment.id,
+                    part: *part,
                     spare: kept.tolerance.map_or(-1, |spare| i8::try_from(spare).unwrap_or(i8::MAX)),
                     bytes: segment.len,
-                    leaving: *leaving,
+                    leaving,
                     recode: self.may_recode,
                     verify: false,
                     attempts: 0,
@@ -292,11 +303,6 @@ impl Store {
     /// Whether this peer knows enough to repair anything: a majority of the voters is in touch, and it has the records.
     fn may_repair(&self) -> bool {
         self.view.in_touch() && self.ledger.catch_up().borrow().is_none()
-    }
-
-    /// Whether this peer's own fragments of a segment should go elsewhere.
-    fn gives_away(&self, segment: &Segment) -> bool {
-        self.view.is_draining() && segment.fragments.iter().any(|placed| placed.home == self.me)
     }
 }
 
