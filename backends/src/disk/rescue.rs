@@ -60,7 +60,7 @@ fn remove_if_there(dir: &Path) -> io::Result<()> {
 
 /// Copies what reads.
 fn copy(from: &Path, to: &Path) -> Result<(), StoreError> {
-    let (old, new) = (db::open_to_read(from, &FAMILIES)?, db::open(to, &FAMILIES)?);
+    let (old, new) = (db::open_unmerged(from, &FAMILIES)?, db::open(to, &FAMILIES)?);
     let (values, sizes, usage, moving) =
         (db::family(&new, VALUES)?, db::family(&new, SIZES)?, db::family(&new, USAGE)?, db::family(&new, MOVING)?);
     let kept = old.get_cf(db::family(&old, USAGE)?, USAGE_KEY).ok().flatten();

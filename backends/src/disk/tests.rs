@@ -285,6 +285,10 @@ async fn a_rotten_table_is_left_behind() {
     let contents = rotten_table(dir.path()).await;
     let store = open(dir.path());
     let large = store.put(bytes(1, 100_000)).await.unwrap();
+    for content in [&contents[0], &contents[39]] {
+        // Makes a second table, without which there is nothing to merge.
+        store.put(content.clone()).await.unwrap();
+    }
     store.compact_for_test();
     let refused = store.put(Bytes::from_static(b"refused")).await.unwrap_err();
     assert!(matches!(&refused, StoreError::Poisoned(reason) if reason.contains("checksum")), "{refused}");
