@@ -4,6 +4,7 @@
 
 mod catchup;
 mod collect;
+mod disks;
 mod ledger;
 mod local;
 mod object;
