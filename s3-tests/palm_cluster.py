@@ -416,9 +416,10 @@ class Pool:
         seen, told = int(time.time() * 1000), {}
         for _ in range(2):
             def full(seen=seen) -> bool:
-                told.update(self.up[0].status()["health"])
+                status = self.up[0].status()
+                told.update(status["health"])
                 *lesser, whole = [tally["objects"] for tally in told["objects"]]
-                waiting = told["segments_to_mend"] + told["queued"] + sum(lesser)
+                waiting = told["segments_to_mend"] + told["queued"] + sum(lesser) + len(status["silent"])
                 return told["counted_ms"] > seen and waiting == 0 and objects in (None, whole)
 
             try:

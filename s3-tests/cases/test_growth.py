@@ -30,7 +30,7 @@ def test_grown_from_one_to_five_and_one_drained(new_pool, rng, rounds):
 
     pool.start_all()
     drained = pool.peers[rng.randrange(5)]
-    drained.ask("drain")
+    drained.ask("drain", timeout_s=rounds(120, 1800))
     eventually(lambda: drained.metrics()["palm_backend_fragments"] == 0, rounds(90, 1200), "the drained peer keeps nothing", every_s=0.5)
     pool.wait_full(60, objects=len(contents.objects))
     contents.verify([drained])

@@ -43,7 +43,7 @@ def test_every_harm_is_found_and_mended(new_pool, rng, rounds, tmp_path):
             print(f"{harmed} files harmed, {rotten} bits turned in tables")
             assert harmed > 30 and all(rotten)
             for peer in pool.peers:
-                peer.ask("scrub")
+                peer.ask("scrub", timeout_s=rounds(60, 1800))
             health = pool.wait_full(rounds(90, 1800))
         finally:
             ending.set()
