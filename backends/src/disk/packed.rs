@@ -188,6 +188,16 @@ impl Packed {
     }
 }
 
+#[cfg(test)]
+impl Packed {
+    /// Writes what is in memory to tables.
+    pub(super) fn flush_for_test(&self) {
+        for name in [VALUES, SIZES] {
+            self.db.flush_cf(db::family(&self.db, name).unwrap()).unwrap();
+        }
+    }
+}
+
 /// One change of the packed database.
 enum Change {
     Put(FragmentId, Bytes),

@@ -12,12 +12,12 @@ use std::time::Instant;
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use palm::net::{Identity, Net};
-use palm::object::{CollectSettings, Incoming, Object, Store, StoreParts, WriteConditions};
+use palm::object::{CollectSettings, Incoming, Object, RepairSettings, Store, StoreParts, WriteConditions};
 use palm::pool::join::Coordinator;
 use palm::pool::{Discovery, JoinWish, NewPool, Parts, Pool, Services};
 use palm_backends::disk::{DiskFragments, DiskIndex, DiskOptions};
 use palm_backends::memory::{MemoryFragments, MemoryIndex};
-use palm_backends::{FragmentStore, IndexStore};
+use palm_backends::{Backends, IndexStore};
 use palm_core::record::{Attributes, Consistency, WhenMinority};
 
 const CLIENTS: usize = 64;
@@ -33,12 +33,12 @@ struct Peer {
 
 async fn start(tag: u8, first: Option<&Peer>, dir: Option<&std::path::Path>) -> Peer {
     let net = Net::bind(&Identity::from_seed(&[tag; 32]).unwrap(), "127.0.0.1:0".parse().unwrap()).unwrap();
-    let (fragments, index): (Arc<dyn FragmentStore>, Arc<dyn IndexStore>) = match dir {
-        None => (Arc::new(MemoryFragments::default()), Arc::new(MemoryIndex::new())),
+    let (fragments, index): (Arc<Backends>, Arc<dyn IndexStore>) = match dir {
+        None => (Backends::single(Arc::new(MemoryFragments::default())), Arc::new(MemoryIndex::new())),
         Some(dir) => {
             let at = |name: &str| dir.join(format!("{tag}-{name}"));
             let fragments = DiskFragments::open(&at("fragments"), DiskOptions::default()).unwrap();
-            (Arc::new(fragments), Arc::new(DiskIndex::open(&at("index")).unwrap()))
+            (Backends::single(Arc::new(fragments)), Arc::new(DiskIndex::open(&at("index")).unwrap()))
         }
     };
     let name = format!("peer-{tag}");
@@ -76,6 +76,7 @@ async fn start(tag: u8, first: Option<&Peer>, dir: Option<&std::path::Path>) -> 
         index,
         sealing_key: pool.sealing_key().clone(),
         collect: CollectSettings::default(),
+        repair: RepairSettings::default(),
     });
     pool.serve(Arc::new(store.home().clone()), Services::default(), Discovery::default()).await.unwrap();
     Peer { pool, store }

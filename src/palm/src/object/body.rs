@@ -102,6 +102,13 @@ impl Stripe {
     }
 }
 
+impl From<Bytes> for Stripe {
+    /// A stripe in one piece, of at most [`STRIPE_BYTES`].
+    fn from(bytes: Bytes) -> Self {
+        Self { len: bytes.len(), chunks: vec![bytes] }
+    }
+}
+
 /// Cuts a body into stripes without copying, and checks its length.
 pub(super) struct Cutter {
     stream: ByteStream,

@@ -72,7 +72,9 @@ impl Store {
         let homes: BTreeSet<PeerId> = match &record.content {
             Content::Segments(segments) if segments.is_empty() => return,
             Content::Segments(segments) => {
-                segments.iter().flat_map(|segment| &segment.fragments).map(|placed| placed.home).collect()
+                let now = segments.iter().flat_map(|segment| self.placed(segment).fragments);
+                let written = segments.iter().flat_map(|segment| segment.fragments.clone());
+                now.chain(written).map(|placed| placed.home).collect()
             }
             // The parts' registers would have to be read to know; there are at most 64 members.
             Content::Parts(_) => self.view.candidates().into_iter().map(|candidate| candidate.peer).collect(),

@@ -24,6 +24,8 @@ use crate::net::FragmentDownload;
 /// A stripe whose shards are not all there by then has a further home asked, then another after twice that
 /// time, and so on: a slow home costs this much once, and a machine where all are slow is not flooded.
 const HEDGE: Duration = Duration::from_millis(75);
+/// The same for those who read in the background: bytes matter more to them than time.
+const PATIENT_HEDGE: Duration = Duration::from_secs(2);
 /// A stripe that is not there by then is not coming.
 pub(super) const STRIPE_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -44,6 +46,7 @@ pub(super) struct Fetcher {
     /// Fragments not being read, best first.
     spares: VecDeque<Placed>,
     distrusted: Distrusted,
+    hedge: Duration,
 }
 
 impl Fetcher {
@@ -51,7 +54,12 @@ impl Fetcher {
     pub(super) fn new(store: &Store, segment: Arc<Segment>, shape: Shape, stripes: std::ops::Range<u32>) -> Self {
         let spares = store.reading_order(&segment).into();
         let (store, end) = (store.clone(), stripes.end);
-        Self { store, segment, shape, end, lanes: Vec::new(), spares, distrusted: Distrusted::default() }
+        Self { store, segment, shape, end, lanes: Vec::new(), spares, distrusted: Distrusted::default(), hedge: HEDGE }
+    }
+
+    /// Rather waits for a slow home than asks one more.
+    pub(super) fn patient(self) -> Self {
+        Self { hedge: PATIENT_HEDGE, ..self }
     }
 
     /// Where to note fragments that turn out corrupt: they are not read any further.
@@ -72,7 +80,7 @@ impl Fetcher {
             pending.push(self.read(lane, stripe));
         }
         let mut shards = Vec::with_capacity(need);
-        let mut wait = HEDGE;
+        let mut wait = self.hedge;
         let mut hedge_at = Instant::now() + wait;
         let mut wanted = need;
         while shards.len() < need {
@@ -120,8 +128,10 @@ impl Fetcher {
 
     fn failed(&self, placed: &Placed, error: &HomeError) {
         debug!(segment = %self.segment.id, index = placed.index, peer = %placed.home, %error, "shard not read");
-        if placed.home != self.store.me && matches!(error, HomeError::Failed(_)) {
-            self.store.suspects.add(placed.home);
+        match error {
+            HomeError::NotFound => self.store.report(placed),
+            HomeError::Failed(_) if placed.home != self.store.me => self.store.suspects.add(placed.home),
+            _ => {}
         }
     }
 
@@ -140,7 +150,7 @@ impl Fetcher {
 }
 
 /// One fragment being read, shard by shard.
-struct Lane {
+pub(super) struct Lane {
     placed: Placed,
     source: Source,
 }
@@ -153,12 +163,18 @@ enum Source {
 }
 
 impl Lane {
-    fn closed(placed: Placed) -> Self {
+    /// Of a fragment that is opened when it is first read.
+    pub(super) fn closed(placed: Placed) -> Self {
         Self { placed, source: Source::Closed }
     }
 
     /// The shard of the first of these stripes; the first call opens the fragment for all of them.
-    async fn read(&mut self, store: &Store, shape: Shape, stripes: std::ops::Range<u32>) -> Result<Bytes, HomeError> {
+    pub(super) async fn read(
+        &mut self,
+        store: &Store,
+        shape: Shape,
+        stripes: std::ops::Range<u32>,
+    ) -> Result<Bytes, HomeError> {
         let stripe = stripes.start;
         let len = shape.shard_len(stripe);
         if shape.stripes() == 1 && len <= MAX_SMALL_FRAGMENT_BYTES {

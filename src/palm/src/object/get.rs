@@ -148,6 +148,9 @@ struct BodyReader {
 struct OpenSegment {
     /// Where it lies in the body.
     range: Range<u64>,
+    /// As its record has it.
+    recorded: Segment,
+    /// As it is.
     segment: Arc<Segment>,
     shape: Shape,
     secret: Arc<SegmentSecret>,
@@ -169,7 +172,17 @@ impl BodyReader {
         };
         let within = at - open.range.start;
         let stripe = open.shape.stripes_of(within..within + 1).start;
-        let shards = open.fetcher.fetch(stripe).await?;
+        let shards = match open.fetcher.fetch(stripe).await {
+            Err(error) => match self.elsewhere(&open).await? {
+                // Repair has moved fragments since, and this peer had not heard of it.
+                Some(moved) => {
+                    open = moved;
+                    open.fetcher.fetch(open.shape.stripes_of(within..within + 1).start).await?
+                }
+                None => return Err(error),
+            },
+            fetched => fetched?,
+        };
 
         let lies = open.shape.stripe_range(stripe);
         let end = lies.end.min(self.range.end - open.range.start);
@@ -188,7 +201,21 @@ impl BodyReader {
     }
 
     async fn open_segment(&mut self) -> Result<OpenSegment, ObjectError> {
-        let (start, segment) = self.pieces.locate(&self.store, self.range.start).await?;
+        let (start, recorded) = self.pieces.locate(&self.store, self.range.start).await?;
+        let placed = self.store.placed(&recorded);
+        self.open_at(start, recorded, placed)
+    }
+
+    /// The segment anew, if it is somewhere else than where it was looked for.
+    async fn elsewhere(&self, open: &OpenSegment) -> Result<Option<OpenSegment>, ObjectError> {
+        let placed = self.store.placed_now(&open.recorded).await?;
+        if placed == *open.segment {
+            return Ok(None);
+        }
+        self.open_at(open.range.start, open.recorded.clone(), placed).map(Some)
+    }
+
+    fn open_at(&self, start: u64, recorded: Segment, segment: Segment) -> Result<OpenSegment, ObjectError> {
         let shape = Shape::new(Policy { k: segment.k, n: segment.n }, segment.len)?;
         let end = (self.range.end - start).min(segment.len);
         let stripes = shape.stripes_of(self.range.start - start..end);
@@ -196,7 +223,7 @@ impl BodyReader {
         let range = start..start + segment.len;
         let segment = Arc::new(segment);
         let fetcher = Fetcher::new(&self.store, segment.clone(), shape, stripes);
-        Ok(OpenSegment { range, segment, shape, secret, fetcher })
+        Ok(OpenSegment { range, recorded, segment, shape, secret, fetcher })
     }
 }
 
@@ -235,7 +262,7 @@ impl Pieces {
 /// A part's record. Its register is written once, so this peer's copy is the right one; a full member has
 /// nearly always heard of it, so asking the voters is the exception and not worth doing ahead of time. A part that is gone
 /// has been collected, since its object was replaced or deleted under a reader that takes longer than the grace.
-async fn load_part(store: &Store, body: BodyId, part: &PartRef) -> Result<PartRecord, ObjectError> {
+pub(super) async fn load_part(store: &Store, body: BodyId, part: &PartRef) -> Result<PartRecord, ObjectError> {
     let register = key::part(body, part.number, part.attempt);
     let current = match store.ledger.peek(&register) {
         Some(current) => Some(current),

@@ -9,7 +9,7 @@ use palm_core::id::{FragmentId, PeerId, SegmentId};
 use palm_core::place::{self, Candidate, Plan, Policy};
 use palm_core::wire::{Failure, FragmentOrigin, MAX_SMALL_FRAGMENT_BYTES, Request, Response};
 
-use super::serve::HomeUpload;
+use super::home::HomeUpload;
 use super::{ObjectError, Store};
 use crate::net::{FragmentUpload, NetError};
 use crate::pool::Homes as _;
@@ -144,6 +144,11 @@ pub(super) struct Planned {
 }
 
 impl Planned {
+    /// A plan that is made already, for a segment that is to be coded anew under it.
+    pub(super) fn new(segment: SegmentId, plan: Plan, candidates: Vec<Candidate>, need_bytes: u64) -> Self {
+        Self { segment, wanted: plan.policy, plan, candidates, need_bytes }
+    }
+
     /// Whether a segment stored as so many fragments has fewer than the pool means it to have.
     pub(super) fn is_reduced(&self, fragments: usize) -> bool {
         fragments < usize::from(self.wanted.n)

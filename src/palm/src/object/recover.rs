@@ -26,6 +26,8 @@ pub(super) struct Recovered {
     pub(super) bytes: Bytes,
     /// Fragments whose shard is wrong, by index.
     pub(super) corrupt: Vec<u8>,
+    /// The k shards that opened it, with their indices.
+    pub(super) proven: Vec<(u8, Bytes)>,
 }
 
 /// Opens a stripe that did not open from the shards at hand: fetches all others and tries sets of k until
@@ -60,6 +62,7 @@ pub(super) async fn recover(
         store.counters.corrupt_shards.fetch_add(1, Ordering::Relaxed);
         if let Some(placed) = segment.fragments.iter().find(|placed| placed.index == index) {
             error!(segment = %segment.id, stripe, fragment = %placed.id, peer = %placed.home, "corrupt fragment");
+            store.report(placed);
         }
     }
     Ok(recovered)
@@ -90,7 +93,7 @@ fn search(
                 let truth = coder.rebuild(len, &chosen, &indices)?;
                 let wrong = fitting.iter().zip(truth).filter(|((_, shard), truth)| shard != truth);
                 let corrupt = wrong.map(|((index, _), _)| *index).chain(odd.iter().map(|(index, _)| *index));
-                return Ok(Some(Recovered { bytes, corrupt: corrupt.collect() }));
+                return Ok(Some(Recovered { bytes, corrupt: corrupt.collect(), proven: chosen }));
             }
             Err(CodeError::Corrupt) => {}
             Err(error) => return Err(error),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use palm_backends::{FragmentStore, IndexStore};
+use palm_backends::{Backends, IndexStore};
 use palm_core::code::SegmentSecret;
 use palm_core::hlc::Ballot;
 use palm_core::id::{BodyId, KeyId, PeerId, SegmentId};
@@ -14,10 +14,13 @@ use palm_core::wire::ScanQuery;
 use parking_lot::{Mutex, RwLock};
 use zeroize::Zeroizing;
 
+use super::audit::Audit;
 use super::budget::Budget;
-use super::serve::Home;
-use super::suspects::Suspects;
-use super::{CollectSettings, ObjectError};
+use super::collect::Collector;
+use super::home::Home;
+use super::repair::{Pace, Queue};
+use super::suspects::{Reports, Suspects};
+use super::{CollectSettings, ObjectError, RepairSettings};
 use crate::net::Net;
 use crate::pool::keys::AccessKey;
 use crate::pool::ledger::Page;
@@ -67,13 +70,15 @@ pub struct StoreParts {
     /// Who is there.
     pub view: View,
     /// This peer's fragments.
-    pub fragments: Arc<dyn FragmentStore>,
+    pub fragments: Arc<Backends>,
     /// This peer's index, for its notes on fragments.
     pub index: Arc<dyn IndexStore>,
     /// Opens data keys and access keys.
     pub sealing_key: SealingKey,
     /// When garbage goes.
     pub collect: CollectSettings,
+    /// How repair goes about it.
+    pub repair: RepairSettings,
 }
 
 /// Buckets, objects and uploads over the ledger and the homes. Cheap to clone.
@@ -89,9 +94,14 @@ pub struct Inner {
     pub(super) home: Home,
     pub(super) budget: Budget,
     pub(super) suspects: Suspects,
+    pub(super) reports: Reports,
     pub(super) in_flight: Arc<InFlight>,
-    pub(super) collect: CollectSettings,
+    pub(super) collector: Collector,
     pub(super) counters: Counters,
+    pub(super) repair: RepairSettings,
+    pub(super) repairs: Queue,
+    pub(super) pace: Pace,
+    pub(super) audit: Audit,
     sealing_key: SealingKey,
     data_keys: RwLock<HashMap<KeyId, Arc<DataKey>>>,
 }
@@ -115,6 +125,8 @@ pub struct Counters {
     pub reduced_segments: AtomicU64,
     /// Fragments deleted by collection.
     pub collected_fragments: AtomicU64,
+    /// Their bytes.
+    pub collected_bytes: AtomicU64,
 }
 
 impl Counters {
@@ -126,9 +138,10 @@ impl Counters {
 impl Store {
     /// A store of these parts. Nothing runs by itself: see [`collect`](Self::collect).
     pub fn new(parts: StoreParts) -> Self {
-        let StoreParts { ledger, net, view, fragments, index, sealing_key, collect } = parts;
+        let StoreParts { ledger, net, view, fragments, index, sealing_key, collect, repair } = parts;
         let in_flight = Arc::new(InFlight::default());
         let clock = ledger.clone();
+        let repairs = Queue::new(Arc::clone(&index));
         let home = Home::new(fragments, index, in_flight.clone(), move || clock.now_ms());
         Self(Arc::new(Inner {
             me: view.me(),
@@ -138,9 +151,14 @@ impl Store {
             home,
             budget: Budget::default(),
             suspects: Suspects::default(),
+            reports: Reports::default(),
             in_flight,
-            collect,
+            collector: Collector::new(collect),
             counters: Counters::default(),
+            repair,
+            repairs,
+            pace: Pace::new(repair.bandwidth),
+            audit: Audit::new(),
             sealing_key,
             data_keys: RwLock::default(),
         }))
@@ -149,6 +167,11 @@ impl Store {
     /// What this peer does as a home: answers other peers' requests about fragments.
     pub fn home(&self) -> &Home {
         &self.home
+    }
+
+    /// Notes that this peer serves a client now: what can wait goes slower meanwhile.
+    pub fn touch(&self) {
+        self.view.touch();
     }
 
     /// Counts for metrics.

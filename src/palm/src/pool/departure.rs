@@ -1,22 +1,29 @@
-//! Members that go: sent away by another ([`evict`]) or of their own accord ([`leave`]).
+//! Members that go: sent away by another ([`evict`]) or of their own accord ([`drain`], then [`leave`]).
 //!
 //! The member's record is changed first. That decides it, and everything else follows from it at whichever members are
 //! there: the voters go on without it (R8, `voters`), then its connections are closed (`members`). A crash anywhere leaves
 //! nothing half done that would stay so.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use palm_backends::{Durability, IndexStore, Space, Write};
 use palm_core::id::PeerId;
 use palm_core::record::{MemberRecord, MemberState, Stored, key};
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::ledger::Decision;
+use super::state::StateError;
 use super::voters::{self, Presence};
 use super::{PoolError, Shared, members};
 
 /// How long a command waits for the voters to go on without a member. They do so in any case.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(25);
+
+/// Where [`Space::Meta`] says that this peer drains: by being there.
+const DRAINING_KEY: &[u8] = b"draining";
 
 /// A reason is cut to this many characters.
 const MAX_REASON_CHARS: usize = 200;
@@ -57,16 +64,26 @@ pub(super) async fn evict(shared: &Shared, peer: PeerId, reason: &str) -> Result
     dismiss(shared, peer, &Dismissal { state: MemberState::Evicted, reason }).await
 }
 
-/// Takes this peer out of its pool. With `force` even though it keeps fragments.
-pub(super) async fn leave(shared: &Shared, force: bool) -> Result<Departed, PoolError> {
-    let kept = shared.fragments.usage().await.unwrap_or_default().fragments;
-    if kept > 0 && !force {
-        return Err(PoolError::Refused(format!(
-            "this peer keeps {kept} fragments, and nothing moves them to others yet. Without them every object that has one here can \
-             lose one peer fewer; objects stay readable while no more of their homes are gone than their policy allows (two of \
-             3-of-5, none of 3-of-3). --force leaves all the same"
-        )));
+/// Whether this peer was told to drain, in this life or an earlier one.
+pub(super) fn is_draining(index: &Arc<dyn IndexStore>) -> Result<bool, StateError> {
+    Ok(index.get(Space::Meta, DRAINING_KEY)?.is_some())
+}
+
+/// Begins or ends to give this peer's fragments away.
+pub(super) async fn drain(shared: &Shared, draining: bool) -> Result<(), PoolError> {
+    if draining && shared.view.member_count() == 1 {
+        return Err(PoolError::Refused("this is the only member: nobody could take its fragments".into()));
     }
+    let key = Bytes::from_static(DRAINING_KEY);
+    let write = if draining { Write::Put(Space::Meta, key, Bytes::new()) } else { Write::Delete(Space::Meta, key) };
+    shared.index.commit(vec![write], Durability::Synced).await.map_err(StateError::from)?;
+    shared.view.set_draining(draining);
+    info!(draining, "draining changed");
+    Ok(())
+}
+
+/// Takes this peer out of its pool. What it keeps is nobody's concern here.
+pub(super) async fn leave(shared: &Shared) -> Result<Departed, PoolError> {
     let departed = dismiss(shared, shared.me, &Dismissal { state: MemberState::Left, reason: String::new() }).await?;
     if departed.votes_still {
         // It must not stop while its vote is needed to end its vote.

@@ -66,13 +66,19 @@ pub struct Told {
     pub version: String,
     /// `voter` or `learner`.
     pub role: String,
+    /// It serves requests of S3 clients: repairs go slower.
+    pub busy: bool,
+    /// It takes no more fragments and gives away those it has.
+    pub draining: bool,
+    /// Its backends that work.
+    pub disks: u8,
 }
 
 /// Values no longer than this are read; a longer one is as good as missing.
 const MAX_VALUE_BYTES: usize = 1024;
 
 impl Told {
-    fn entries(&self) -> [(&'static str, String); 8] {
+    fn entries(&self) -> [(&'static str, String); 11] {
         let address = |at: Option<SocketAddr>| at.map(|at| at.to_string()).unwrap_or_default();
         let quic: Vec<String> = self.quic.iter().map(SocketAddr::to_string).collect();
         [
@@ -84,6 +90,9 @@ impl Told {
             ("domain", self.domain.clone()),
             ("version", self.version.clone()),
             ("role", self.role.clone()),
+            ("busy", self.busy.to_string()),
+            ("draining", self.draining.to_string()),
+            ("disks", self.disks.to_string()),
         ]
     }
 
@@ -99,6 +108,10 @@ impl Told {
             domain: get("domain").to_owned(),
             version: get("version").to_owned(),
             role: get("role").to_owned(),
+            // Older peers do not tell these: they have one backend and never drain.
+            busy: get("busy").parse().unwrap_or(false),
+            draining: get("draining").parse().unwrap_or(false),
+            disks: get("disks").parse().unwrap_or(1),
         })
     }
 }
@@ -331,11 +344,15 @@ mod tests {
             domain: "rack 1".into(),
             version: "0.1.0".into(),
             role: "voter".into(),
+            busy: true,
+            draining: true,
+            disks: 3,
         };
         let entries: HashMap<_, _> = told.entries().into();
         assert_eq!(Told::read(|name| entries.get(name).map(String::as_str)), Some(told));
         assert_eq!(Told::read(|_| None), None);
         let odd = Told::read(|name| Some(if name == "free" { "12" } else { "nonsense" })).unwrap();
         assert_eq!((odd.free, odd.quic.len(), odd.s3), (12, 0, None));
+        assert_eq!((odd.busy, odd.draining, odd.disks), (false, false, 1), "as of a peer that does not tell");
     }
 }

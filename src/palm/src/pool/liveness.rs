@@ -133,6 +133,7 @@ pub(super) async fn keep(shared: Arc<Shared>, gossip: Arc<Gossip>, stop: Cancell
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut count: u32 = 0;
     let mut in_touch_since: Option<Instant> = None;
+    let mut told = Told::default();
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
@@ -149,8 +150,10 @@ pub(super) async fn keep(shared: Arc<Shared>, gossip: Arc<Gossip>, stop: Cancell
                 }
             }
         }
-        if count.is_multiple_of(FIGURES_EVERY) {
-            gossip.tell(&own_figures(&shared).await).await;
+        let own = &shared.view;
+        if count.is_multiple_of(FIGURES_EVERY) || (own.is_busy(), own.is_draining()) != (told.busy, told.draining) {
+            told = own_figures(&shared).await;
+            gossip.tell(&told).await;
         }
         let heard = gossip.heard().await;
         let now = Instant::now();
@@ -234,6 +237,7 @@ fn hint_told_addresses<V>(net: &Net, heard: &HashMap<PeerId, Heard>, members: &B
 pub(super) async fn own_figures(shared: &Shared) -> Told {
     let usage = shared.fragments.usage().await.unwrap_or_default();
     let services = *shared.services.read();
+    let disks = shared.fragments.iter().filter(|backend| backend.takes_writes()).count();
     let is_voter = shared.ledger.config().voters.contains(&shared.me);
     Told {
         quic: super::address::advertised(shared.net.local_addr()),
@@ -244,6 +248,9 @@ pub(super) async fn own_figures(shared: &Shared) -> Told {
         domain: shared.domain.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         role: if is_voter { "voter" } else { "learner" }.to_owned(),
+        busy: shared.view.is_busy(),
+        draining: shared.view.is_draining(),
+        disks: u8::try_from(disks).unwrap_or(u8::MAX),
     }
 }
 

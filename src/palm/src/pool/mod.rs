@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use palm_backends::{FragmentStore, IndexStore};
+use palm_backends::{Backends, IndexStore};
 use palm_core::id::{PeerId, PoolId};
 use palm_core::place::Policy;
 use palm_core::record::{Consistency, DecodeError, MemberRecord, MemberState, PoolRecord, Stored, WhenMinority, key};
@@ -105,7 +105,7 @@ pub struct Parts {
     /// Keeps the pool state and the ledger.
     pub index: Arc<dyn IndexStore>,
     /// Tells how much room there is.
-    pub fragments: Arc<dyn FragmentStore>,
+    pub fragments: Arc<Backends>,
     /// What this peer calls itself.
     pub name: String,
     /// What fails together with it; empty when not set.
@@ -157,11 +157,12 @@ struct Shared {
     name: String,
     domain: String,
     grace: Duration,
+    index: Arc<dyn IndexStore>,
     state: PoolState,
     pool_key: PoolKey,
     net: Net,
     ledger: Ledger,
-    fragments: Arc<dyn FragmentStore>,
+    fragments: Arc<Backends>,
     view: View,
     roll: Roll,
     /// Whom the network has been told to accept.
@@ -237,6 +238,7 @@ impl Pool {
             name,
             domain,
             grace,
+            index: Arc::clone(&index),
             state,
             pool_key,
             net,
@@ -250,6 +252,7 @@ impl Pool {
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
         };
+        shared.view.set_draining(departure::is_draining(&index)?);
         shared.finish_creating(&index, root).await?;
         members::introduce(&shared);
         members::refresh_from_copy(&shared);
@@ -292,7 +295,8 @@ impl Pool {
         let mut changes = view.changes();
         let can_place = || {
             let candidates = view.candidates();
-            candidates.len() * 2 > view.member_count() && candidates.iter().any(|candidate| candidate.peer == view.me())
+            let knows_itself = candidates.iter().any(|candidate| candidate.peer == view.me()) || view.is_draining();
+            candidates.len() * 2 > view.member_count() && knows_itself
         };
         let settled = async {
             while view.pool().is_none() || !can_place() {
@@ -355,7 +359,7 @@ impl Pool {
     }
 
     /// This peer's own fragments.
-    pub fn fragments(&self) -> &Arc<dyn FragmentStore> {
+    pub fn fragments(&self) -> &Arc<Backends> {
         &self.0.fragments
     }
 
@@ -419,10 +423,15 @@ impl Pool {
         departure::evict(&self.0, peer, reason).await
     }
 
-    /// Takes this peer out of the pool; with `force` even though it keeps fragments. Then [`dismissed`](Self::dismissed)
-    /// answers, and it should be shut down.
-    pub async fn leave(&self, force: bool) -> Result<Departed, PoolError> {
-        departure::leave(&self.0, force).await
+    /// Begins or ends to give this peer's fragments away. Remembered over restarts.
+    pub async fn drain(&self, draining: bool) -> Result<(), PoolError> {
+        departure::drain(&self.0, draining).await
+    }
+
+    /// Takes this peer out of the pool, whatever it keeps. Then [`dismissed`](Self::dismissed) answers, and it should be shut
+    /// down.
+    pub async fn leave(&self) -> Result<Departed, PoolError> {
+        departure::leave(&self.0).await
     }
 
     /// Returns when this peer is not a member any more.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use palm_core::id::PeerId;
@@ -9,11 +10,15 @@ use palm_core::place::{Candidate, Policy};
 use palm_core::record::PoolRecord;
 use parking_lot::RwLock;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::gossip::Told;
 use super::voters::{Elector, Presence};
 
-/// What this peer knows of the others right now: cheap to clone and to ask.
+/// A peer is busy for this long after it served somebody.
+const BUSY: Duration = Duration::from_secs(2);
+
+/// What this peer knows of the others right now, and what it is about itself: cheap to clone and to ask.
 #[derive(Clone)]
 pub struct View(Arc<Inner>);
 
@@ -21,6 +26,11 @@ struct Inner {
     me: PeerId,
     current: RwLock<Arc<Snapshot>>,
     changes: watch::Sender<u64>,
+    born: Instant,
+    /// When this peer last served a client, milliseconds from `born`; 0 before the first.
+    served_ms: AtomicU64,
+    /// This peer gives its fragments away and takes no more.
+    draining: AtomicBool,
 }
 
 /// A member as others are told of it.
@@ -67,9 +77,10 @@ impl Snapshot {
 
     /// Whether anyone who waits for changes would act on the difference: figures that drift do not count.
     fn differs(&self, other: &Self) -> bool {
-        let outline = |snapshot: &Self| -> Vec<(PeerId, bool, bool, bool)> {
+        let outline = |snapshot: &Self| -> Vec<(PeerId, bool, bool, Option<bool>)> {
             let members = snapshot.members.values();
-            members.map(|member| (member.peer, member.live, member.voter, member.told.is_some())).collect()
+            let draining = |member: &MemberStatus| member.told.as_ref().map(|told| told.draining);
+            members.map(|member| (member.peer, member.live, member.voter, draining(member))).collect()
         };
         self.pool != other.pool || self.dismissed != other.dismissed || outline(self) != outline(other)
     }
@@ -78,7 +89,46 @@ impl Snapshot {
 impl View {
     /// An empty view: this peer alone, without a pool yet.
     pub(super) fn new(me: PeerId) -> Self {
-        Self(Arc::new(Inner { me, current: RwLock::default(), changes: watch::Sender::new(0) }))
+        Self(Arc::new(Inner {
+            me,
+            current: RwLock::default(),
+            changes: watch::Sender::new(0),
+            born: Instant::now(),
+            served_ms: AtomicU64::new(0),
+            draining: AtomicBool::new(false),
+        }))
+    }
+
+    /// Notes that this peer serves a client now.
+    pub fn touch(&self) {
+        self.0.served_ms.store(self.age_ms(), Ordering::Relaxed);
+    }
+
+    /// Whether this peer has served a client just now.
+    pub fn is_busy(&self) -> bool {
+        let served_ms = self.0.served_ms.load(Ordering::Relaxed);
+        served_ms > 0 && u128::from(self.age_ms().saturating_sub(served_ms)) < BUSY.as_millis()
+    }
+
+    /// Whether any living member, this peer included, has served a client just now: what can wait goes slower.
+    pub fn any_busy(&self) -> bool {
+        let told = |member: &MemberStatus| member.live && member.told.as_ref().is_some_and(|told| told.busy);
+        self.is_busy() || self.0.current.read().members.values().any(told)
+    }
+
+    fn age_ms(&self) -> u64 {
+        u64::try_from(self.0.born.elapsed().as_millis()).unwrap_or(u64::MAX).max(1)
+    }
+
+    /// Whether this peer gives its fragments away and takes no more.
+    pub fn is_draining(&self) -> bool {
+        self.0.draining.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_draining(&self, draining: bool) {
+        if self.0.draining.swap(draining, Ordering::Relaxed) != draining {
+            self.0.changes.send_modify(|changes| *changes += 1);
+        }
     }
 
     /// Replaces what is known.
@@ -99,14 +149,19 @@ impl View {
         self.0.me
     }
 
-    /// Members that live, with their free space: where fragments may be put. Includes this peer. Members whose free
-    /// space has not been heard of yet are left out.
+    /// Members that live and do not drain, with their free space: where fragments may be put. Includes this peer. Members
+    /// whose free space has not been heard of yet are left out.
     pub fn candidates(&self) -> Vec<Candidate> {
         let snapshot = self.snapshot();
         let live = snapshot.members.values().filter(|member| member.live);
         live.filter_map(|member| {
-            let told = member.told.as_ref()?;
-            Some(Candidate { peer: member.peer, free: told.free, domain: told.domain.clone() })
+            let told = member.told.as_ref().filter(|told| !told.draining)?;
+            if member.peer == self.0.me && self.is_draining() {
+                return None;
+            }
+            // In a wider pool a peer is lost whole, whatever disks it has.
+            let disks = if snapshot.members.len() == 1 { told.disks.max(1) } else { 1 };
+            Some(Candidate { peer: member.peer, free: told.free, domain: told.domain.clone(), disks })
         })
         .collect()
     }
@@ -116,12 +171,23 @@ impl View {
         peer == self.0.me || self.0.current.read().members.get(&peer).is_some_and(|member| member.live)
     }
 
-    /// Whether a member is there, and if not for how long. `None`: no member. Who was cut off itself has seen nobody's
-    /// absence: time without a majority does not count.
+    /// For how long a member is away: zero while it lives, never zero when it does not. `None`: it was dismissed. Who was cut
+    /// off itself has seen nobody's absence: time without a majority does not count. Of whom nothing is known yet, no
+    /// absence is known either.
     pub fn absence(&self, peer: PeerId) -> Option<Duration> {
+        const SOME: Duration = Duration::from_millis(1);
         let snapshot = self.snapshot();
-        let member = snapshot.members.get(&peer)?;
-        Some(if member.live { Duration::ZERO } else { member.absent_for.min(snapshot.in_touch_for) })
+        match snapshot.members.get(&peer) {
+            Some(member) if member.live || peer == self.0.me => Some(Duration::ZERO),
+            Some(member) => Some(member.absent_for.min(snapshot.in_touch_for).max(SOME)),
+            None if snapshot.dismissed.contains_key(&peer) => None,
+            None => Some(SOME),
+        }
+    }
+
+    /// Whether a majority of the voters is alive.
+    pub fn in_touch(&self) -> bool {
+        !self.snapshot().in_touch_for.is_zero()
     }
 
     /// Admitted members, alive or not, this peer included.
@@ -242,5 +308,48 @@ mod tests {
         assert!(!changes.has_changed().unwrap(), "free space drifted");
         view.publish(snapshot(&[member(1, true, Some(6)), member(2, false, None), member(3, false, Some(8))]));
         assert!(changes.has_changed().unwrap(), "a member died");
+    }
+
+    /// A peer is told to drain. Whatever was put there afterwards would have to be moved again: it is no candidate from
+    /// that moment, whether it is this peer or another, and who waits for changes hears of it.
+    #[test]
+    fn who_drains_is_no_candidate() {
+        let me = PeerId::from_bytes([1; 32]);
+        let view = View::new(me);
+        let all = [member(1, true, Some(5)), member(2, true, Some(7))];
+        view.publish(snapshot(&all));
+        let candidates = || view.candidates().into_iter().map(|candidate| candidate.peer).collect::<Vec<_>>();
+        assert_eq!(candidates().len(), 2);
+
+        let mut changes = view.changes();
+        let mut draining = all.clone();
+        draining[1].told = Some(Told { free: 7, draining: true, ..Told::default() });
+        view.publish(snapshot(&draining));
+        assert!(changes.has_changed().unwrap());
+        assert_eq!(candidates(), [me]);
+
+        changes.mark_unchanged();
+        view.set_draining(true);
+        assert!(changes.has_changed().unwrap() && candidates().is_empty());
+        view.set_draining(false);
+        assert_eq!(candidates(), [me]);
+    }
+
+    /// Repair goes slower while clients are served anywhere. Busy for ever would stop it, busy never would take the
+    /// clients' bandwidth: it ends by itself shortly after the last request, and a dead member's last word does not count.
+    #[tokio::test(start_paused = true)]
+    async fn busy_ends_shortly_after_the_last_request() {
+        let view = View::new(PeerId::from_bytes([1; 32]));
+        assert!(!view.is_busy() && !view.any_busy());
+        view.touch();
+        assert!(view.is_busy() && view.any_busy());
+        tokio::time::advance(BUSY + Duration::from_millis(1)).await;
+        assert!(!view.any_busy());
+
+        let busy = |live| MemberStatus { told: Some(Told { busy: true, ..Told::default() }), ..member(2, live, None) };
+        view.publish(snapshot(&[busy(false)]));
+        assert!(!view.any_busy());
+        view.publish(snapshot(&[busy(true)]));
+        assert!(view.any_busy() && !view.is_busy());
     }
 }

@@ -23,6 +23,7 @@ use s3s::{Body, S3Error, S3ErrorCode, StdError};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tokio_util::io::{InspectReader, InspectWriter};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
@@ -99,6 +100,8 @@ pub struct Service {
     host_id: HeaderValue,
     /// Whether answers come from this peer's own copy.
     is_local: Arc<dyn Fn() -> bool + Send + Sync>,
+    /// Called whenever bytes come from or go to a client.
+    touch: Arc<dyn Fn() + Send + Sync>,
     /// The next request id: a random start and an odd step visit every number once.
     ids: Arc<AtomicU64>,
 }
@@ -120,7 +123,8 @@ pub fn service(store: Store, options: S3Options) -> Result<Service, ServiceError
         builder.set_host(host.with_cname_fallback(false));
     }
     let host_id = HeaderValue::try_from(&host_id).map_err(|source| ServiceError::BadHostId { host_id, source })?;
-    Ok(Service::new(builder.build(), host_id, move || store.is_local()))
+    let toucher = store.clone();
+    Ok(Service::new(builder.build(), host_id, move || store.is_local(), move || toucher.touch()))
 }
 
 /// s3s's limits, lowered to what PALM means to hold in memory for one request.
@@ -201,6 +205,8 @@ where
 {
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_header_size(HEAD_MAX_BYTES);
+    let (coming, going) = (Arc::clone(&service.touch), Arc::clone(&service.touch));
+    let stream = InspectWriter::new(InspectReader::new(stream, move |_| coming()), move |_| going());
     let stream = TokioIo::new(Draining::new(stream, TAKE_STALL_TIMEOUT));
     let connection = builder.serve_connection(stream, service);
     if let Err(cause) = watcher.watch(connection).await {
@@ -224,11 +230,17 @@ where
 }
 
 impl Service {
-    fn new(s3: S3Service, host_id: HeaderValue, is_local: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+    fn new(
+        s3: S3Service,
+        host_id: HeaderValue,
+        is_local: impl Fn() -> bool + Send + Sync + 'static,
+        touch: impl Fn() + Send + Sync + 'static,
+    ) -> Self {
         Self {
             s3,
             host_id,
             is_local: Arc::new(is_local),
+            touch: Arc::new(touch),
             ids: Arc::new(AtomicU64::new(SmallRng::from_os_rng().next_u64())),
         }
     }

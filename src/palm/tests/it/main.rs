@@ -3,8 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod catchup;
+mod collect;
 mod ledger;
 mod local;
 mod object;
+mod repair;
 mod tidy;
 mod voters;

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use palm::net::{Identity, Net};
-use palm::object::{CollectSettings, Store, StoreParts};
+use palm::object::{CollectSettings, RepairSettings, Store, StoreParts};
 use palm::pool::join::Coordinator;
 use palm::pool::voters::wanted;
 use palm::pool::{Discovery, JoinToken, JoinWish, NewPool, Parts, Pool, PoolState, Services};
-use palm_backends::{FragmentStore, IndexStore};
+use palm_backends::{Backends, IndexStore};
 use palm_core::record::{Consistency, WhenMinority};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
@@ -38,6 +38,7 @@ const GRACE: Duration = Duration::from_secs(4);
 const EAGER: CollectSettings = CollectSettings {
     grace: Duration::ZERO,
     released_grace: Duration::ZERO,
+    trash: Duration::ZERO,
     unreachable_grace: Duration::from_hours(24),
     walk_every: Duration::from_millis(500),
 };
@@ -83,7 +84,7 @@ async fn start(machine: usize, world: &World) -> anyhow::Result<Peer> {
     let socket = Socket::bind(address(machine).ip(), world.weather, SmallRng::from_rng(&mut rand::rng())).await?;
     let net = Net::bind_on(&identity(machine), Arc::new(socket))?;
     let index: Arc<dyn IndexStore> = Arc::new(world.disks[machine].clone());
-    let fragments: Arc<dyn FragmentStore> = Arc::new(Fragments(world.disks[machine].clone()));
+    let fragments = Backends::single(Arc::new(Fragments(world.disks[machine].clone())));
     let parts = Parts {
         net: net.clone(),
         index: Arc::clone(&index),
@@ -102,6 +103,7 @@ async fn start(machine: usize, world: &World) -> anyhow::Result<Peer> {
             index,
             sealing_key: pool.sealing_key().clone(),
             collect: if world.eager { EAGER } else { CollectSettings::default() },
+            repair: RepairSettings::default(),
         });
         pool.serve(Arc::new(store.home().clone()), Services::default(), Discovery::default()).await?;
         if machine == FIRST && world.tokens.borrow().len() < world.machines - 1 {

@@ -102,7 +102,7 @@ fn stand_in(operations: StandIn) -> Service {
     let mut builder = S3ServiceBuilder::new(operations);
     builder.set_config(Arc::new(StaticConfigProvider::new(Arc::new(config()))));
     builder.set_auth(SimpleAuth::from_single(KEY, SECRET));
-    Service::new(builder.build(), HeaderValue::from_static("peer-1"), || false)
+    Service::new(builder.build(), HeaderValue::from_static("peer-1"), || false, || {})
 }
 
 fn sha256(bytes: &[u8]) -> String {

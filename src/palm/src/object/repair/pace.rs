@@ -1,0 +1,158 @@
+//! How fast repair goes: as fast as it may, and gently while anybody in the pool serves requests.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::{Instant, sleep};
+
+/// While requests are served, a job is followed by a rest of this many times its own length.
+const REST: u32 = 4;
+/// No rest is longer: a job that waited for a slow peer has not kept anybody busy.
+const MAX_REST: Duration = Duration::from_secs(5);
+/// The rate is that of this last while.
+const WINDOW: Duration = Duration::from_mins(1);
+/// Steps in which the window is kept.
+const STEP: Duration = Duration::from_secs(1);
+
+/// The pace of one peer's repairs, and what they did.
+pub(in crate::object) struct Pace {
+    bandwidth: Option<u64>,
+    /// When the bytes let through so far are paid for.
+    paid_until: Mutex<Instant>,
+    recent: Mutex<VecDeque<(Instant, u64)>>,
+    /// Segments repaired.
+    pub(in crate::object) repaired: AtomicU64,
+    read: AtomicU64,
+    written: AtomicU64,
+}
+
+/// How repair is getting on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Figures {
+    /// Segments that wait or are worked on.
+    pub queued: u64,
+    /// Their plaintext bytes.
+    pub queued_bytes: u64,
+    /// Segments repaired since this peer started.
+    pub repaired: u64,
+    /// Bytes of fragments read from other peers for repairs.
+    pub read_bytes: u64,
+    /// Bytes of fragments that repairs stored, at other peers and here.
+    pub written_bytes: u64,
+    /// Bytes read and written each second, over the last minute.
+    pub bytes_per_second: u64,
+}
+
+/// A job under way.
+pub(in crate::object) struct Rest {
+    begun: Instant,
+    times: u32,
+}
+
+impl Rest {
+    /// How long to rest, now that the job has ended.
+    pub(in crate::object) fn ended(self) -> Duration {
+        (self.begun.elapsed() * self.times).min(MAX_REST)
+    }
+}
+
+impl Pace {
+    pub(in crate::object) fn new(bandwidth: Option<u64>) -> Self {
+        Self {
+            bandwidth: bandwidth.map(|bandwidth| bandwidth.max(1)),
+            paid_until: Mutex::new(Instant::now()),
+            recent: Mutex::default(),
+            repaired: AtomicU64::new(0),
+            read: AtomicU64::new(0),
+            written: AtomicU64::new(0),
+        }
+    }
+
+    /// A job begins; `busy` while requests are served somewhere in the pool.
+    pub(in crate::object) fn begin(&self, busy: bool) -> Rest {
+        Rest { begun: Instant::now(), times: if busy { REST } else { 0 } }
+    }
+
+    /// Counts bytes read from others, and waits as long as the bandwidth says.
+    pub(in crate::object) async fn read(&self, bytes: u64) {
+        self.read.fetch_add(bytes, Ordering::Relaxed);
+        self.pass(bytes).await;
+    }
+
+    /// Counts bytes stored, and waits as long as the bandwidth says.
+    pub(in crate::object) async fn wrote(&self, bytes: u64) {
+        self.written.fetch_add(bytes, Ordering::Relaxed);
+        self.pass(bytes).await;
+    }
+
+    async fn pass(&self, bytes: u64) {
+        let now = Instant::now();
+        {
+            let mut recent = self.recent.lock();
+            match recent.back_mut() {
+                Some((at, sum)) if now - *at < STEP => *sum += bytes,
+                _ => recent.push_back((now, bytes)),
+            }
+            while recent.front().is_some_and(|(at, _)| now - *at > WINDOW) {
+                recent.pop_front();
+            }
+        }
+        let Some(bandwidth) = self.bandwidth else { return };
+        let wait = {
+            let mut paid_until = self.paid_until.lock();
+            let wait = paid_until.saturating_duration_since(now);
+            *paid_until = (*paid_until).max(now) + Duration::from_secs_f64(bytes as f64 / bandwidth as f64);
+            wait
+        };
+        if !wait.is_zero() {
+            sleep(wait).await;
+        }
+    }
+
+    pub(in crate::object) fn figures(&self, queued: u64, queued_bytes: u64) -> Figures {
+        let now = Instant::now();
+        let recent = self.recent.lock();
+        let within = recent.iter().filter(|(at, _)| now - *at <= WINDOW);
+        let sum: u64 = within.clone().map(|(_, bytes)| bytes).sum();
+        let over = within.map(|(at, _)| now - *at).max().unwrap_or_default().max(STEP);
+        Figures {
+            queued,
+            queued_bytes,
+            repaired: self.repaired.load(Ordering::Relaxed),
+            read_bytes: self.read.load(Ordering::Relaxed),
+            written_bytes: self.written.load(Ordering::Relaxed),
+            bytes_per_second: (sum as f64 / over.as_secs_f64()) as u64,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Somebody gives repairs 1 MB a second on a slow line. Ten pieces of 500 kB must take about five seconds, whichever
+    /// way they go, and the figure shown must be what went through.
+    #[tokio::test(start_paused = true)]
+    async fn bandwidth_is_kept_to() {
+        let pace = Pace::new(Some(1_000_000));
+        let begun = Instant::now();
+        for piece in 0..10 {
+            if piece % 2 == 0 { pace.read(500_000).await } else { pace.wrote(500_000).await }
+        }
+        assert_eq!(begun.elapsed().as_millis(), 4_500, "the last piece is paid for by the next");
+        let figures = pace.figures(0, 0);
+        assert_eq!((figures.read_bytes, figures.written_bytes), (2_500_000, 2_500_000));
+        assert!((1_000_000..1_200_000).contains(&figures.bytes_per_second), "{figures:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_busy_pool_gets_rests() {
+        let pace = Pace::new(None);
+        let (busy, idle) = (pace.begin(true), pace.begin(false));
+        sleep(Duration::from_millis(100)).await;
+        assert_eq!(idle.ended(), Duration::ZERO);
+        assert_eq!(busy.ended(), Duration::from_millis(400));
+    }
+}
