@@ -5,6 +5,7 @@
 mod audit;
 mod catchup;
 mod collect;
+mod disks;
 mod ledger;
 mod local;
 mod object;
