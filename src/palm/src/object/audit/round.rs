@@ -15,7 +15,6 @@ use super::tally::{Findings, Kept, Work, leave};
 use crate::object::get::load_part;
 use crate::object::repair::Job;
 use crate::object::{ObjectError, Store};
-use crate::pool::MemberStatus;
 use crate::pool::ledger::Item;
 
 /// Records read from this peer's copy at a time.
@@ -92,14 +91,13 @@ impl Store {
     pub(super) async fn round(&self, scope: Scope, urgent: bool, may_recode: bool) -> Result<Findings, ObjectError> {
         let began = Instant::now();
         let members = self.view.members();
-        let drains = |member: &MemberStatus| member.told.as_ref().is_some_and(|told| told.draining);
         let mut round = Round {
             store: self,
             scope,
             urgent,
             may_recode,
-            wanted: self.wanted_policy(),
-            members: members.iter().filter(|&member| !drains(member)).count().max(1),
+            wanted: self.view.wanted_policy(),
+            members: self.view.staying_count(),
             live: members.iter().filter(|member| member.live).map(|member| member.peer).collect(),
             candidates: self.view.candidates(),
             findings: Findings::default(),
