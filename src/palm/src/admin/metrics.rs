@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use palm_backends::{BackendState, FragmentStore as _};
-use palm_core::repair::Redundancy;
+use palm_core::repair::{Health, Redundancy};
 use prometheus::{Error, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
 use crate::object::Store;
@@ -15,15 +15,16 @@ pub(super) async fn text(pool: &Pool, store: &Store) -> Result<String, Error> {
     let page = Page(Registry::new());
     let build = page.gauges("palm_build_info", "Always 1; the labels tell the build", &["version"])?;
     build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-    pool_figures(&page, pool, store).await?;
+    let health = store.health().await;
+    pool_figures(&page, pool, &health).await?;
     backend_figures(&page, pool).await?;
     request_figures(&page, store)?;
-    object_figures(&page, store).await?;
+    object_figures(&page, store, &health).await?;
     TextEncoder::new().encode_to_string(&page.0.gather())
 }
 
-async fn pool_figures(page: &Page, pool: &Pool, store: &Store) -> Result<(), Error> {
-    let (status, health) = (pool.status().await, store.health().await);
+async fn pool_figures(page: &Page, pool: &Pool, health: &Health) -> Result<(), Error> {
+    let status = pool.status().await;
     let status = if health.can_lose < u8::MAX { status.counted(health.can_lose.into()) } else { status };
     let peers = page.gauges("palm_peers", "Members of the pool by state, as this peer sees them", &["state"])?;
     peers.with_label_values(&["live"]).set(int(status.members_live));
@@ -93,8 +94,8 @@ fn request_figures(page: &Page, store: &Store) -> Result<(), Error> {
     )
 }
 
-async fn object_figures(page: &Page, store: &Store) -> Result<(), Error> {
-    let (health, repairs, home) = (store.health().await, store.repair_figures(), store.home().figures().await);
+async fn object_figures(page: &Page, store: &Store, health: &Health) -> Result<(), Error> {
+    let (repairs, home) = (store.repair_figures(), store.home().figures().await);
     let label = &["redundancy"];
     let objects = page.gauges("palm_objects", "Objects that this peer counts, by redundancy", label)?;
     let bytes = page.gauges("palm_object_bytes", "Plaintext bytes of these objects", label)?;
