@@ -130,7 +130,7 @@ pub(super) async fn of(pool: &Pool) -> Status {
     let members_live = members.iter().filter(|member| member.live).count();
     let voters_live = config.voters.intersection(&live).count();
     let chosen = pool.view().policy();
-    let policy = chosen.unwrap_or_else(|| Policy::auto(members.len()));
+    let policy = pool.view().wanted_policy();
     let consistency = pool.view().pool().map(|pool| pool.consistency).unwrap_or_default();
     let usage = pool.fragments().usage().await.unwrap_or_default();
     let status = Status {
