@@ -130,14 +130,14 @@ async fn a_lone_peer_survives_the_loss_of_a_disk() {
     let backends = two_disks(dir.path()).await;
     let (collect, new) = (CollectSettings::default(), settings(Consistency::Strong));
     let peer = Peer::start_on(Arc::clone(&backends), 1, None, collect, EAGER, new).await;
-    eventually("it knows of its disks", || async { peer.pool.view().wanted_policy().n == 2 }).await;
+    eventually("it knows of its disks", || async { peer.pool.view().wanted_policy().n == 4 }).await;
     peer.store.create_bucket("bucket", "owner").await.unwrap();
     let objects: Vec<_> = SIZES.iter().zip(0..).map(|(&size, at)| (format!("object-{at}"), sample(size, at))).collect();
     for (key, bytes) in &objects {
         put(&peer, key, bytes).await.unwrap();
     }
     for backend in backends.iter() {
-        assert_eq!(backend.usage().await.unwrap().fragments, objects.len() as u64);
+        assert_eq!(backend.usage().await.unwrap().fragments, 2 * objects.len() as u64);
     }
 
     std::fs::remove_dir_all(dir.path().join("b")).unwrap();
