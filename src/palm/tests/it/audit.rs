@@ -120,9 +120,10 @@ async fn documented_metrics_are_those_served() {
     serving.abort();
 
     let names = |text: &str, before: &str| -> BTreeSet<String> {
-        let found = text.split(before).skip(1).map(|rest| {
-            rest.chars().take_while(|&c| c.is_ascii_lowercase() || c == '_').collect::<String>()
-        });
+        let found = text
+            .split(before)
+            .skip(1)
+            .map(|rest| rest.chars().take_while(|&c| c.is_ascii_lowercase() || c == '_').collect::<String>());
         found.filter(|name| name.starts_with("palm_")).collect()
     };
     let documented = include_str!("../../../../monitoring/metrics.md");
