@@ -24,7 +24,8 @@ pub(super) async fn of(pool: &Pool, store: &Store) -> StatusReport {
             // Who went away after the count is not missing in it.
             let stale = members.iter().any(|member| went_after(member, now_ms, health.counted_ms));
             let fragments = if stale { counted.min(status.can_lose) } else { counted };
-            status.counted(fragments)
+            // Who does not answer may be gone.
+            status.counted(fragments.saturating_sub(silent.len()))
         }
         _ => status,
     };

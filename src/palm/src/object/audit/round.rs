@@ -51,6 +51,7 @@ struct Round<'a> {
     urgent: bool,
     may_recode: bool,
     wanted: Policy,
+    /// Members over which fragments may be spread: those that do not drain.
     members: usize,
     live: Vec<PeerId>,
     candidates: Vec<Candidate>,
