@@ -1,8 +1,8 @@
 //! Moved segments whose bodies are gone: their registers go too.
 //!
-//! The homes of a garbage body delete the registers of its segments with its fragments. What they miss, a repair that
-//! committed after them say, is found here. Deleting one of a body in use would send its readers to homes that have
-//! collected its fragments since, so the questions are those of a body.
+//! The homes of a garbage body delete the registers of its segments with its fragments, at the second look. What they miss, a
+//! repair that committed after them say, is found here, once nothing of the body is left. Deleting one of a body in use
+//! would send its readers to homes that have collected its fragments since, so the questions are those of a body.
 
 use bytes::Bytes;
 use palm_core::id::PeerId;
@@ -57,6 +57,9 @@ impl Store {
         stored_ms: u64,
         walk: &Walk,
     ) -> Result<(), ObjectError> {
+        if !self.home.fragments_of(moved.body)?.is_empty() {
+            return Ok(());
+        }
         let suspect = Suspect {
             body: moved.body,
             objects: [Bytes::copy_from_slice(&moved.object)].into(),
