@@ -163,10 +163,10 @@ impl Backends {
         }
     }
 
-    /// Those that take writes, in the order to try them for one fragment. `held` says how many fragments of its segment
-    /// each holds: fewest first, so that a disk takes few of them with it. Among equals it is drawn by the room they have, so
-    /// that all fill up together and none gets all the work.
-    pub async fn for_writing(&self, held: &BTreeMap<u16, u32>) -> Vec<Backend> {
+    /// Those that take writes, in the order to try them for one fragment of up to `len` bytes. `held` says how many
+    /// fragments of its segment each holds: of those with room the fewest first, so that a disk takes few of them with it.
+    /// Among equals it is drawn by the room they have, so that all fill up together and none gets all the work.
+    pub async fn for_writing(&self, len: u64, held: &BTreeMap<u16, u32>) -> Vec<Backend> {
         if let Some(only) = self.only() {
             return if only.takes_writes() { vec![only.clone()] } else { Vec::new() };
         }
@@ -177,7 +177,7 @@ impl Backends {
             // Of u^(1/weight) the largest wins in proportion to its weight (Efraimidis, Spirakis 2006); here -ln of it.
             let key = -((draw as f64 + 1.0) / (u64::MAX as f64 + 2.0)).ln() / (free as f64 + 1.0);
             let held = held.get(&backend.number()).copied().unwrap_or(0);
-            drawn.push((free == 0, held, key, backend.clone()));
+            drawn.push((free < len, held, key, backend.clone()));
         }
         drawn.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)).then(a.2.total_cmp(&b.2)));
         drawn.into_iter().map(|(.., backend)| backend).collect()
@@ -444,3 +444,6 @@ impl FragmentWriter for Watched {
         self.backend.wrote(self.writer.finish().await)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -108,6 +108,14 @@ impl DiskFragments {
         self.store.health.poison("test", &"told to");
     }
 
+    pub(super) fn compact_for_test(&self) {
+        self.store.packed.compact_for_test();
+    }
+
+    pub(super) fn flush_for_test(&self) {
+        self.store.packed.flush_for_test();
+    }
+
     pub(super) async fn announce_for_test(&self, id: FragmentId, counted: Option<u64>) {
         let announce = move |store: &Store| store.packed.announce(id, counted)?.wait();
         self.blocking(announce).await.unwrap();

@@ -10,6 +10,8 @@
 //!   (promise 4). It is never exceeded. With `n = k` no home may vanish anyway and it does not bind.
 //! - **privacy**: also below `k`, so that no single disk holds enough to rebuild the segment
 //!   (promise 3). Exceeded only when the living peers are too few, and then the plan says so.
+//!
+//! In a pool of one peer its disks take the place of peers: the caps hold for each of them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,11 +22,13 @@ use serde::{Deserialize, Serialize};
 use crate::id::{PeerId, SegmentId};
 
 mod rendezvous;
+mod surplus;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use rendezvous::first;
 pub use rendezvous::order;
+pub use surplus::{Fill, surplus_bytes};
 
 /// No segment has more fragments: a pool has at most 64 members.
 pub const MAX_FRAGMENTS: usize = 64;
@@ -188,6 +192,15 @@ pub struct Plan {
     pub exposed: bool,
 }
 
+impl Plan {
+    /// Whether a write is durable once fragments are stored at these homes (one entry for each distinct fragment):
+    /// as [`durable`] says, and where one peer spreads them over its disks, when all n are stored.
+    pub fn durable(&self, stored: &[PeerId]) -> bool {
+        let is_one_peer = self.homes.windows(2).all(|pair| pair[0] == pair[1]);
+        if is_one_peer { stored.len() >= usize::from(self.policy.n) } else { durable(self.policy, stored) }
+    }
+}
+
 /// Why there is no place for a segment. Nothing was written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlaceError {
@@ -246,19 +259,19 @@ pub fn plan(
 }
 
 /// Deals the fragments round `ordered`: within the privacy cap if that goes, else within the durability
-/// cap.
+/// cap; one peer alone gets as many for each of its disks, and sees them all.
 fn spread(policy: Policy, ordered: &[&Candidate], need_bytes: u64) -> Option<Plan> {
-    let private = deal(policy, policy.privacy_cap(), ordered, need_bytes);
+    let disks = ordered.first().map_or(1, |first| first.disks_that_count(ordered.len()));
+    let private = if disks > 1 { None } else { deal(policy, policy.privacy_cap(), ordered, need_bytes) };
     let exposed = private.is_none();
-    let homes = private.or_else(|| deal(policy, policy.durability_cap(), ordered, need_bytes))?;
+    let homes = private.or_else(|| deal(policy, policy.durability_cap() * disks, ordered, need_bytes))?;
     Some(Plan { policy, homes, exposed })
 }
 
 fn deal(policy: Policy, cap: usize, ordered: &[&Candidate], need_bytes: u64) -> Option<Vec<PeerId>> {
     let n = usize::from(policy.n);
     let mut homes = Vec::with_capacity(n);
-    let disks = ordered.first().map_or(1, |first| first.disks_that_count(ordered.len()));
-    for round in 0..cap * disks {
+    for round in 0..cap {
         let open = ordered.iter().filter(|candidate| candidate.room(need_bytes) > round);
         homes.extend(open.take(n - homes.len()).map(|candidate| candidate.peer));
         if homes.len() == n {

@@ -29,7 +29,11 @@ impl Slot {
 
     /// Whether its place may still be changed.
     fn can_move(&self) -> bool {
-        self.home.is_some() && !matches!(self.was, Some((_, Condition::Asleep)))
+        self.home.is_some() && self.is_awake()
+    }
+
+    fn is_awake(&self) -> bool {
+        !self.is(Condition::Asleep)
     }
 
     fn is(&self, wanted: Condition) -> bool {
@@ -94,11 +98,11 @@ impl<'a> Layout<'a> {
             if !before.is(Condition::Leaving) || before.step().is_some() || before.home.is_none() {
                 continue;
             }
-            let safety = self.safety();
+            let (safety, awake) = (self.safety(), self.safety_of(Slot::is_awake));
             self.slots[at].home = None;
-            let taker = self.takers().into_iter().find(|taker| Some(*taker) != before.home);
+            let taker = self.best_taker();
             self.slots[at].home = taker;
-            if taker.is_none() || self.safety() < safety {
+            if taker.is_none() || self.safety() < safety || self.safety_of(Slot::is_awake) < awake {
                 self.slots[at] = before;
             }
         }
@@ -127,9 +131,10 @@ impl<'a> Layout<'a> {
         let held = self.held();
         let Some(to) = self.best_taker() else { return false };
         let load = |slot: &Slot| slot.home.and_then(|home| held.get(&home)).copied().unwrap_or(0);
-        // One that is to be stored anyway costs nothing more; then the last, which are parity.
+        // One that is to be stored or should leave anyway costs nothing more; then the last, which are parity.
+        let is_free = |slot: &Slot| slot.step().is_some() || slot.is(Condition::Leaving);
         let movable = self.slots.iter_mut().filter(|slot| slot.can_move());
-        let Some(slot) = movable.max_by_key(|slot| (load(slot), slot.step().is_some(), slot.index)) else {
+        let Some(slot) = movable.max_by_key(|slot| (load(slot), is_free(slot), slot.index)) else {
             return false;
         };
         let is_uneven = load(slot) >= held.get(&to).copied().unwrap_or(0) + 2;
@@ -155,7 +160,11 @@ impl<'a> Layout<'a> {
 
     /// How many homes may be lost once all is done, those that sleep counted; and whether none of them can rebuild it alone.
     fn safety(&self) -> (Option<u8>, bool) {
-        let held = self.held();
+        self.safety_of(|_| true)
+    }
+
+    fn safety_of(&self, counts: impl Fn(&Slot) -> bool) -> (Option<u8>, bool) {
+        let held = place::counts(self.slots.iter().filter(|slot| counts(slot)).filter_map(|slot| slot.home));
         let fullest = held.values().max().copied().unwrap_or(0);
         (place::losses(held.into_values(), self.policy.k), fullest < usize::from(self.policy.k))
     }
@@ -166,7 +175,7 @@ impl<'a> Layout<'a> {
     }
 
     /// Who may take one more fragment: those that hold the fewest first, then those whose domain does, then in rendezvous
-    /// order.
+    /// order. Nobody that should give some away.
     fn takers(&self) -> Vec<PeerId> {
         let held = self.held();
         let coming = place::counts(self.slots.iter().filter_map(Slot::step).map(|step| step.to));
@@ -178,7 +187,8 @@ impl<'a> Layout<'a> {
             |candidate: &Candidate| self.policy.durability_cap() * candidate.disks_that_count(self.candidates.len());
         let takers = self.candidates.iter().filter(|candidate| {
             let room = candidate.room(self.need_bytes);
-            of(&held, candidate.peer) < cap(candidate) && of(&coming, candidate.peer) < room
+            let gives = self.slots.iter().any(|slot| slot.was == Some((candidate.peer, Condition::Leaving)));
+            of(&held, candidate.peer) < cap(candidate) && of(&coming, candidate.peer) < room && !gives
         });
         let mut takers: Vec<&Candidate> = takers.copied().collect();
         takers.sort_by_cached_key(|taker| {

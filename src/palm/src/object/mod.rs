@@ -47,7 +47,7 @@ mod suspects;
 mod whole;
 mod write;
 
-pub use audit::Findings;
+pub use audit::{Findings, Level, PoolHealth};
 pub use body::{BodyError, ByteStream, Incoming, MAX_BODY_BYTES, Rejection, Verify};
 pub use collect::{Amount, Because, CollectSettings, GcReport};
 pub use complete::{CompletedPart, Completion};

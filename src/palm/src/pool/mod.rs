@@ -428,10 +428,10 @@ impl Pool {
         departure::drain(&self.0, draining).await
     }
 
-    /// Takes this peer out of the pool; with `force` even though it keeps fragments. Then [`dismissed`](Self::dismissed)
-    /// answers, and it should be shut down.
-    pub async fn leave(&self, force: bool) -> Result<Departed, PoolError> {
-        departure::leave(&self.0, force).await
+    /// Takes this peer out of the pool, whatever it keeps. Then [`dismissed`](Self::dismissed) answers, and it should be shut
+    /// down.
+    pub async fn leave(&self) -> Result<Departed, PoolError> {
+        departure::leave(&self.0).await
     }
 
     /// Returns when this peer is not a member any more.

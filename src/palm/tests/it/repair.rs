@@ -10,6 +10,7 @@ use palm_core::place::Policy;
 use palm_core::record::Consistency;
 use palm_core::repair::{Health, Redundancy};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::object::{Peer, eventually, holds, put, sample, settings};
 
@@ -19,6 +20,9 @@ const EAGER: RepairSettings = RepairSettings {
     every: Duration::from_secs(1),
     settle: Duration::from_secs(1),
 };
+
+/// Repairing tens of megabytes takes a while where eight tests share a core.
+const PATIENCE: Duration = Duration::from_mins(2);
 
 struct Pool {
     peers: Vec<Peer>,
@@ -74,14 +78,18 @@ impl Pool {
 
     /// Waits until this many objects are counted, all of them as the pool means them to be.
     async fn is_whole(&self, objects: u64) {
-        eventually("all objects are at full redundancy", || async {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
             join_all(self.peers.iter().map(|peer| peer.store.audit_now())).await;
             let health = self.health().await;
             let full = health.objects[Redundancy::Full as usize].objects;
             let all: u64 = health.objects.iter().map(|tally| tally.objects).sum();
-            (full, all, health.queued) == (objects, objects, 0)
-        })
-        .await;
+            if (full, all, health.queued) == (objects, objects, 0) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "not all objects are at full redundancy: {health:?}");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
     }
 
     async fn all_read(&self, objects: &[(String, Bytes)]) {

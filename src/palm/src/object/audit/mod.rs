@@ -9,11 +9,15 @@
 //! A count is a [`round`] over this peer's own copy of the records. Rounds come when something has changed that could change their
 //! outcome ([`schedule`]), and otherwise every `repair.every`. What is counted is added up in [`tally`].
 
+mod level;
 mod round;
 mod schedule;
 mod tally;
 
+use std::time::Duration;
+
 use async_trait::async_trait;
+use futures::future::join_all;
 use palm_core::id::{FragmentId, PeerId};
 use palm_core::repair::Health;
 use palm_core::wire::{FragmentOrigin, Request, Response};
@@ -25,14 +29,31 @@ use super::{ObjectError, Store};
 use crate::net::{FragmentSink, FragmentSource};
 use crate::pool::Homes;
 
+pub use level::Level;
 use round::Scope;
 use schedule::Schedule;
 pub use tally::Findings;
 
+/// A peer that has not told its share by then is left out, and named.
+const SHARE_TIMEOUT: Duration = Duration::from_secs(2);
+/// A peer counts a million objects in less.
+const AUDIT_TIMEOUT: Duration = Duration::from_mins(10);
+
+/// How the objects of a pool are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolHealth {
+    /// The shares of all living members together.
+    pub health: Health,
+    /// This peer's share alone.
+    pub mine: Health,
+    /// Names of living members that did not tell theirs.
+    pub silent: Vec<String>,
+}
+
 /// What this peer knows of its share, and who waits for it to be counted again.
 pub(super) struct Audit {
-    /// The last count's figures; those that are taken when asked are left at 0 here.
-    counted: Mutex<Health>,
+    /// What the last count found.
+    found: Mutex<Findings>,
     /// How often a count was asked for, and how many of these have been answered.
     asked: watch::Sender<u64>,
     answered: watch::Sender<u64>,
@@ -40,7 +61,7 @@ pub(super) struct Audit {
 
 impl Audit {
     pub(super) fn new() -> Self {
-        Self { counted: Mutex::default(), asked: watch::Sender::new(0), answered: watch::Sender::new(0) }
+        Self { found: Mutex::default(), asked: watch::Sender::new(0), answered: watch::Sender::new(0) }
     }
 }
 
@@ -52,8 +73,10 @@ impl Store {
             let urgent = schedule.due().await;
             let answering = *self.audit.asked.borrow();
             let basis = schedule.begin();
-            match self.round(Scope::Share, urgent, basis.may_recode).await {
-                Ok(findings) => *self.audit.counted.lock() = findings.health,
+            // Whoever asks has decided that the pool is as it should be.
+            let may_recode = basis.may_recode || answering > *self.audit.answered.borrow();
+            match self.round(Scope::Share, urgent, may_recode).await {
+                Ok(findings) => *self.audit.found.lock() = findings,
                 Err(error) => warn!(%error, "objects could not be counted"),
             }
             schedule.end(basis);
@@ -69,20 +92,68 @@ impl Store {
         let _ = self.audit.answered.subscribe().wait_for(|answered| *answered >= mine).await;
     }
 
+    /// A member away for longer is taken for lost.
+    pub fn grace(&self) -> Duration {
+        self.repair.grace
+    }
+
+    /// Segments of which this peer had a fragment when it last counted.
+    pub fn segments_here(&self) -> u64 {
+        self.audit.found.lock().segments_here
+    }
+
     /// Counts the whole pool from here, whoever else counts what, and changes nothing.
     pub async fn survey(&self) -> Result<Findings, ObjectError> {
         self.round(Scope::Pool, true, true).await
     }
 
+    /// The health of the pool: the shares of all living members, added up.
+    pub async fn pool_health(&self) -> PoolHealth {
+        let others = self.view.members().into_iter().filter(|member| member.live && member.peer != self.me);
+        let shares = others.map(|member| async move {
+            let share = match self.net.call(member.peer, Request::GetHealth, SHARE_TIMEOUT).await {
+                Ok(Response::Health(share)) => Some(share),
+                _ => None,
+            };
+            (member.name, share)
+        });
+        let mine = self.health().await;
+        let mut pool = PoolHealth { health: mine.clone(), mine, silent: Vec::new() };
+        for (name, share) in join_all(shares).await {
+            match share {
+                Some(share) => pool.health.add(&share),
+                None => pool.silent.push(name),
+            }
+        }
+        pool
+    }
+
+    /// Has every living member count anew, and returns when they have, or have failed to.
+    pub async fn audit_everywhere(&self) {
+        let others = self.view.members().into_iter().filter(|member| member.live && member.peer != self.me);
+        let asked = others.map(|member| async move {
+            if let Err(error) = self.net.call(member.peer, Request::Audit, AUDIT_TIMEOUT).await {
+                warn!(peer = %member.peer, %error, "peer has not counted");
+            }
+        });
+        futures::join!(self.audit_now(), join_all(asked));
+    }
+
     /// This peer's share of the pool's health.
     pub async fn health(&self) -> Health {
-        let repairs = self.repair_figures();
+        let (repairs, home) = (self.repair_figures(), self.home.figures().await);
+        let me = self.view.members().into_iter().find(|member| member.peer == self.me);
+        let name = me.map_or_else(|| self.me.short(), |me| me.name);
         Health {
+            damaged_here: home.damaged,
+            scrubbed: home.scrubbed,
+            trash_bytes: self.trash_bytes(),
+            ills: home.ills.into_iter().map(|ill| format!("{name}: {ill}")).collect(),
             queued: repairs.queued,
             queued_bytes: repairs.queued_bytes,
             bytes_per_second: repairs.bytes_per_second,
             repaired: repairs.repaired,
-            ..self.audit.counted.lock().clone()
+            ..self.audit.found.lock().health.clone()
         }
     }
 }

@@ -55,6 +55,10 @@ struct Round<'a> {
     live: Vec<PeerId>,
     candidates: Vec<Candidate>,
     findings: Findings,
+    /// This peer gives all it has away.
+    draining: bool,
+    /// Bytes of fragments that it should give to others.
+    surplus_bytes: u64,
     /// What the segments of this batch belong to.
     subjects: Vec<Subject>,
     batch: Vec<Piece>,
@@ -95,7 +99,9 @@ impl Store {
             members: members.len().max(1),
             live: members.iter().filter(|member| member.live).map(|member| member.peer).collect(),
             candidates: self.view.candidates(),
-            findings: Findings::new(),
+            findings: Findings::default(),
+            draining: scope == Scope::Share && self.view.is_draining(),
+            surplus_bytes: if scope == Scope::Share && may_recode { self.own_surplus() } else { 0 },
             subjects: Vec::new(),
             batch: Vec::new(),
         };
@@ -221,7 +227,9 @@ impl Round<'_> {
         for recorded in segments {
             let segment = self.store.placed(&recorded);
             let owned = self.owns(&segment);
-            let leaving = self.scope == Scope::Share && self.store.gives_away(&segment);
+            let here = segment.fragments.iter().any(|placed| placed.home == self.store.me);
+            self.findings.segments_here += u64::from(here);
+            let leaving = here && (self.draining || self.surplus_bytes > 0);
             let subject = self.subjects.len() - 1;
             if let Some(size) = first.take().filter(|_| owned) {
                 self.subjects[subject].counted = Some(size);
@@ -251,13 +259,17 @@ impl Round<'_> {
             let kept = Kept::of(found, self.wanted, self.members);
             let subject = &mut self.subjects[*subject];
             subject.kept = subject.kept.and(kept);
-            if *leaving {
+            let leaving = *leaving && (self.draining || self.surplus_bytes > 0);
+            if leaving {
                 leave(segment, conditions, self.store.me);
             } else if !owned {
                 continue;
             }
             let found = Found { segment, conditions };
             if let Some(work) = Work::of(found, self.wanted, self.may_recode, &self.candidates) {
+                if leaving {
+                    self.surplus_bytes = self.surplus_bytes.saturating_sub(work.bytes);
+                }
                 self.findings.wanting(kept.redundancy, work);
                 jobs.push(Job {
                     body: subject.body,
@@ -266,7 +278,7 @@ impl Round<'_> {
                     part: *part,
                     spare: kept.tolerance.map_or(-1, |spare| i8::try_from(spare).unwrap_or(i8::MAX)),
                     bytes: segment.len,
-                    leaving: *leaving,
+                    leaving,
                     recode: self.may_recode,
                     verify: false,
                     attempts: 0,
@@ -291,11 +303,6 @@ impl Store {
     /// Whether this peer knows enough to repair anything: a majority of the voters is in touch, and it has the records.
     fn may_repair(&self) -> bool {
         self.view.in_touch() && self.ledger.catch_up().borrow().is_none()
-    }
-
-    /// Whether this peer's own fragments of a segment should go elsewhere.
-    fn gives_away(&self, segment: &Segment) -> bool {
-        self.view.is_draining() && segment.fragments.iter().any(|placed| placed.home == self.me)
     }
 }
 

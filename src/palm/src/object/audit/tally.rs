@@ -1,13 +1,14 @@
 //! Adding up what was found: decisions and sums only.
 
 use palm_core::code::Shape;
-use palm_core::place::{Candidate, Policy};
+use palm_core::id::PeerId;
+use palm_core::place::{Candidate, Policy, is_exposed};
 use palm_core::record::Segment;
 use palm_core::repair::{Condition, Found, Health, Plan, Redundancy, plan, tolerance};
 use serde::{Deserialize, Serialize};
 
 /// What a count has found.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Findings {
     /// The objects counted.
     pub health: Health,
@@ -17,13 +18,11 @@ pub struct Findings {
     pub to_recode: u64,
     /// Bytes of the fragments that it would store.
     pub bytes: u64,
+    /// Segments of which this peer has a fragment, whoever sees to them.
+    pub segments_here: u64,
 }
 
 impl Findings {
-    pub(super) fn new() -> Self {
-        Self { health: Health::default(), to_mend: [0; 4], to_recode: 0, bytes: 0 }
-    }
-
     /// Counts an object that was looked at to its end.
     pub(super) fn count(&mut self, bytes: u64, kept: Kept) {
         let tally = &mut self.health.objects[kept.redundancy as usize];
@@ -59,12 +58,12 @@ impl Kept {
     pub(super) const NOTHING: Self = Self { redundancy: Redundancy::Full, tolerance: Some(u8::MAX), exposed: false };
 
     pub(super) fn of(found: Found<'_>, wanted: Policy, members: usize) -> Self {
-        let fragments = &found.segment.fragments;
-        let at_home = |home| fragments.iter().filter(|placed| placed.home == home).count();
+        let Segment { k, n, fragments, .. } = found.segment;
+        let homes: Vec<PeerId> = fragments.iter().map(|placed| placed.home).collect();
         Self {
             redundancy: Redundancy::of(found, wanted, members),
             tolerance: tolerance(found),
-            exposed: fragments.iter().any(|placed| at_home(placed.home) >= usize::from(found.segment.k)),
+            exposed: is_exposed(Policy { k: *k, n: *n }, &homes),
         }
     }
 
@@ -106,7 +105,7 @@ impl Work {
 }
 
 /// Marks as leaving what is sound and at a home that gives it away.
-pub(super) fn leave(segment: &Segment, conditions: &mut [Condition], home: palm_core::id::PeerId) {
+pub(super) fn leave(segment: &Segment, conditions: &mut [Condition], home: PeerId) {
     for (placed, condition) in segment.fragments.iter().zip(conditions) {
         if placed.home == home && *condition == Condition::Sound {
             *condition = Condition::Leaving;
@@ -116,7 +115,7 @@ pub(super) fn leave(segment: &Segment, conditions: &mut [Condition], home: palm_
 
 #[cfg(test)]
 mod tests {
-    use palm_core::id::{FragmentId, PeerId, SegmentId};
+    use palm_core::id::{FragmentId, SegmentId};
     use palm_core::record::Placed;
     use palm_core::repair::Tally;
 
@@ -145,7 +144,7 @@ mod tests {
     /// of by itself, and empty ones bound nothing.
     #[test]
     fn a_count_says_the_least_of_what_is_readable() {
-        let mut findings = Findings::new();
+        let mut findings = Findings::default();
         findings.count(0, Kept::NOTHING);
         assert_eq!(findings.health.can_lose, u8::MAX);
         findings.count(10, kept(Redundancy::Full, Some(2), true));
