@@ -9,7 +9,7 @@ use palm_core::id::PeerId;
 use palm_core::record::{MovedRecord, Stored, key};
 use palm_core::repair;
 use palm_core::wire::ScanQuery;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::super::{ObjectError, Store};
 use super::PAUSE;
@@ -36,7 +36,13 @@ impl Store {
             let live: Vec<PeerId> = members.iter().filter(|member| member.live).map(|member| member.peer).collect();
             for item in page.items {
                 let Item::Register(register, current) = item else { continue };
-                let moved = MovedRecord::decode(&current.value)?;
+                let moved = match MovedRecord::decode(&current.value) {
+                    Ok(moved) => moved,
+                    Err(error) => {
+                        warn!(%error, "register of a moved segment does not read; it stays");
+                        continue;
+                    }
+                };
                 let stored_ms = current.version.stamp.millis();
                 if repair::owner(&moved.segment, &live) == Some(self.me)
                     && let Err(error) = self.examine_moved(register, &moved, stored_ms, walk).await
