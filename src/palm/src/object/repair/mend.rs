@@ -45,10 +45,8 @@ impl Store {
         let mut reader = (!rebuilt.is_empty()).then(|| StripeReader::new(self, readable, shape, secret));
         let mut sinks: Vec<Sink> = Vec::with_capacity(steps.len());
         for step in steps {
-            let copied =
-                seen.fragments.iter().find(|placed| Some(placed.home) == step.from && placed.index == step.index);
-            let lane = copied.map(|placed| Lane::closed(placed.clone()));
-            sinks.push(Sink::new(self, *step, draft.origin(seen.id, step.index), lane, shape).await);
+            let named = seen.fragments.iter().find(|placed| placed.index == step.index).cloned();
+            sinks.push(Sink::new(self, *step, draft.origin(seen.id, step.index), named, shape).await);
         }
         for stripe in 0..shape.stripes() {
             let mut shards = match &mut reader {
@@ -136,6 +134,8 @@ impl Store {
 struct Sink {
     step: Step,
     origin: FragmentOrigin,
+    /// What the segment says of it so far: whoever makes it makes the same bytes.
+    named: Option<Placed>,
     /// From where it is copied; `None` where it is rebuilt.
     lane: Option<Lane>,
     hasher: blake3::Hasher,
@@ -152,7 +152,8 @@ enum Destination {
 }
 
 impl Sink {
-    async fn new(store: &Store, step: Step, origin: FragmentOrigin, lane: Option<Lane>, shape: Shape) -> Self {
+    async fn new(store: &Store, step: Step, origin: FragmentOrigin, named: Option<Placed>, shape: Shape) -> Self {
+        let lane = named.clone().filter(|named| Some(named.home) == step.from).map(Lane::closed);
         let (to, failed) = match shape.stripes() {
             1 => (Destination::Whole(Bytes::new()), None),
             _ => match store.begin_fragment(step.to, origin.clone()).await {
@@ -160,7 +161,7 @@ impl Sink {
                 Err(error) => (Destination::Nowhere, Some(error)),
             },
         };
-        Self { step, origin, lane, hasher: blake3::Hasher::new(), len: 0, to, failed }
+        Self { step, origin, named, lane, hasher: blake3::Hasher::new(), len: 0, to, failed }
     }
 
     /// Takes the shard of a stripe: the one given, or the one it copies.
@@ -205,8 +206,16 @@ impl Sink {
 
     /// Waits until it is durable; answers its id.
     async fn finish(self, store: &Store) -> (Step, Result<FragmentId, HomeError>) {
-        let Self { step, origin, hasher, to, failed, .. } = self;
+        let Self { step, origin, named, hasher, to, failed, .. } = self;
         let expected = FragmentId::from_bytes(*hasher.finalize().as_bytes());
+        // A copy of bytes that have rotted must not get a name of its own: that would make them right for ever.
+        let rotten = named.filter(|named| failed.is_none() && named.id != expected);
+        let failed = failed.or_else(|| {
+            rotten.map(|named| {
+                store.report(&named);
+                HomeError::Failed("fragment is not what its name says".to_owned())
+            })
+        });
         let stored = match (failed, to) {
             (Some(error), _) => Err(error),
             (None, Destination::Whole(bytes)) => in_time(store.store_fragment(step.to, origin, bytes)).await,
