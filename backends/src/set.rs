@@ -101,21 +101,20 @@ impl Backends {
             if all.iter().any(|backend| backend.place() == place) {
                 return Err(OpenError::BadUrl { url: url.clone(), reason: "is named twice".into() });
             }
-            let (number, store) = match known.get(place) {
-                Some(&number) => match open::known_fragments(url) {
+            let (number, store) = if let Some(&number) = known.get(place) {
+                match open::known_fragments(url) {
                     Err(error @ (OpenError::Absent(_) | OpenError::Store(_))) => (number, Err(error.to_string())),
-                    other => (number, Ok(other?)),
-                },
-                None => {
-                    let number = known.values().max().map_or(0, |last| last.saturating_add(1));
-                    let store = open::fragments(url)?;
-                    // Made first, noted then: what is noted must have been there.
-                    let key = [KEY, place.as_bytes()].concat().into();
-                    let value = Bytes::copy_from_slice(&number.to_be_bytes());
-                    index.commit(vec![Write::Put(Space::Meta, key, value)], Durability::Synced).await?;
-                    known.insert(place.to_owned(), number);
-                    (number, Ok(store))
+                    opened => (number, Ok(opened?)),
                 }
+            } else {
+                let number = known.values().max().map_or(0, |last| last.saturating_add(1));
+                let store = open::fragments(url)?;
+                // Made first, noted then: what is noted must have been there.
+                let key = [KEY, place.as_bytes()].concat().into();
+                let value = Bytes::copy_from_slice(&number.to_be_bytes());
+                index.commit(vec![Write::Put(Space::Meta, key, value)], Durability::Synced).await?;
+                known.insert(place.to_owned(), number);
+                (number, Ok(store))
             };
             all.push(Backend::new(number, place.to_owned(), Some(url.clone()), store, &changes));
         }
@@ -163,10 +162,10 @@ impl Backends {
         }
     }
 
-    /// Those that take writes, in the order to try them for one fragment. `held` says how many fragments of its segment
-    /// each holds: fewest first, so that a disk takes few of them with it. Among equals it is drawn by the room they have, so
-    /// that all fill up together and none gets all the work.
-    pub async fn for_writing(&self, held: &BTreeMap<u16, u32>) -> Vec<Backend> {
+    /// Those that take writes, in the order to try them for one fragment of up to `len` bytes. `held` says how many
+    /// fragments of its segment each holds: of those with room the fewest first, so that a disk takes few of them with it.
+    /// Among equals it is drawn by the room they have, so that all fill up together and none gets all the work.
+    pub async fn for_writing(&self, len: u64, held: &BTreeMap<u16, u32>) -> Vec<Backend> {
         if let Some(only) = self.only() {
             return if only.takes_writes() { vec![only.clone()] } else { Vec::new() };
         }
@@ -177,7 +176,7 @@ impl Backends {
             // Of u^(1/weight) the largest wins in proportion to its weight (Efraimidis, Spirakis 2006); here -ln of it.
             let key = -((draw as f64 + 1.0) / (u64::MAX as f64 + 2.0)).ln() / (free as f64 + 1.0);
             let held = held.get(&backend.number()).copied().unwrap_or(0);
-            drawn.push((free == 0, held, key, backend.clone()));
+            drawn.push((free < len, held, key, backend.clone()));
         }
         drawn.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)).then(a.2.total_cmp(&b.2)));
         drawn.into_iter().map(|(.., backend)| backend).collect()
@@ -206,21 +205,17 @@ impl Backends {
 
 /// Every backend of an earlier start: its place, and its number.
 fn known(index: &dyn IndexStore) -> Result<BTreeMap<String, u16>, StoreError> {
-    let mut known = Ok(BTreeMap::new());
+    let (mut known, mut is_wrong) = (BTreeMap::new(), false);
     index.scan(Space::Meta, KEY, &mut |key, value| {
         let Some(place) = key.strip_prefix(KEY) else { return Next::Stop };
-        match (std::str::from_utf8(place), value.try_into(), &mut known) {
-            (Ok(place), Ok(number), Ok(known)) => {
-                known.insert(place.to_owned(), u16::from_be_bytes(number));
-                Next::Continue
-            }
-            _ => {
-                known = Err(StoreError::Corrupt("number of a backend".into()));
-                Next::Stop
-            }
+        if let (Ok(place), Ok(number)) = (std::str::from_utf8(place), value.try_into()) {
+            known.insert(place.to_owned(), u16::from_be_bytes(number));
+            return Next::Continue;
         }
+        is_wrong = true;
+        Next::Stop
     })?;
-    known
+    if is_wrong { Err(StoreError::Corrupt("number of a backend".into())) } else { Ok(known) }
 }
 
 /// One fragment store of a peer, and how it is. Cheap to clone.

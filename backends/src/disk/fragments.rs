@@ -108,6 +108,10 @@ impl DiskFragments {
         self.store.health.poison("test", &"told to");
     }
 
+    pub(super) fn compact_for_test(&self) {
+        self.store.packed.compact_for_test();
+    }
+
     pub(super) fn flush_for_test(&self) {
         self.store.packed.flush_for_test();
     }

@@ -37,10 +37,10 @@ async fn numbers_stay_with_their_places() {
     let dir = TempDir::new().unwrap();
     let index = MemoryIndex::new();
     let [a, b, c] = ["a", "b", "c"].map(|name| dir.path().join(name));
-    assert_eq!(numbers(&*open(&[&a, &b], &index).await.unwrap()), [0, 1]);
-    assert_eq!(numbers(&*open(&[&b], &index).await.unwrap()), [1]);
+    assert_eq!(numbers(&open(&[&a, &b], &index).await.unwrap()), [0, 1]);
+    assert_eq!(numbers(&open(&[&b], &index).await.unwrap()), [1]);
     let urls = [format!("disk://{}/", c.display()), url(&b), format!("disk://{}?max_bytes=1GB", a.display())];
-    assert_eq!(numbers(&*Backends::open(&urls, &index).await.unwrap()), [2, 1, 0]);
+    assert_eq!(numbers(&Backends::open(&urls, &index).await.unwrap()), [2, 1, 0]);
     let twice = open(&[&a, &a], &index).await.unwrap_err();
     assert!(twice.to_string().contains("twice"), "{twice}");
 }
@@ -65,7 +65,7 @@ async fn a_disk_that_is_not_mounted_is_waited_for() {
         let failed = backends.get(1).unwrap();
         assert!(matches!(failed.state().await, BackendState::Failed(reason) if reason.contains("mounted")));
         assert!(matches!(failed.get(kept.id).await, Err(StoreError::Gone(_))));
-        let order = backends.for_writing(&BTreeMap::new()).await;
+        let order = backends.for_writing(1, &BTreeMap::new()).await;
         assert_eq!(order.iter().map(Backend::number).collect::<Vec<_>>(), [0]);
         backends.look().await;
         assert_eq!(b.exists(), is_empty);
@@ -99,7 +99,7 @@ async fn a_directory_removed_under_a_store_is_noticed() {
         assert!(gone.stat(kept.id).await.is_err());
         assert!(matches!(gone.state().await, BackendState::Failed(reason) if reason.contains("not there any more")));
         assert_eq!(backends.usage().await.unwrap().fragments, 0);
-        assert_eq!(backends.for_writing(&BTreeMap::new()).await.len(), 1);
+        assert_eq!(backends.for_writing(1, &BTreeMap::new()).await.len(), 1);
         backends.look().await;
         assert!(!b.exists());
     }
@@ -156,7 +156,7 @@ async fn a_backend_whose_writes_fail_gives_and_does_not_take() {
     assert!(faulty.put(Bytes::from_static(b"lost")).await.is_err());
     assert!(matches!(faulty.state().await, BackendState::ReadOnly(reason) if reason.contains("i/o")));
     assert_eq!(&faulty.get(kept.id).await.unwrap()[..], b"kept");
-    assert_eq!(backends.for_writing(&BTreeMap::new()).await[0].number(), 1);
+    assert_eq!(backends.for_writing(1, &BTreeMap::new()).await[0].number(), 1);
     assert_eq!(backends.usage().await.unwrap(), Usage { fragments: 1, bytes: 4, free: 1 << 20 });
     backends.look().await;
     assert!(!faulty.takes_writes());
@@ -175,11 +175,11 @@ async fn fragments_spread_over_disks_by_room() {
     let backends = Backends::of([store(3 << 30), store(1 << 30), store(0)]);
     let mut firsts = [0, 0, 0];
     for _ in 0..4000 {
-        let order = backends.for_writing(&BTreeMap::new()).await;
+        let order = backends.for_writing(1, &BTreeMap::new()).await;
         assert_eq!(order[2].number(), 2);
         firsts[usize::from(order[0].number())] += 1;
     }
     assert!((2800..3200).contains(&firsts[0]), "{firsts:?}");
-    let order = backends.for_writing(&BTreeMap::from([(0, 2), (1, 1)])).await;
+    let order = backends.for_writing(1, &BTreeMap::from([(0, 2), (1, 1)])).await;
     assert_eq!(order.iter().map(Backend::number).collect::<Vec<_>>(), [1, 0, 2]);
 }

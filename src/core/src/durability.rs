@@ -117,7 +117,7 @@ impl Inputs {
     /// Part of the time that more homes are away than may be, each by itself, and all data safe.
     fn unavailable(&self) -> f64 {
         let (homes, away) = (self.homes(), 1.0 - self.availability.clamp(SHARES.0, SHARES.1));
-        let mut exactly = (1.0 - away).powi(homes as i32);
+        let mut exactly = (1.0 - away).powf(homes as f64);
         let mut unavailable = 0.0;
         for lost in 1..=homes {
             exactly *= away / (1.0 - away) * (homes - lost + 1) as f64 / lost as f64;

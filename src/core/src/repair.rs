@@ -15,6 +15,8 @@ use crate::record::Segment;
 mod health;
 mod layout;
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod tests;
 
 pub use health::{Health, Tally};
@@ -102,9 +104,8 @@ pub struct Step {
 ///
 /// - A damaged fragment is rebuilt where it was if that home has room, one that is gone or was never written at the
 ///   best candidate: the one with the fewest fragments of the segment, in the least used domain, first in rendezvous order.
-/// - A leaving one is copied elsewhere. If its home is no candidate it drains, and all must go; if it is one (with
-///   nothing free, so that it is given no others), it holds too much beside others, and only those go that are no less safe
-///   elsewhere.
+/// - A leaving one is copied elsewhere. If its home is no candidate it drains, and all must go; if it is one, it holds too
+///   much beside others, is given no more, and only those go that are no less safe elsewhere.
 /// - One that sleeps stays, and so does its place.
 /// - No home gets more than the durability cap: losing that home would lose the segment, with the fragment or without it.
 /// - A placement that survives less, or shows one disk more, than the same policy would if it were placed now (the pool

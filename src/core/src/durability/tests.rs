@@ -1,5 +1,7 @@
 //! The chain against closed forms, against dice, and against the page that quotes it.
 
+use std::fmt::Write;
+
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
@@ -35,9 +37,9 @@ fn without_redundancy_the_first_loss_counts() {
 fn mirrors_agree_with_the_textbook() {
     for repair_years in [10.0, 1.0, 0.01, 1e-6] {
         let mu = 1.0 / repair_years;
-        assert_close(plain(1, 2, repair_years).estimate().mean_years_to_loss, (3.0 + mu) / 2.0);
+        assert_close(plain(1, 2, repair_years).estimate().mean_years_to_loss, 1.5 + mu / 2.0);
         // From 0 lost at rate 3, from 1 at 2, from 2 at 1; back at μ.
-        let expected = 1.0 + (1.0 + mu) / 2.0 + (1.0 + mu / 2.0 * (1.0 + mu)) / 3.0;
+        let expected = 1.5 + mu / 2.0 + (1.0 + mu / 2.0 * (1.0 + mu)) / 3.0;
         assert_close(plain(1, 3, repair_years).estimate().mean_years_to_loss, expected);
     }
 }
@@ -101,7 +103,9 @@ fn the_chain_agrees_with_dice() {
                     let struck: Vec<usize> =
                         (0..homes).filter(|&home| state[home] == Home::Whole).take(at_once).collect();
                     let missed = at_once - struck.len();
-                    struck.into_iter().for_each(|home| state[home] = Home::Lost);
+                    for home in struck {
+                        state[home] = Home::Lost;
+                    }
                     state
                         .iter_mut()
                         .filter(|home| **home == Home::Wrong)
@@ -219,8 +223,9 @@ fn the_page_quotes_the_model() {
         let inputs = Inputs::new(Policy::auto(members), members);
         let [usual, good] = [inputs, Inputs { annual_failure: 0.05, ..inputs }].map(|inputs| inputs.estimate());
         let fire = Inputs { domains: members.min(3), ..inputs }.estimate();
-        table += &format!(
-            "| {members} | {} | {:.2} | {} | {} | {} ({:.1}) | {} ({:.1}) | {} ({:.1}) | {} |\n",
+        let _ = writeln!(
+            table,
+            "| {members} | {} | {:.2} | {} | {} | {} ({:.1}) | {} ({:.1}) | {} ({:.1}) | {} |",
             inputs.policy,
             f64::from(inputs.policy.n) / f64::from(inputs.policy.k),
             inputs.tolerated(),

@@ -48,7 +48,7 @@ pub fn order(segment: SegmentId, candidates: &[Candidate]) -> Vec<&Candidate> {
 }
 
 /// The first of each domain, then the second of each, in the order they have. Those without one are never behind another.
-fn take_turns<'a>(ordered: Vec<&'a Candidate>, domain: impl Fn(&Candidate) -> &str) -> Vec<&'a Candidate> {
+fn take_turns(ordered: Vec<&Candidate>, domain: impl Fn(&Candidate) -> &str) -> Vec<&Candidate> {
     let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
     let mut ranked: Vec<(usize, &Candidate)> = ordered
         .into_iter()

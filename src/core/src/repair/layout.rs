@@ -100,7 +100,7 @@ impl<'a> Layout<'a> {
             }
             let (safety, awake) = (self.safety(), self.safety_of(Slot::is_awake));
             self.slots[at].home = None;
-            let taker = self.takers().into_iter().find(|taker| Some(*taker) != before.home);
+            let taker = self.best_taker();
             self.slots[at].home = taker;
             if taker.is_none() || self.safety() < safety || self.safety_of(Slot::is_awake) < awake {
                 self.slots[at] = before;
@@ -175,7 +175,7 @@ impl<'a> Layout<'a> {
     }
 
     /// Who may take one more fragment: those that hold the fewest first, then those whose domain does, then in rendezvous
-    /// order.
+    /// order. Nobody that should give some away.
     fn takers(&self) -> Vec<PeerId> {
         let held = self.held();
         let coming = place::counts(self.slots.iter().filter_map(Slot::step).map(|step| step.to));
@@ -187,7 +187,8 @@ impl<'a> Layout<'a> {
             |candidate: &Candidate| self.policy.durability_cap() * candidate.disks_that_count(self.candidates.len());
         let takers = self.candidates.iter().filter(|candidate| {
             let room = candidate.room(self.need_bytes);
-            of(&held, candidate.peer) < cap(candidate) && of(&coming, candidate.peer) < room
+            let gives = self.slots.iter().any(|slot| slot.was == Some((candidate.peer, Condition::Leaving)));
+            of(&held, candidate.peer) < cap(candidate) && of(&coming, candidate.peer) < room && !gives
         });
         let mut takers: Vec<&Candidate> = takers.copied().collect();
         takers.sort_by_cached_key(|taker| {

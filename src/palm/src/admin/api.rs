@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::pool::status::Status;
 pub use crate::pool::{Recovered, RecoveryPlan};
+pub use palm_core::durability::Estimate;
 pub use palm_core::repair::Health;
 
 /// Asks for an invitation.
@@ -320,6 +321,8 @@ pub mod path {
     pub const MEMBERS: &str = "/v1/members";
     /// GET, answers [`StatusReport`](super::StatusReport).
     pub const STATUS: &str = "/v1/status";
+    /// GET, answers [`Estimate`](super::Estimate).
+    pub const DURABILITY: &str = "/v1/durability";
     /// POST [`StartTask`](super::StartTask), answers [`TaskState`](super::TaskState).
     pub const TASKS: &str = "/v1/tasks";
     /// POST [`Task`](super::Task), answers the [`TaskState`](super::TaskState) of the last of its kind.

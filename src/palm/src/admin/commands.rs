@@ -7,6 +7,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use palm_core::durability::Estimate;
 use palm_core::id::PeerId;
 use tracing::{debug, info};
 
@@ -57,6 +58,7 @@ struct Peer {
     pool: Pool,
     store: Store,
     tasks: Tasks,
+    scrub: Duration,
 }
 
 impl FromRef<Peer> for Pool {
@@ -71,7 +73,7 @@ impl FromRef<Peer> for Tasks {
     }
 }
 
-pub(super) fn router(pool: Pool, store: Store) -> Router {
+pub(super) fn router(pool: Pool, store: Store, scrub: Duration) -> Router {
     let tasks = Tasks::new(pool.clone(), store.clone());
     Router::new()
         .route(path::INVITE, post(invite))
@@ -82,12 +84,13 @@ pub(super) fn router(pool: Pool, store: Store) -> Router {
         .route(path::LEAVE, post(leave))
         .route(path::RECOVER, get(plan_recovery).post(recover))
         .route(path::STATUS, get(status))
+        .route(path::DURABILITY, get(durability))
         .route(path::KEYS, get(list_keys).post(create_key))
         .route(path::REVOKE, post(revoke_key))
         .route(path::TASKS, post(start_task))
         .route(path::TASK, post(task))
         .route(path::UNDRAIN, post(undrain))
-        .with_state(Peer { pool, store, tasks })
+        .with_state(Peer { pool, store, tasks, scrub })
 }
 
 async fn invite(State(pool): State<Pool>, Json(request): Json<api::InviteRequest>) -> Answer<api::Invited> {
@@ -246,6 +249,10 @@ const UNBOUNDED_FREE: u64 = 1 << 62;
 
 async fn status(State(Peer { pool, store, .. }): State<Peer>) -> Json<api::StatusReport> {
     Json(report::of(&pool, &store).await)
+}
+
+async fn durability(State(Peer { pool, store, scrub, .. }): State<Peer>) -> Json<Estimate> {
+    Json(report::durability(&pool, &store, scrub).await)
 }
 
 async fn start_task(State(tasks): State<Tasks>, Json(wish): Json<api::StartTask>) -> Json<api::TaskState> {

@@ -7,6 +7,8 @@
 //! [`api`] is what both ends of the socket speak, [`client`] the commands' end, [`commands`] the peer's and [`tasks`] what takes it
 //! longer; [`report`] is how the pool is, [`words`] the same in words, [`metrics`] what Prometheus reads.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::Router;
 use axum::extract::State;
@@ -36,17 +38,18 @@ pub(crate) mod words;
 pub struct Admin {
     pool: Pool,
     store: Store,
+    scrub: Duration,
 }
 
 impl Admin {
-    /// Administration of a peer.
-    pub fn new(pool: Pool, store: Store) -> Self {
-        Self { pool, store }
+    /// Administration of a peer, which reads all of its fragments once in `scrub`.
+    pub fn new(pool: Pool, store: Store, scrub: Duration) -> Self {
+        Self { pool, store, scrub }
     }
 
     /// Serves the commands until `stop`.
     pub async fn serve_commands(self, listener: UnixListener, stop: CancellationToken) -> std::io::Result<()> {
-        let router = commands::router(self.pool, self.store);
+        let router = commands::router(self.pool, self.store, self.scrub);
         axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
     }
 

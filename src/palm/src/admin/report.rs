@@ -1,6 +1,11 @@
-//! How the pool is, put together from what this peer sees and what all living members have counted.
+//! How the pool is, put together from what this peer sees and what all living members have counted; and how likely objects
+//! are to be lost, as modelled.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
+
+use palm_core::durability::{Estimate, Inputs};
+use palm_core::place::Policy;
 
 use super::api::{Draining, StatusReport};
 use crate::object::{PoolHealth, Store};
@@ -35,6 +40,25 @@ pub(super) async fn of(pool: &Pool, store: &Store) -> StatusReport {
     };
     report.words = report.sentences();
     report
+}
+
+/// The estimate of the model, from what is known here; the rest is as the model assumes, and the estimate says what that is.
+pub(super) async fn durability(pool: &Pool, store: &Store, scrub: Duration) -> Estimate {
+    let members = pool.view().members();
+    let policy = pool.view().policy().unwrap_or_else(|| Policy::auto(members.len()));
+    let mut inputs = Inputs { grace: store.grace(), scrub, ..Inputs::new(policy, members.len()) };
+    let told = || members.iter().filter_map(|member| member.told.as_ref());
+    let fullest = told().map(|told| told.used).max().unwrap_or(0);
+    let usage = pool.fragments().usage().await.unwrap_or_default();
+    if let Some(mean) = usage.bytes.checked_div(usage.fragments) {
+        inputs.fragment_bytes = mean;
+        inputs.peer_bytes = fullest.max(usage.bytes);
+    }
+    let domains: BTreeSet<&str> = told().map(|told| told.domain.as_str()).collect();
+    if !domains.contains("") {
+        inputs.domains = domains.len();
+    }
+    inputs.estimate()
 }
 
 fn went_after(member: &MemberStatus, now_ms: u64, counted_ms: u64) -> bool {

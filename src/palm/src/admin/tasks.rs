@@ -23,6 +23,7 @@ pub(super) struct Tasks {
 }
 
 /// Where a task tells how far it is.
+#[derive(Clone)]
 struct Progress(watch::Sender<TaskState>);
 
 impl Progress {

@@ -89,6 +89,12 @@ pub(super) async fn status(data: &Path, json: bool) -> Result<(), CliError> {
     Ok(())
 }
 
+pub(super) async fn durability(data: &Path, json: bool) -> Result<(), CliError> {
+    let estimate: api::Estimate = ask(data, path::DURABILITY, NOTHING).await?;
+    print::durability(&estimate, json);
+    Ok(())
+}
+
 pub(super) async fn key(data: &Path, key: Key, json: bool) -> Result<(), CliError> {
     match key {
         Key::Create { description } => {

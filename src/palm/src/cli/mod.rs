@@ -111,7 +111,8 @@ async fn dispatch(args: Args, loaded: Loaded) -> Result<(), CliError> {
             ask::recover(&settings.data, i_accept_data_loss, json).await
         }
         Command::Drain { undo } => task::drain(&settings.data, undo, json).await,
-        Command::Status { durability: _ } => ask::status(&settings.data, json).await,
+        Command::Status { durability: false } => ask::status(&settings.data, json).await,
+        Command::Status { durability: true } => ask::durability(&settings.data, json).await,
         Command::Repair(DryRun { dry_run }) => task::run(&settings.data, Task::Repair, dry_run, json).await,
         Command::Scrub => task::run(&settings.data, Task::Scrub, false, json).await,
         Command::Rebalance(DryRun { dry_run }) => task::run(&settings.data, Task::Rebalance, dry_run, json).await,

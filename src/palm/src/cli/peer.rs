@@ -140,7 +140,7 @@ pub(super) async fn run(settings: Settings, start: Start, json: bool) -> Result<
     let serving = tokio::spawn(s3::serve(listeners.s3, service, stop_s3.clone()));
     let upkeep = upkeep(&store, fragments, settings.scrub.period.0);
 
-    let admin = Admin::new(pool.clone(), store);
+    let admin = Admin::new(pool.clone(), store, settings.scrub.period.0);
     let stop_admin = CancellationToken::new();
     let socket = socket::listen(dir.path()).map_err(failed("admin socket"))?;
     let commands = tokio::spawn(admin.clone().serve_commands(socket, stop_admin.clone()));

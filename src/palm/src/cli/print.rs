@@ -247,6 +247,14 @@ pub(super) fn status(report: &api::StatusReport, as_json: bool) {
     say(&text);
 }
 
+/// How likely objects are to be lost, and what that assumes.
+pub(super) fn durability(estimate: &api::Estimate, as_json: bool) {
+    if as_json {
+        return say_json(estimate);
+    }
+    say(&estimate.to_string());
+}
+
 /// How a task ended well.
 pub(super) fn outcome(outcome: &api::Outcome, as_json: bool) {
     if as_json {

@@ -161,7 +161,7 @@ async fn store_at(peer: &Peer, writer: PeerId, object: &Object, key: &str, index
         segment: only_segment(object).id,
         index,
         body: object.record.body,
-        object: palm_core::record::key::object("bucket", key),
+        object: key::object("bucket", key),
     };
     match peer.store.call(writer, Request::PutSmall { origin, bytes }).await {
         Response::Stored { id, .. } => id,

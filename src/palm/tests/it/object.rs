@@ -125,11 +125,23 @@ impl Peer {
         repair: RepairSettings,
         new: NewPool,
     ) -> Self {
+        let fragments = Arc::new(Rotting::default());
+        let backends = Backends::single(Arc::clone(&fragments) as Arc<dyn FragmentStore>);
+        Self { fragments, ..Self::start_on(backends, tag, first, collect, repair, new).await }
+    }
+
+    /// A peer that keeps its fragments there; it has none to let rot.
+    pub(crate) async fn start_on(
+        backends: Arc<Backends>,
+        tag: u8,
+        first: Option<&Peer>,
+        collect: CollectSettings,
+        repair: RepairSettings,
+        new: NewPool,
+    ) -> Self {
         let identity = Identity::from_seed(&[tag; 32]).unwrap();
         let net = Net::bind(&identity, "127.0.0.1:0".parse().unwrap()).unwrap();
         let index: Arc<dyn IndexStore> = Arc::new(MemoryIndex::new());
-        let fragments = Arc::new(Rotting::default());
-        let backends = Backends::single(Arc::clone(&fragments) as Arc<dyn FragmentStore>);
         let name = format!("peer-{tag}");
         let parts = Parts {
             net,
@@ -159,7 +171,7 @@ impl Peer {
         });
         let homes = Arc::new(store.clone());
         pool.serve(homes, Services::default(), Discovery::default()).await.unwrap();
-        Self { pool, store, fragments }
+        Self { pool, store, fragments: Arc::default() }
     }
 
     /// From now on this fragment reads with a bit flipped, until it is stored again.

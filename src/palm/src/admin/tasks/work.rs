@@ -9,6 +9,7 @@ use tokio::time::sleep;
 use super::super::api::{Outcome, Task};
 use super::super::words::{counted, size};
 use super::{Progress, Tasks};
+use crate::object::{Amount, Because};
 
 /// How often a task looks at what it waits for.
 const LOOK: Duration = Duration::from_millis(500);
@@ -24,7 +25,7 @@ impl Tasks {
             (Task::Rebalance, false) => self.rebalance(progress).await,
             (Task::Drain, _) => self.drain(progress).await,
             (Task::Scrub, _) => self.scrub(progress).await,
-            (Task::Gc, _) => Err("not merged yet".to_owned()),
+            (Task::Gc, dry_run) => self.collect(dry_run, progress).await,
         }
     }
 
@@ -153,6 +154,7 @@ impl Tasks {
                 sleep(LOOK).await;
             }
         }
+        self.collect(false, progress).await?;
         let kept = self.pool.fragments().usage().await.map(|usage| usage.fragments).unwrap_or_default();
         let mut words = vec!["Drained: nothing refers to this peer's fragments any more.".to_owned()];
         if kept > 0 {
@@ -181,6 +183,34 @@ impl Tasks {
         let figures = json!({ "checked": found.checked, "damaged": found.damaged, "orphans": found.orphans });
         Ok(outcome(words, figures))
     }
+
+    async fn collect(&self, dry_run: bool, progress: &Progress) -> Result<Outcome, String> {
+        let told = progress.clone();
+        let found = self.store.collect_now(dry_run, move |report| told.tell("looking for garbage", report.bodies, 0));
+        let report = found.await.map_err(|error| error.to_string())?;
+        let amount = |amount: Amount| format!("{} ({})", counted(amount.fragments, "fragment"), size(amount.bytes));
+        let would = if dry_run { "would be " } else { "" };
+        let mut words = vec![
+            format!("{} looked at; {} {would}deleted for good.", bodies(report.bodies), amount(report.deleted)),
+            format!("{} {would}put into the trash, {} in it then.", amount(report.trashed), amount(report.in_trash)),
+        ];
+        words.extend(report.kept_because.iter().map(|(&because, &kept)| {
+            let why = match because {
+                Because::Young => "too young to be judged",
+                Because::InFlight => "an upload, copy or repair is under way",
+                Because::Silence => "who may be writing them does not answer",
+                Because::NotWhole => "their segments are not whole elsewhere yet",
+                Because::Undecided => "the ledger did not answer",
+            };
+            format!("{} left alone: {why}.", amount(kept))
+        }));
+        Ok(outcome(words, json!({ "gc": report })))
+    }
+}
+
+/// `1 body`, `2 bodies`.
+fn bodies(number: u64) -> String {
+    if number == 1 { "1 body".to_owned() } else { format!("{number} bodies") }
 }
 
 fn outcome(words: Vec<String>, figures: Value) -> Outcome {

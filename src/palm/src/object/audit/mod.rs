@@ -92,6 +92,11 @@ impl Store {
         let _ = self.audit.answered.subscribe().wait_for(|answered| *answered >= mine).await;
     }
 
+    /// A member away for longer is taken for lost.
+    pub fn grace(&self) -> Duration {
+        self.repair.grace
+    }
+
     /// Segments of which this peer had a fragment when it last counted.
     pub fn segments_here(&self) -> u64 {
         self.audit.found.lock().segments_here
@@ -142,6 +147,7 @@ impl Store {
         Health {
             damaged_here: home.damaged,
             scrubbed: home.scrubbed,
+            trash_bytes: self.trash_bytes(),
             ills: home.ills.into_iter().map(|ill| format!("{name}: {ill}")).collect(),
             queued: repairs.queued,
             queued_bytes: repairs.queued_bytes,

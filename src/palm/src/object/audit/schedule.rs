@@ -129,5 +129,5 @@ impl<'a> Schedule<'a> {
 fn outline(store: &Store) -> Outline {
     let members = store.view.members().into_iter();
     let members = members.map(|member| (member.peer, member.told.is_some_and(|told| told.draining)));
-    (members.collect(), store.wanted_policy())
+    (members.collect(), store.view.wanted_policy())
 }

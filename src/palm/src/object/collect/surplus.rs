@@ -238,6 +238,11 @@ impl Store {
         moved: &[Current],
         layouts: &[Layout],
     ) -> Result<Place, ObjectError> {
+        let lacks = |layout: &Layout| layout.complete && !layout.segments.contains_key(&note.segment);
+        if !layouts.is_empty() && layouts.iter().all(lacks) {
+            // Repair may have moved a part before it was dropped.
+            return Ok(Place::Nowhere);
+        }
         let moved = moved.iter().map(|current| MovedRecord::decode(&current.value)).collect::<Result<Vec<_>, _>>()?;
         if moved.iter().any(|moved| moved.body != note.body || moved.segment.id != note.segment) {
             return Ok(Place::Unknown);
@@ -252,8 +257,6 @@ impl Store {
             Place::Here
         } else if !layouts.is_empty() && !placements.is_empty() {
             Place::Elsewhere(placements)
-        } else if !layouts.is_empty() && layouts.iter().all(|layout| layout.complete) {
-            Place::Nowhere
         } else {
             Place::Unknown
         })

@@ -9,7 +9,7 @@ use palm_core::id::{FragmentId, PeerId, SegmentId};
 use palm_core::wire::{FragmentOrigin, MAX_SMALL_FRAGMENT_BYTES, Response};
 use tokio::sync::Mutex;
 
-use super::{Home, malformed, refused};
+use super::{Home, MAX_FRAGMENT_BYTES, malformed, refused};
 use crate::blocking::spawn_blocking;
 
 /// Segments remembered of which a fragment was stored lately.
@@ -39,7 +39,7 @@ impl Home {
     ) -> Result<FragmentStat, StoreError> {
         let begun = self.begun();
         let mut failed = none_takes_writes();
-        for backend in self.writable(origin).await {
+        for backend in self.writable(origin, bytes.len() as u64).await {
             match backend.put(bytes.clone()).await {
                 Ok(stat) => {
                     self.note(begun, backend.number(), writer, origin, stat).await?;
@@ -58,7 +58,7 @@ impl Home {
         origin: FragmentOrigin,
     ) -> Result<HomeUpload, StoreError> {
         let mut failed = none_takes_writes();
-        for backend in self.writable(&origin).await {
+        for backend in self.writable(&origin, MAX_FRAGMENT_BYTES).await {
             match backend.writer(None).await {
                 Ok(fragment) => {
                     let backend = backend.number();
@@ -133,11 +133,11 @@ impl Home {
         backends
     }
 
-    /// Backends to store a fragment in, best first; the first one counts as taken for its segment.
-    async fn writable(&self, origin: &FragmentOrigin) -> Vec<Backend> {
+    /// Backends to store a fragment of up to `len` bytes in, best first; the first one counts as taken for its segment.
+    async fn writable(&self, origin: &FragmentOrigin, len: u64) -> Vec<Backend> {
         self.0.served.fetch_add(1, Ordering::Relaxed);
         if self.0.backends.only().is_some() {
-            return self.0.backends.for_writing(&BTreeMap::new()).await;
+            return self.0.backends.for_writing(len, &BTreeMap::new()).await;
         }
         let mut recent = self.0.spread.0.lock().await;
         let Recent { held, order } = &mut *recent;
@@ -151,7 +151,7 @@ impl Home {
             held.insert(origin.segment, self.noted_of(origin).await);
         }
         let held = held.entry(origin.segment).or_default();
-        let backends = self.0.backends.for_writing(held).await;
+        let backends = self.0.backends.for_writing(len, held).await;
         if let Some(first) = backends.first() {
             *held.entry(first.number()).or_default() += 1;
         }

@@ -44,9 +44,12 @@ impl Store {
         let rebuilt: Arc<[u8]> = steps.iter().filter(|step| step.from.is_none()).map(|step| step.index).collect();
         let mut reader = (!rebuilt.is_empty()).then(|| StripeReader::new(self, readable, shape, secret));
         let mut sinks: Vec<Sink> = Vec::with_capacity(steps.len());
+        let source = |step: &Step| {
+            seen.fragments.iter().find(|placed| Some(placed.home) == step.from && placed.index == step.index)
+        };
         for step in steps {
-            let named = seen.fragments.iter().find(|placed| placed.index == step.index).cloned();
-            sinks.push(Sink::new(self, *step, draft.origin(seen.id, step.index), named, shape).await);
+            let lane = source(step).map(|placed| Lane::closed(placed.clone()));
+            sinks.push(Sink::new(self, *step, draft.origin(seen.id, step.index), lane, shape).await);
         }
         for stripe in 0..shape.stripes() {
             let mut shards = match &mut reader {
@@ -64,9 +67,14 @@ impl Store {
         let mut stored = Vec::with_capacity(sinks.len());
         let mut last = None;
         for (step, finished) in join_all(sinks.into_iter().map(|sink| sink.finish(self))).await {
-            match finished {
-                Ok(id) => stored.push(Placed { index: step.index, home: step.to, id }),
-                Err(error) => {
+            match (finished, source(&step)) {
+                // Bytes that are copied were read by nobody. Entered under the id they have now, they would pass for right.
+                (Ok(id), Some(source)) if id != source.id => {
+                    self.report(source);
+                    last = Some(HomeError::Failed("the fragment to be copied is corrupt".to_owned()));
+                }
+                (Ok(id), _) => stored.push(Placed { index: step.index, home: step.to, id }),
+                (Err(error), _) => {
                     debug!(segment = %seen.id, index = step.index, peer = %step.to, %error, "fragment not stored");
                     if step.to != self.me && error != HomeError::Full {
                         self.suspects.add(step.to);
@@ -134,8 +142,6 @@ impl Store {
 struct Sink {
     step: Step,
     origin: FragmentOrigin,
-    /// What the segment says of it so far: whoever makes it makes the same bytes.
-    named: Option<Placed>,
     /// From where it is copied; `None` where it is rebuilt.
     lane: Option<Lane>,
     hasher: blake3::Hasher,
@@ -152,8 +158,7 @@ enum Destination {
 }
 
 impl Sink {
-    async fn new(store: &Store, step: Step, origin: FragmentOrigin, named: Option<Placed>, shape: Shape) -> Self {
-        let lane = named.clone().filter(|named| Some(named.home) == step.from).map(Lane::closed);
+    async fn new(store: &Store, step: Step, origin: FragmentOrigin, lane: Option<Lane>, shape: Shape) -> Self {
         let (to, failed) = match shape.stripes() {
             1 => (Destination::Whole(Bytes::new()), None),
             _ => match store.begin_fragment(step.to, origin.clone()).await {
@@ -161,7 +166,7 @@ impl Sink {
                 Err(error) => (Destination::Nowhere, Some(error)),
             },
         };
-        Self { step, origin, named, lane, hasher: blake3::Hasher::new(), len: 0, to, failed }
+        Self { step, origin, lane, hasher: blake3::Hasher::new(), len: 0, to, failed }
     }
 
     /// Takes the shard of a stripe: the one given, or the one it copies.
@@ -206,16 +211,8 @@ impl Sink {
 
     /// Waits until it is durable; answers its id.
     async fn finish(self, store: &Store) -> (Step, Result<FragmentId, HomeError>) {
-        let Self { step, origin, named, hasher, to, failed, .. } = self;
+        let Self { step, origin, hasher, to, failed, .. } = self;
         let expected = FragmentId::from_bytes(*hasher.finalize().as_bytes());
-        // A copy of bytes that have rotted must not get a name of its own: that would make them right for ever.
-        let rotten = named.filter(|named| failed.is_none() && named.id != expected);
-        let failed = failed.or_else(|| {
-            rotten.map(|named| {
-                store.report(&named);
-                HomeError::Failed("fragment is not what its name says".to_owned())
-            })
-        });
         let stored = match (failed, to) {
             (Some(error), _) => Err(error),
             (None, Destination::Whole(bytes)) => in_time(store.store_fragment(step.to, origin, bytes)).await,
