@@ -111,7 +111,7 @@ impl Home {
             trashed_ms: None,
         };
         self.0.index.commit(change(id, before.as_ref(), Some(&record)), Durability::Buffered).await?;
-        // It lay elsewhere, and was perhaps replaced because it was wrong there.
+        // It lay elsewhere, and was perhaps replaced because it was wrong there, or because that disk is gone with all it had.
         if let Some(before) = before
             && before.backend != backend
             && let Some(old) = self.0.backends.get(before.backend)
