@@ -5,14 +5,17 @@
 //!
 //! - [`policy`]: bucket and identity policies, and [`policy::decide`], the one place where access is granted.
 //! - [`acl`]: access control lists, object ownership and the public access block.
+//! - [`cors`]: what browsers are told. [`website`]: what a website host answers.
 //! - [`pattern`] and [`calendar`]: wildcards and dates, as policies and lifecycle rules use them.
 
 use std::borrow::Cow;
 
 pub mod acl;
 pub mod calendar;
+pub mod cors;
 pub mod pattern;
 pub mod policy;
+pub mod website;
 
 /// An error as S3 answers it: code, status and message of
 /// <https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html>.
