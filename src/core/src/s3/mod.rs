@@ -6,6 +6,7 @@
 //! - [`policy`]: bucket and identity policies, and [`policy::decide`], the one place where access is granted.
 //! - [`acl`]: access control lists, object ownership and the public access block.
 //! - [`cors`]: what browsers are told. [`website`]: what a website host answers.
+//! - [`lifecycle`]: what expires when.
 //! - [`pattern`] and [`calendar`]: wildcards and dates, as policies and lifecycle rules use them.
 
 use std::borrow::Cow;
@@ -13,6 +14,7 @@ use std::borrow::Cow;
 pub mod acl;
 pub mod calendar;
 pub mod cors;
+pub mod lifecycle;
 pub mod pattern;
 pub mod policy;
 pub mod website;
