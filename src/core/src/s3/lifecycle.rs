@@ -148,10 +148,6 @@ impl Filter {
     fn fits_key(&self, key: &str) -> bool {
         self.prefix.as_ref().is_none_or(|prefix| key.starts_with(prefix))
     }
-
-    fn names_more_than_keys(&self) -> bool {
-        !self.tags.is_empty() || self.larger_than.is_some() || self.smaller_than.is_some()
-    }
 }
 
 impl Configuration {

@@ -7,6 +7,7 @@
 //! - [`acl`]: access control lists, object ownership and the public access block.
 //! - [`cors`]: what browsers are told. [`website`]: what a website host answers.
 //! - [`lifecycle`]: what expires when.
+//! - [`version`]: what PUT and DELETE do to a key's versions. [`lock`]: what object lock forbids them.
 //! - [`pattern`] and [`calendar`]: wildcards and dates, as policies and lifecycle rules use them.
 
 use std::borrow::Cow;
@@ -15,8 +16,10 @@ pub mod acl;
 pub mod calendar;
 pub mod cors;
 pub mod lifecycle;
+pub mod lock;
 pub mod pattern;
 pub mod policy;
+pub mod version;
 pub mod website;
 
 /// An error as S3 answers it: code, status and message of

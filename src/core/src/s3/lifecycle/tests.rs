@@ -145,6 +145,8 @@ fn wrong_configurations_are_refused_as_aws_does() {
         let refused = refused(rule);
         assert!(refused.starts_with(expected), "{refused}");
     }
+    let abort = Rule { abort_days: Some(1), filter: Filter { larger_than: Some(9), ..Filter::default() }, ..rule("1") };
+    assert_eq!(refused(abort), "InvalidRequest AbortIncompleteMultipartUpload cannot be specified with Object Size.");
     assert_eq!(Configuration::new(vec![]).expect_err("empty").code, "MalformedXML");
     assert_eq!(Configuration::new(vec![days(1), days(2)]).expect_err("same id").code, "InvalidArgument");
     let mut unnamed = vec![Rule { id: String::new(), ..days(1) }, days(2)];

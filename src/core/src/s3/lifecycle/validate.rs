@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Configuration, Expiration, Rule};
+use super::{Configuration, Expiration, Filter, Rule};
 use crate::s3::Refusal;
 use crate::s3::calendar::DAY_MS;
 
@@ -67,9 +67,8 @@ fn check(rule: &Rule) -> Result<(), Refusal> {
         Some(Expiration::Date(date)) if date % DAY_MS != 0 => {
             return Err(Refusal::invalid_argument("'Date' must be at midnight GMT"));
         }
-        Some(Expiration::ExpiredDeleteMarker) if !filter.tags.is_empty() => {
-            return Err(Refusal::invalid_request("ExpiredObjectDeleteMarker cannot be specified with Tags."));
-        }
+        // A marker has neither tags nor a size.
+        Some(Expiration::ExpiredDeleteMarker) => check_keys_only("ExpiredObjectDeleteMarker", filter)?,
         _ => {}
     }
     if let Some(noncurrent) = noncurrent {
@@ -82,11 +81,16 @@ fn check(rule: &Rule) -> Result<(), Refusal> {
         }
     }
     positive(*abort_days, "'DaysAfterInitiation' for AbortIncompleteMultipartUpload")?;
-    // An upload has neither tags nor a size.
-    if abort_days.is_some() && filter.names_more_than_keys() {
-        let what = if filter.tags.is_empty() { "object size" } else { "Tags" };
-        let message = format!("AbortIncompleteMultipartUpload cannot be specified with {what}.");
-        return Err(Refusal::invalid_request(message));
-    }
-    Ok(())
+    // Nor has an upload.
+    if abort_days.is_some() { check_keys_only("AbortIncompleteMultipartUpload", filter) } else { Ok(()) }
+}
+
+/// Whether a filter only names keys.
+fn check_keys_only(action: &str, filter: &Filter) -> Result<(), Refusal> {
+    let what = match filter {
+        Filter { tags, .. } if !tags.is_empty() => "Tags",
+        Filter { larger_than: None, smaller_than: None, .. } => return Ok(()),
+        _ => "Object Size",
+    };
+    Err(Refusal::invalid_request(format!("{action} cannot be specified with {what}.")))
 }

@@ -122,9 +122,7 @@ const OF_VERSION: &[&str] = &[
 ];
 const WITH_TAGS: &[&str] = &["PutObject", "PutObjectTagging", "PutObjectVersionTagging", "ReplicateTags"];
 const OF_TAGGED: &[&str] = &[
-    "DeleteObject",
     "DeleteObjectTagging",
-    "DeleteObjectVersion",
     "DeleteObjectVersionTagging",
     "GetObject",
     "GetObjectAcl",

@@ -89,6 +89,8 @@ enum Value {
 pub enum ConditionError {
     /// No such operator.
     Operator,
+    /// A value that is no address.
+    Address,
     /// A value that the operator cannot compare.
     Value,
 }
@@ -111,7 +113,8 @@ impl Condition {
             return Err(ConditionError::Operator);
         }
         let values = values.iter().map(|text| Value::parse(test, text, variables)).collect::<Option<Vec<_>>>();
-        let values = values.filter(|values| !values.is_empty()).ok_or(ConditionError::Value)?;
+        let wrong = if test == Test::Address { ConditionError::Address } else { ConditionError::Value };
+        let values = values.filter(|values| !values.is_empty()).ok_or(wrong)?;
         Ok(Self { test, negated, if_exists, quantifier, key: key.to_ascii_lowercase(), values })
     }
 

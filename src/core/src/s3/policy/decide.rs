@@ -71,7 +71,8 @@ impl Decision {
     }
 }
 
-/// What `GET` and `HEAD` answer where there is no object: who may not list must not learn that
+/// What `GET` and `HEAD` answer where there is no object: who may not list must not learn that. `may_list`: what is decided
+/// of `s3:ListBucket` with the key as `s3:prefix`
 /// (<https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html>, "Permissions").
 pub fn missing_object(may_list: bool) -> Refusal {
     if may_list {

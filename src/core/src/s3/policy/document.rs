@@ -12,6 +12,9 @@ use crate::s3::pattern::{Token, matches, tokens};
 /// everything in it too: statements, patterns and their lengths.
 pub const POLICY_MAX_BYTES: usize = 20 * 1024;
 
+/// The longest document with all the blanks between its elements, which do not count.
+const SPACED_MAX_BYTES: usize = 4 * POLICY_MAX_BYTES;
+
 /// What ARNs of buckets and objects begin with.
 const S3_ARN: &str = "arn:aws:s3:::";
 
@@ -40,13 +43,10 @@ impl Attached<'_> {
 impl Policy {
     /// Reads and validates a document.
     pub fn parse(document: &[u8], attached: Attached<'_>) -> Result<Self, Refusal> {
-        if document.len() > POLICY_MAX_BYTES {
+        if document.len() > SPACED_MAX_BYTES || normalized_len(document) > POLICY_MAX_BYTES {
             let message =
-                format!("Normalized policy document exceeds the maximum allowed size of {POLICY_MAX_BYTES} bytes.");
-            return Err(match attached {
-                Attached::Bucket(_) => Refusal::bad("PolicyTooLarge", message),
-                Attached::Identity => Refusal::with_status(409, "LimitExceeded", message),
-            });
+                format!("Normalized policy document exceeds the maximum allowed size of {POLICY_MAX_BYTES} bytes");
+            return Err(attached.refuse(message));
         }
         if document.first() != Some(&b'{') {
             return Err(attached.refuse("Policies must be valid JSON and the first byte must be '{'"));
@@ -75,6 +75,17 @@ impl Policy {
         let statements = statements.iter().map(|node| reader.statement(node)).collect::<Result<Vec<_>, _>>()?;
         Ok(Self { statements })
     }
+}
+
+/// The length of a JSON text without the blanks outside its strings.
+fn normalized_len(document: &[u8]) -> usize {
+    let (mut in_string, mut escaped, mut len) = (false, false, 0);
+    for byte in document {
+        len += usize::from(in_string || !byte.is_ascii_whitespace());
+        in_string ^= *byte == b'"' && !escaped;
+        escaped = in_string && *byte == b'\\' && !escaped;
+    }
+    len
 }
 
 /// Reads one document's statements.
@@ -113,6 +124,9 @@ impl Reader<'_> {
                 return self.refuse("Policy document should not specify a principal.");
             }
             (Attached::Identity, None) => None,
+            (Attached::Bucket(_), Some((true, _))) if effect == Effect::Allow => {
+                return self.refuse("Allow with NotPrincipal is not allowed.");
+            }
             (Attached::Bucket(_), Some((negated, value))) => Some(Either { negated, items: self.principals(value)? }),
         };
         let (negated, value) = actions.ok_or_else(|| self.attached.missing("Action"))?;
@@ -205,6 +219,7 @@ impl Reader<'_> {
                 let condition = Condition::parse(operator, key, &values, self.variables);
                 conditions.push(condition.map_err(|error| match error {
                     ConditionError::Operator => self.attached.refuse(format!("Invalid Condition type : {operator}")),
+                    ConditionError::Address => self.attached.refuse("Invalid IP address in Conditions"),
                     ConditionError::Value => self.attached.refuse("Policy has an invalid condition value"),
                 })?);
                 if self.attached != Attached::Identity && !is_known_key(&key.to_ascii_lowercase()) {
@@ -237,9 +252,9 @@ impl Reader<'_> {
 
     /// A text or a list of them, at least one and none empty.
     fn texts<'n>(self, value: &'n Node, invalid: &'static str) -> Result<Vec<&'n str>, Refusal> {
-        let texts = value.one_or_many().iter().map(|node| node.text().filter(|text| !text.is_empty()));
-        let texts = texts.collect::<Option<Vec<_>>>().filter(|texts| !texts.is_empty());
-        texts.ok_or_else(|| self.attached.refuse(invalid))
+        let texts = value.one_or_many().iter().map(Node::text).collect::<Option<Vec<_>>>();
+        let texts = texts.ok_or_else(|| self.attached.refuse("Invalid policy syntax."))?;
+        if texts.is_empty() || texts.contains(&"") { self.refuse(invalid) } else { Ok(texts) }
     }
 }
 
@@ -282,7 +297,7 @@ fn principal(kind: &str, name: &str) -> Option<Named> {
 }
 
 /// The known actions a pattern (in lower case) names, without `s3:`.
-pub(super) fn expansion(pattern: &[Token]) -> impl Iterator<Item = (&'static str, Level)> {
+fn expansion(pattern: &[Token]) -> impl Iterator<Item = (&'static str, Level)> {
     let named = |(name, _): &&(&str, Level)| matches(pattern, &format!("s3:{}", name.to_ascii_lowercase()));
     ACTIONS.iter().filter(named).copied()
 }

@@ -36,7 +36,8 @@ impl Policy {
 
 impl Statement {
     fn is_public(&self) -> bool {
-        let to_fixed = matches!(&self.principals, Some(Either { negated: false, items })
+        // No `Allow` has a `NotPrincipal`.
+        let to_fixed = matches!(&self.principals, Some(Either { items, .. })
             if items.iter().all(|named| *named != Named::Everyone));
         self.effect == Effect::Allow && !to_fixed && !self.conditions.iter().any(limits)
     }

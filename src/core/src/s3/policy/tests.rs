@@ -65,6 +65,15 @@ fn wrong_documents_are_refused_in_aws_words() {
         (all.replace(r#""Action":"s3:GetObject","#, ""), "Missing required field Action"),
         (all.replace("s3:GetObject", "s3:GetNothing"), "Policy has invalid action"),
         (all.replace("s3:GetObject", "ec2:RunInstances"), "Policy has invalid action"),
+        (all.replace(r#""s3:GetObject""#, "null"), "Invalid policy syntax."),
+        (
+            all.replace(r#""Principal":"*""#, r#""NotPrincipal":{"AWS":"123456789012"}"#),
+            "Allow with NotPrincipal is not allowed.",
+        ),
+        (
+            format!(r#"{all},"Condition":{{"NumericEquals":{{"s3:signatureAge":"x"}}}}"#),
+            "Policy has an invalid condition value",
+        ),
         (all.replace(r#","Resource":"arn:aws:s3:::b/*""#, ""), "Missing required field Resource"),
         (all.replace("arn:aws:s3:::b/*", "*"), "Policy has invalid resource"),
         (all.replace("arn:aws:s3:::b/*", "arn:aws:s3:::bb/*"), "Policy has invalid resource"),
@@ -79,16 +88,16 @@ fn wrong_documents_are_refused_in_aws_words() {
             format!(r#"{all},"Condition":{{"StringLike":{{"s3:prefix":"x"}}}}"#),
             "Conditions do not apply to combination of actions and resources in statement",
         ),
-        (
-            format!(r#"{all},"Condition":{{"IpAddress":{{"aws:SourceIp":"10/8"}}}}"#),
-            "Policy has an invalid condition value",
-        ),
+        (format!(r#"{all},"Condition":{{"IpAddress":{{"aws:SourceIp":"10/8"}}}}"#), "Invalid IP address in Conditions"),
     ];
     for (text, message) in inside {
         let refusal = document(&statement(&text));
         assert_eq!((refusal.code, &*refusal.message), ("MalformedPolicy", message), "{text}");
     }
-    assert_eq!(document(&format!("{{{}", " ".repeat(POLICY_MAX_BYTES))).code, "PolicyTooLarge");
+    let long = document(&statement(&format!(r#"{ALLOW_ALL},"Sid":"{}""#, " ".repeat(POLICY_MAX_BYTES))));
+    assert_eq!(long.message, "Normalized policy document exceeds the maximum allowed size of 20480 bytes");
+    assert!(bucket_policy(&format!("{ALLOW_ALL}{}", " ".repeat(POLICY_MAX_BYTES))).is_ok(), "blanks do not count");
+    assert!(bucket_policy(&format!("{ALLOW_ALL}{}", " ".repeat(4 * POLICY_MAX_BYTES))).is_err());
     assert!(document(&format!("{{\"Statement\":{}", "[".repeat(10_000))).message.contains("invalid Json"));
     let on_user = Policy::parse(statement(ALLOW_ALL).as_bytes(), Attached::Identity).expect_err("has a principal");
     assert_eq!(on_user.code, "MalformedPolicyDocument");
@@ -397,8 +406,6 @@ fn public_is_what_nothing_fixed_limits() {
     assert!(bucket_policy(ALLOW_ALL).expect("valid").is_public());
     assert!(!bucket_policy(&ALLOW_ALL.replace("Allow", "Deny")).expect("valid").is_public());
     assert!(!bucket_policy(&ALLOW_ALL.replace(r#""*""#, r#"{"AWS":"123456789012"}"#)).expect("valid").is_public());
-    let not = ALLOW_ALL.replace(r#""Principal":"*""#, r#""NotPrincipal":{"AWS":"123456789012"}"#);
-    assert!(bucket_policy(&not).expect("valid").is_public());
     assert!(!with(r#""StringEquals":{"aws:SourceVpc":"vpc-91237329"}"#));
     assert!(with(r#""StringLike":{"aws:SourceVpc":"vpc-*"}"#));
     assert!(with(r#""StringNotEquals":{"aws:SourceVpc":"vpc-91237329"}"#));
