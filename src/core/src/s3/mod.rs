@@ -8,6 +8,8 @@
 //! - [`cors`]: what browsers are told. [`website`]: what a website host answers.
 //! - [`lifecycle`]: what expires when.
 //! - [`version`]: what PUT and DELETE do to a key's versions. [`lock`]: what object lock forbids them.
+//! - [`tags`], [`quota`], [`name`]: limits. [`post_policy`]: what a browser form may bring.
+//! - [`notification`], [`logging`]: what others are told of a request.
 //! - [`pattern`] and [`calendar`]: wildcards and dates, as policies and lifecycle rules use them.
 
 use std::borrow::Cow;
@@ -17,8 +19,14 @@ pub mod calendar;
 pub mod cors;
 pub mod lifecycle;
 pub mod lock;
+pub mod logging;
+pub mod name;
+pub mod notification;
 pub mod pattern;
 pub mod policy;
+pub mod post_policy;
+pub mod quota;
+pub mod tags;
 pub mod version;
 pub mod website;
 
