@@ -21,7 +21,9 @@ fn user(account: &str, name: &str) -> Principal {
 
 fn context(keys: &[(&str, &str)]) -> Context {
     let mut context = Context::default();
-    keys.iter().for_each(|(key, value)| context.add(key, *value));
+    for (key, value) in keys {
+        context.add(key, *value);
+    }
     context
 }
 
@@ -495,7 +497,9 @@ proptest! {
         found in prop::collection::vec("[-0-9a:*? T/.]{0,20}", 0..3),
     ) {
         let mut request = Context::default();
-        found.iter().for_each(|value| request.add("k", value.as_str()));
+        for value in &found {
+            request.add("k", value.as_str());
+        }
         let plain = Condition::parse(&operator.replace("{}", ""), "k", &[&value], true);
         let negated = Condition::parse(&operator.replace("{}", "Not"), "k", &[&value], true);
         prop_assert_eq!(plain.is_ok(), negated.is_ok());

@@ -95,7 +95,7 @@ fn wrong_documents_are_refused() {
         let refusal = PostPolicy::parse(document.as_bytes()).expect_err(document);
         assert_eq!((refusal.code, refusal.status), ("InvalidPolicyDocument", 400), "{document}");
     }
-    assert!(PostPolicy::parse(&[b' '; POLICY_MAX_BYTES + 1]).is_err());
+    assert!(PostPolicy::parse(&vec![b' '; POLICY_MAX_BYTES + 1]).is_err());
 }
 
 proptest! {

@@ -16,16 +16,11 @@ fn line(stamp: u64) -> Line<u32> {
     Line { id: id(stamp), kind: Kind::Object(u32::try_from(stamp).expect("small")) }
 }
 
-fn free(_: &u32) -> Result<(), Refusal> {
-    Ok(())
-}
-
-fn locked(_: &u32) -> Result<(), Refusal> {
-    Err(Refusal::access_denied())
-}
+const FREE: fn(&u32) -> Result<(), Refusal> = |_| Ok(());
+const LOCKED: fn(&u32) -> Result<(), Refusal> = |_| Err(Refusal::access_denied());
 
 fn put_null(head: TestHead, value: u32, versioning: Versioning) -> Done<u32, u32> {
-    head.put_null(Kind::Object(value), Stamp(1), versioning, free).expect("free")
+    head.put_null(Kind::Object(value), Stamp(1), versioning, FREE).expect("free")
 }
 
 /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/AddingObjectstoVersionSuspendedBuckets.html> and
@@ -46,20 +41,20 @@ fn a_key_lives_through_all_states_of_its_bucket() {
     let head = suspended.head.expect("there");
     assert!(matches!(head.current(), Some(Current::Null(null)) if null.kind == Kind::Object(3)));
     assert_eq!(head.recent.len(), 1);
-    let marked = head.put_null(Kind::DeleteMarker, Stamp(0), Versioning::Suspended, free).expect("free");
+    let marked = head.put_null(Kind::DeleteMarker, Stamp(0), Versioning::Suspended, FREE).expect("free");
     assert!(marked.delete_marker && marked.freed == Some(3), "DELETE leaves a null marker in the null version's place");
     let head = marked.head.expect("there");
     assert!(!head.is_shown());
-    let unmarked = head.delete_version(Name::Null, free).expect("free");
+    let unmarked = head.delete_version(Name::Null, FREE).expect("free");
     assert!(unmarked.delete_marker, "a marker was deleted");
     let head = unmarked.head.expect("a version is left");
     assert!(head.is_shown(), "what it hid is back");
     let marker = Line { id: id(20), kind: Kind::DeleteMarker };
     let head = head.add(marker, false).expect("added").head.expect("there");
     assert!(!head.is_shown() && head.recent.len() == 2, "DELETE with versions only adds a marker");
-    let head = head.delete_version(Name::Id(id(20)), free).expect("free").head.expect("there");
+    let head = head.delete_version(Name::Id(id(20)), FREE).expect("free").head.expect("there");
     assert!(head.is_shown());
-    let last = head.delete_version(Name::Id(id(10)), free).expect("free");
+    let last = head.delete_version(Name::Id(id(10)), FREE).expect("free");
     assert_eq!((last.head, last.delete_marker), (None, false), "nothing is left");
 }
 
@@ -67,17 +62,17 @@ fn a_key_lives_through_all_states_of_its_bucket() {
 fn nothing_locked_is_written_over_or_deleted() {
     let head = put_null(TestHead::default(), 1, Versioning::Off).head.expect("there");
     let refused = Err(Stop::Refused(Refusal::access_denied()));
-    assert_eq!(head.clone().put_null(Kind::DeleteMarker, Stamp(9), Versioning::Suspended, locked), refused);
-    assert_eq!(head.clone().delete(locked), refused);
-    assert_eq!(head.clone().delete_version(Name::Null, locked), refused);
+    assert_eq!(head.clone().put_null(Kind::DeleteMarker, Stamp(9), Versioning::Suspended, LOCKED), refused);
+    assert_eq!(head.clone().delete(LOCKED), refused);
+    assert_eq!(head.clone().delete_version(Name::Null, LOCKED), refused);
     assert!(head.add(line(10), false).is_ok(), "another version on top harms nothing");
 }
 
 #[test]
 fn deleting_what_is_not_there_is_no_error() {
-    let none = TestHead::default().delete_version(Name::Id(id(4)), locked).expect("nothing to do");
+    let none = TestHead::default().delete_version(Name::Id(id(4)), LOCKED).expect("nothing to do");
     assert_eq!((none.head, none.version, none.freed), (None, Some(Name::Id(id(4))), None));
-    assert_eq!(TestHead::default().delete(locked).expect("nothing to do").head, None);
+    assert_eq!(TestHead::default().delete(LOCKED).expect("nothing to do").head, None);
 }
 
 /// Scenario: two PUTs race, and the one with the earlier stamp comes second. Danger: the older hides the newer, or a
@@ -188,7 +183,7 @@ impl World {
 
     fn delete(&mut self, id: VersionId) {
         for _ in 0..100 {
-            match self.head.clone().delete_version(Name::Id(id), free) {
+            match self.head.clone().delete_version(Name::Id(id), FREE) {
                 Ok(done) => {
                     self.head = done.head.unwrap_or_default();
                     self.model.remove(&id);

@@ -11,6 +11,7 @@ fn site(rules: Vec<Rule>) -> Website {
     Website::Serve { index, error, rules }.validated().expect("valid")
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "fields of rules are optional")]
 fn text(text: &str) -> Option<String> {
     Some(text.to_owned())
 }
