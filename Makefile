@@ -30,6 +30,7 @@ setup: ## install what is missing: compiler toolchain, clang, S3 clients, cargo-
 build: setup ## build every crate
 	$(ENV)
 	cargo build --workspace $$PALM_CARGO_FLAGS
+	cargo build -p palm --example count_fragments $$PALM_CARGO_FLAGS
 
 lint: setup ## formatting, clippy, docs and licences, warnings refused
 	$(ENV)
@@ -43,6 +44,7 @@ test: lint ## everything CI runs: lint, unit tests, then real clients against po
 	cargo test --workspace $$PALM_CARGO_FLAGS
 	cargo test -p palm-core --features sim $$PALM_CARGO_FLAGS
 	cargo build --workspace $$PALM_CARGO_FLAGS
+	cargo build -p palm --example count_fragments $$PALM_CARGO_FLAGS
 	cd s3-tests
 	pytest $(TESTS)
 

@@ -15,6 +15,7 @@ import signal
 import socket
 import subprocess
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 
 import boto3
@@ -28,6 +29,12 @@ SETTLE_TIMEOUT_S = 60
 COMMAND_TIMEOUT_S = 60
 STOP_TIMEOUT_S = 30
 LOG_TAIL_LINES = 40
+GRACE_S = 6
+# What takes minutes and hours in a real pool, in seconds: absence, counting, repair and collection.
+QUICK = {
+    "members.grace": f"{GRACE_S}s", "repair.every": "2s", "repair.settle": "3s",
+    "collection.grace": "1s", "collection.released": "1s", "collection.trash": "2s", "collection.every": "2s",
+}
 
 _running: set[subprocess.Popen] = set()
 
@@ -50,6 +57,12 @@ def palm_binary() -> pathlib.Path:
 
 
 _ports_given: set[int] = set()
+
+
+def tool(name: str) -> pathlib.Path:
+    """A program built beside the binary under test."""
+    beside = palm_binary().parent
+    return next((path for path in (beside / name, beside / "examples" / name) if path.exists()), beside / name)
 
 
 def free_port() -> int:
@@ -133,6 +146,10 @@ class Peer:
         self.log = self.dir / "log"
         self.events = self.dir / "events"
         self.dir.mkdir(parents=True)
+        # Variables of this peer alone, over those of its pool.
+        self.environment: dict[str, str] = {}
+        # Where its fragments are: one place in its data directory unless it was given others.
+        self.disks = [self.data / "fragments"]
         self.quic_port, self.s3_port, self.admin_port = free_port(), free_port(), free_port()
         self.ready: dict = {}
         self.process: subprocess.Popen | None = None
@@ -152,7 +169,7 @@ class Peer:
         with self.log.open("ab") as log, self.events.open("wb") as events:
             self.process = subprocess.Popen(
                 [palm_binary(), *(str(arg) for arg in [*args, *listen])],
-                env=peer_environment() | {"PALM_NAME": self.name} | self.pool.environment, stdin=subprocess.DEVNULL, stdout=events, stderr=log,
+                env=peer_environment() | {"PALM_NAME": self.name} | self.pool.environment | self.environment, stdin=subprocess.DEVNULL, stdout=events, stderr=log,
             )
         _running.add(self.process)
 
@@ -186,6 +203,11 @@ class Peer:
     def wait_ready(self, timeout_s: float = READY_TIMEOUT_S) -> Peer:
         self.ready = self.wait_event("ready", timeout_s)
         return self
+
+    def use_disks(self, disks: list[pathlib.Path], options: str = "") -> None:
+        """Keeps fragments in these directories from its next start on; `options` such as `?reserve=1MiB` are those of every one."""
+        self.disks = [pathlib.Path(disk) for disk in disks]
+        self.environment["PALM_BACKEND__URLS"] = ",".join(f"disk://{disk}{options}" for disk in self.disks)
 
     def create_pool(self, name: str, *args: str) -> Peer:
         self.spawn("create-pool", "--name", name, "--port", self.quic_port, *args)
@@ -246,6 +268,19 @@ class Peer:
     def ask(self, command: str, *args: str, timeout_s: float = COMMAND_TIMEOUT_S) -> dict:
         """A `palm` command at this peer."""
         return palm(*command.split(), *args, "--data", self.data, timeout_s=timeout_s)
+
+    def status(self) -> dict:
+        return self.ask("status")
+
+    def metrics(self) -> dict[str, float]:
+        """What Prometheus would read; each name's labels are added up, and each labelled figure is there by itself too."""
+        with urllib.request.urlopen(f"http://{HOST}:{self.admin_port}/metrics", timeout=COMMAND_TIMEOUT_S) as answer:
+            lines = [line for line in answer.read().decode().splitlines() if line and not line.startswith("#")]
+        figures: dict[str, float] = {}
+        for labelled, _, figure in (line.rpartition(" ") for line in lines):
+            for name in {labelled, labelled.partition("{")[0]}:
+                figures[name] = figures.get(name, 0.0) + float(figure)
+        return figures
 
     def invite(self) -> str:
         return self.ask("invite")["join_token"]
@@ -337,10 +372,12 @@ class Pool:
         self.access_key, self.secret_key = founder.ready["access_key"], founder.ready["secret_key"]
         return founder
 
-    def join(self, via: Peer | None = None) -> Peer:
-        """One more peer, by a fresh token from `via`."""
+    def join(self, via: Peer | None = None, disks: list[pathlib.Path] | None = None, options: str = "") -> Peer:
+        """One more peer, by a fresh token from `via`, with these disks if any are given."""
         via = via or self.peers[0]
         peer = self.new_peer()
+        if disks:
+            peer.use_disks(disks, options)
         peer.spawn_join(self.id, via.quic_address, via.invite())
         return peer.wait_ready()
 
@@ -366,6 +403,48 @@ class Pool:
                 lambda peer=peer: sum(member["voter"] for member in peer.members()) == voters_expected(count),
                 timeout_s, f"{peer.name} sees {voters_expected(count)} voters", every_s=0.25,
             )
+
+    def metric(self, name: str) -> float:
+        """The sum over the peers that run."""
+        return sum(peer.metrics().get(name, 0.0) for peer in self.up)
+
+    def wait_full(self, timeout_s: float, objects: int | None = None) -> dict:
+        """Until the peers have counted anew, twice, and find every object (so many, when told) at full redundancy and nothing to mend.
+
+        Twice, because the first count that ends from now on began before. The pool's health as it was told last.
+        """
+        seen, told = int(time.time() * 1000), {}
+        for _ in range(2):
+            def full(seen=seen) -> bool:
+                status = self.up[0].status()
+                told.update(status["health"])
+                *lesser, whole = [tally["objects"] for tally in told["objects"]]
+                waiting = told["segments_to_mend"] + told["queued"] + sum(lesser) + len(status["silent"])
+                return told["counted_ms"] > seen and waiting == 0 and objects in (None, whole)
+
+            try:
+                eventually(full, timeout_s, f"all objects at full redundancy ({objects})", every_s=0.5)
+            except AssertionError as failure:
+                raise AssertionError(f"{failure}; health: {told}") from None
+            seen = told["counted_ms"]
+        return told
+
+    def stop_all(self) -> None:
+        """Stops every peer that runs, all at once: the last ones would else wait for those that went first."""
+        stopping = self.up
+        for peer in stopping:
+            peer.process.send_signal(signal.SIGTERM)
+        for peer in stopping:
+            peer._reap()
+
+    def start_all(self, peers: list[Peer] | None = None) -> None:
+        """Starts these peers (all of them by default). None can be ready alone, so all are spawned before the first is waited for."""
+        peers = self.peers if peers is None else peers
+        for peer in peers:
+            peer.spawn("serve", "--quic", peer.quic_address)
+        for peer in peers:
+            peer.wait_ready()
+        self.wait_live(len(self.up))
 
     def leave_running(self) -> None:
         """Gives up the processes: they go on after this one."""

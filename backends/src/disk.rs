@@ -5,6 +5,7 @@
 //! DIR/files/ab/<64 hex>     fragments of 64 KiB and more: the name is the BLAKE3 of the file (b3sum checks it)
 //! DIR/tmp/<16 hex>.part     files being written; emptied when the store is opened
 //! DIR/packed/               RocksDB: smaller fragments, the counters, changes of files under way
+//! DIR/packed.corrupt        found rotten: what reads is copied to packed.new, which takes its place, at the next opening
 //! ```
 //!
 //! Why two places: a file costs an inode, a directory entry and two syncs, which is little for a megabyte
@@ -14,7 +15,7 @@
 //! Map, in a good order to read: [`DiskFragments`] (`fragments.rs`, the store) over `packed.rs` (small) and
 //! `files.rs` (large); [`DiskIndex`] (`index.rs`); below them `commit.rs` (one thread groups all commits of a
 //! database into one write and one sync), `db.rs` (how `RocksDB` is set up and what memory it may use),
-//! `health.rs` (after a failed sync nothing is written any more), `room.rs` (is there space), `dir.rs`
+//! `health.rs` (after a failed sync nothing is written any more), `rescue.rs` (what still reads of a database that rotted), `room.rs` (is there space), `dir.rs`
 //! (directories that survive power loss, opened once) and `sys.rs` (two system calls). Byte layouts: `docs/format.md`.
 //!
 //! Deliberately absent: a cache of contents (the kernel has one), a journal of its own, and knowledge of
@@ -28,6 +29,7 @@ mod fragments;
 mod health;
 mod index;
 mod packed;
+mod rescue;
 mod room;
 mod sys;
 

@@ -31,6 +31,9 @@ pub enum StoreError {
     /// The disk failed. Nothing was acknowledged.
     #[error("storage i/o: {0}")]
     Io(#[from] std::io::Error),
+    /// The store is out of reach as a whole: its directory was removed, its disk is not mounted. In words.
+    #[error("{0}")]
+    Gone(String),
     /// The store's own structures do not read as they were written.
     #[error("storage corrupt: {0}")]
     Corrupt(String),

@@ -2,10 +2,11 @@
 //!
 //! Two traits. A [`FragmentStore`] keeps immutable, content-addressed fragments; an [`IndexStore`] keeps
 //! ordered keys with atomic batches. A backend knows neither peers nor buckets. Each backend is one module
-//! and one cargo feature, opened by URL in [`open`]; all pass one suite, the feature `conformance`.
+//! and one cargo feature, opened by URL in [`open`]; all pass one suite, the feature `conformance`. A peer's fragment
+//! stores together are its [`Backends`] ([`set`]).
 //!
 //! Reading order: [`fragment`] and [`index`] (the contracts), [`memory`] (the shortest implementation),
-//! [`disk`] (the real one), `conformance`.
+//! [`disk`] (the real one), [`set`], `conformance`.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
 
@@ -19,7 +20,9 @@ pub mod index;
 pub mod memory;
 pub mod open;
 pub mod reader;
+pub mod set;
 
 pub use fragment::{FragmentReader, FragmentStat, FragmentStore, FragmentWriter, StoreError, Usage};
 pub use index::{Durability, IndexStore, Next, Space, Write};
 pub use open::OpenError;
+pub use set::{Backend, BackendState, Backends};

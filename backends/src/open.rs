@@ -41,6 +41,9 @@ pub enum OpenError {
     /// Another store, here or in another process, has the directory open.
     #[error("{} is in use by another store: one directory serves one peer", .0.display())]
     InUse(PathBuf),
+    /// A directory that held a store before is not there, or is empty.
+    #[error("{} is not there, or is empty; is its disk mounted? (a new disk takes another directory)", .0.display())]
+    Absent(PathBuf),
     /// The directory holds something else, or a version that this build does not know.
     #[error("{} holds {found:?}, expected {expected:?}", .dir.display())]
     Format {
@@ -70,8 +73,33 @@ const KNOWN: &[&str] = &[
     "memory:",
 ];
 
-/// Opens a fragment store. Blocks while a log is read.
+/// Opens a fragment store, and makes it where there is none. Blocks while a log is read.
 pub fn fragments(url: &str) -> Result<Arc<dyn FragmentStore>, OpenError> {
+    open_fragments(url, false)
+}
+
+/// Opens a fragment store that was made before: one that is not there is [`OpenError::Absent`] and never made anew, or a
+/// disk that is not mounted would be taken for one that lost everything. Blocks while a log is read.
+pub fn known_fragments(url: &str) -> Result<Arc<dyn FragmentStore>, OpenError> {
+    open_fragments(url, true)
+}
+
+/// Whether the place of a fragment store takes a small file; the store itself is not asked. Blocks.
+pub fn takes_writes(url: &str) -> bool {
+    let tried = Url::parse(url).and_then(|url| match url.scheme {
+        #[cfg(feature = "disk")]
+        "disk" => crate::disk::DiskFragments::try_writing(&url.directory()?),
+        _ => Ok(()),
+    });
+    tried.is_ok()
+}
+
+/// A store's URL without its options: where it is.
+pub fn place(url: &str) -> &str {
+    url.split_once('?').map_or(url, |(place, _)| place).trim_end_matches('/')
+}
+
+fn open_fragments(url: &str, known: bool) -> Result<Arc<dyn FragmentStore>, OpenError> {
     let url = Url::parse(url)?;
     match url.scheme {
         #[cfg(feature = "disk")]
@@ -84,7 +112,11 @@ pub fn fragments(url: &str) -> Result<Arc<dyn FragmentStore>, OpenError> {
                     _ => return Err(url.unknown_option(name, "max_bytes, reserve")),
                 }
             }
-            Ok(Arc::new(crate::disk::DiskFragments::open(&url.directory()?, options)?))
+            let dir = url.directory()?;
+            if known {
+                crate::disk::DiskFragments::expect(&dir)?;
+            }
+            Ok(Arc::new(crate::disk::DiskFragments::open(&dir, options)?))
         }
         #[cfg(feature = "memory")]
         "memory" => {

@@ -10,7 +10,7 @@ from blake3 import blake3
 from botocore.exceptions import BotoCoreError, ClientError
 
 import samples
-from palm_cluster import Peer, Pool, eventually
+from palm_cluster import Peer, eventually
 from samples import KIB, MIB
 
 pytestmark = pytest.mark.own_pool
@@ -47,7 +47,7 @@ def test_kill_all_during_small_puts(new_pool, rounds):
         for peer in pool.peers:
             peer.kill()
         assert len(acknowledged) >= kill_after
-        start_all(pool)
+        pool.start_all()
         for peer in pool.peers:
             client = peer.client()
             for key, data in acknowledged.items():
@@ -55,15 +55,6 @@ def test_kill_all_during_small_puts(new_pool, rounds):
                 assert got == data, f"turn {turn}: {key} at {peer.name}"
             listed = {entry["Key"] for entry in client.list_objects_v2(Bucket=bucket)["Contents"]}
             assert acknowledged.keys() <= listed
-
-
-def start_all(pool: Pool) -> None:
-    """Starts every peer; none can be ready alone, so all are spawned before the first is waited for."""
-    for peer in pool.peers:
-        peer.spawn("serve", "--quic", peer.quic_address)
-    for peer in pool.peers:
-        peer.wait_ready()
-    pool.wait_live(len(pool.peers))
 
 
 def test_everything_survives_an_orderly_end(new_pool):
@@ -76,7 +67,7 @@ def test_everything_survives_an_orderly_end(new_pool):
         client.put_object(Bucket="orderly", Key=key, Body=data, Metadata={"key": key})
     for peer in pool.peers:
         peer.stop()
-    start_all(pool)
+    pool.start_all()
     for peer in pool.peers:
         for key, data in objects.items():
             answer = peer.client().get_object(Bucket="orderly", Key=key)

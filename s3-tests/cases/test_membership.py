@@ -159,19 +159,21 @@ def test_no_eviction_without_a_majority_left(new_pool):
 
 
 def test_a_member_leaves(new_pool):
-    """A voter that keeps fragments leaves. Expected: refused without --force, with what it means; with it the peer ends with 0, the others
-    have four members, and every object is there, since one home fewer is within the policy."""
+    """A voter that keeps fragments leaves. Danger: its fragments go with it. Expected: they are moved to the others first; it ends with
+    0, the others have four members, every object is there, and all of them at full redundancy."""
     pool = new_pool(5, "3-of-5", settings=SETTINGS)
     objects = fill(pool, 12)
     leaver = pool.peers[4]
-    assert "fragments" in refused(leaver, "leave", "--yes")
-    assert leaver.ask("leave", "--yes", "--force")["left"] == leaver.id
+    assert leaver.ask("leave", "--yes")["left"] == leaver.id
     assert leaver.wait_ended() == 0
     eventually(lambda: all(len(peer.members()) == 4 for peer in pool.up), 30, "four members are left")
     eventually(lambda: leaver.id not in pool.peers[0].voters(), CHANGE_TIMEOUT_S, "and it votes no more")
     assert_kept(pool, objects)
     pool.peers[1].client().put_object(Bucket="kept", Key="new", Body=b"new")
     assert_kept(pool, objects | {"new": b"new"})
+    pool.peers[0].ask("repair")
+    *lesser, full = [tally["objects"] for tally in pool.peers[0].ask("status")["health"]["objects"]]
+    assert (sum(lesser), full) == (0, len(objects) + 1)
 
 
 # -- a majority lost

@@ -33,6 +33,9 @@ pub(super) trait Changes: Send + 'static {
         Ok(())
     }
 
+    /// The database says that its own tables do not read as they were written, and takes no more writes.
+    fn corrupted(&self) {}
+
     /// The group is in the database, or it is not. Runs before anybody is answered.
     fn settle(&mut self, _written: bool) {}
 }
@@ -160,6 +163,10 @@ fn write<C: Changes>(
     written.map_err(|error| match store_error(&error) {
         // RocksDB itself refuses to write until there is space again and it has moved to a fresh log.
         StoreError::Full => StoreError::Full,
+        StoreError::Corrupt(_) => {
+            changes.corrupted();
+            health.poison("log write or sync", &error)
+        }
         _ => health.poison("log write or sync", &error),
     })
 }

@@ -44,6 +44,16 @@ fn memory() -> &'static (Cache, WriteBufferManager) {
 
 /// Opens a database with these column families, made where missing.
 pub(super) fn open(dir: &Path, families: &[(&str, Shape)]) -> Result<DB, StoreError> {
+    open_with(dir, families, |_| {})
+}
+
+/// The same for a last look: its tables are left as they are, never merged. (Opened for reading only, a database that
+/// verifies its logs by the manifest crashes the process, `RocksDB` 11.8.)
+pub(super) fn open_unmerged(dir: &Path, families: &[(&str, Shape)]) -> Result<DB, StoreError> {
+    open_with(dir, families, |options| options.set_disable_auto_compactions(true))
+}
+
+fn open_with(dir: &Path, families: &[(&str, Shape)], adjust: impl Fn(&mut Options)) -> Result<DB, StoreError> {
     let mut options = Options::default();
     options.create_if_missing(true);
     options.create_missing_column_families(true);
@@ -60,7 +70,11 @@ pub(super) fn open(dir: &Path, families: &[(&str, Shape)]) -> Result<DB, StoreEr
     options.set_log_level(LogLevel::Warn);
     options.set_max_log_file_size(MAX_INFO_LOG_BYTES);
     options.set_keep_log_file_num(2);
-    let families = families.iter().map(|&(name, shape)| ColumnFamilyDescriptor::new(name, family_options(shape)));
+    let families = families.iter().map(|&(name, shape)| {
+        let mut options = family_options(shape);
+        adjust(&mut options);
+        ColumnFamilyDescriptor::new(name, options)
+    });
     DB::open_cf_descriptors(&options, dir, families).map_err(|error| store_error(&error))
 }
 

@@ -2,8 +2,10 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
+use crate::fragment::StoreError;
 use crate::open::OpenError;
 
 /// Holds the lock and says what is in the directory.
@@ -14,16 +16,37 @@ const LOCK_TEXT_BYTES: u64 = 128;
 /// The exclusive lock on a store's directory, an `flock`: the kernel drops it with the process.
 #[derive(Debug)]
 pub(super) struct DirLock {
+    path: PathBuf,
+    /// Device and inode.
+    place: (u64, u64),
     _file: File,
 }
 
 impl DirLock {
+    /// Whether a store was made in this directory.
+    pub(super) fn is_in(dir: &Path) -> bool {
+        dir.join(LOCK_FILE).is_file()
+    }
+
+    /// Refuses when the directory is no longer the one that was opened. What it held stays readable and even
+    /// writable through files that are open, so a write that succeeds proves nothing.
+    pub(super) fn check(&self) -> Result<(), StoreError> {
+        match fs::symlink_metadata(&self.path) {
+            Ok(found) if (found.dev(), found.ino()) == self.place => Ok(()),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
+            _ => {
+                let dir = self.path.parent().unwrap_or(&self.path);
+                Err(StoreError::Gone(format!("{} is not there any more", dir.display())))
+            }
+        }
+    }
+
     /// Makes the directory where needed and locks it. `format` is one line that names what is kept there and its
     /// version; a directory that says something else is refused rather than misread.
     pub(super) fn acquire(dir: &Path, format: &str) -> Result<Self, OpenError> {
         create_dir(dir)?;
-        let mut file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(dir.join(LOCK_FILE))?;
+        let path = dir.join(LOCK_FILE);
+        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(OpenError::InUse(dir.to_owned())),
@@ -39,7 +62,8 @@ impl DirLock {
             let (found, expected) = (found.trim().to_owned(), format.trim().to_owned());
             return Err(OpenError::Format { dir: dir.to_owned(), found, expected });
         }
-        Ok(Self { _file: file })
+        let found = file.metadata()?;
+        Ok(Self { path, place: (found.dev(), found.ino()), _file: file })
     }
 }
 

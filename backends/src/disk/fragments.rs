@@ -1,6 +1,7 @@
 //! The fragment store on disk: small fragments go to `packed.rs`, large ones to `files.rs`.
 
 use std::fs::File;
+use std::io::Write;
 use std::mem;
 use std::ops::Range;
 use std::path::Path;
@@ -61,10 +62,25 @@ struct Store {
     files: Files,
     room: Arc<Room>,
     health: Arc<Health>,
-    _lock: DirLock,
+    lock: DirLock,
 }
 
 impl DiskFragments {
+    /// Refuses when no store was made in `dir`.
+    pub fn expect(dir: &Path) -> Result<(), OpenError> {
+        if DirLock::is_in(dir) { Ok(()) } else { Err(OpenError::Absent(dir.to_owned())) }
+    }
+
+    /// Writes and removes a file beside the store made in `dir`.
+    pub fn try_writing(dir: &Path) -> Result<(), OpenError> {
+        Self::expect(dir)?;
+        let trial = dir.join("tmp/trial");
+        let mut file = File::create(&trial)?;
+        file.write_all(b"does this disk take writes?")?;
+        file.sync_all()?;
+        Ok(std::fs::remove_file(&trial)?)
+    }
+
     /// Opens the store kept in `dir`, or makes it. Blocks while the log is read.
     pub fn open(dir: &Path, options: DiskOptions) -> Result<Self, OpenError> {
         let lock = DirLock::acquire(dir, FORMAT)?;
@@ -72,7 +88,7 @@ impl DiskFragments {
         let files = Files::open(dir, Arc::clone(&health))?;
         let packed = Packed::open(&dir.join("packed"), Arc::clone(&health), |id| files.outcome(id))?;
         let room = Arc::new(Room::new(dir, options.max_bytes, options.reserve_bytes)?);
-        Ok(Self { store: Arc::new(Store { packed, files, room, health, _lock: lock }) })
+        Ok(Self { store: Arc::new(Store { packed, files, room, health, lock }) })
     }
 
     /// Runs on a thread that may block. Once begun it runs to its end, whether or not the caller still waits.
@@ -92,6 +108,14 @@ impl DiskFragments {
         self.store.health.poison("test", &"told to");
     }
 
+    pub(super) fn compact_for_test(&self) {
+        self.store.packed.compact_for_test();
+    }
+
+    pub(super) fn flush_for_test(&self) {
+        self.store.packed.flush_for_test();
+    }
+
     pub(super) async fn announce_for_test(&self, id: FragmentId, counted: Option<u64>) {
         let announce = move |store: &Store| store.packed.announce(id, counted)?.wait();
         self.blocking(announce).await.unwrap();
@@ -106,12 +130,15 @@ impl Store {
 
     fn promise(&self, bytes: u64) -> Result<Promise, StoreError> {
         self.health.check()?;
+        self.lock.check()?;
         self.room.promise(bytes, self.used())
     }
 
     async fn pack(&self, bytes: Bytes) -> Result<FragmentStat, StoreError> {
         let stat = FragmentStat { id: FragmentId::of(&bytes), len: bytes.len() as u64 };
         self.packed.put(stat.id, bytes).await?;
+        // The log of a directory that was removed takes writes as if nothing had happened.
+        self.lock.check()?;
         Ok(stat)
     }
 
@@ -179,9 +206,12 @@ impl FragmentStore for DiskFragments {
     }
 
     async fn stat(&self, id: FragmentId) -> Result<Option<FragmentStat>, StoreError> {
-        let len = self.blocking(move |store| match store.packed.len(id)? {
-            Some(len) => Ok(Some(len)),
-            None => store.files.len(id),
+        let len = self.blocking(move |store| {
+            store.lock.check()?;
+            match store.packed.len(id)? {
+                Some(len) => Ok(Some(len)),
+                None => store.files.len(id),
+            }
         });
         Ok(len.await?.map(|len| FragmentStat { id, len }))
     }
@@ -195,6 +225,7 @@ impl FragmentStore for DiskFragments {
 
     async fn list(&self, after: Option<FragmentId>, limit: usize) -> Result<Vec<FragmentStat>, StoreError> {
         let list = move |store: &Store| {
+            store.lock.check()?;
             let mut found = store.packed.list(after, limit)?;
             found.extend(store.files.list(after, limit)?);
             found.sort_unstable_by_key(|stat| stat.id);
@@ -205,6 +236,7 @@ impl FragmentStore for DiskFragments {
     }
 
     async fn usage(&self) -> Result<Usage, StoreError> {
+        self.store.lock.check()?;
         let counters = self.store.packed.counters();
         let bytes = counters.packed_bytes + counters.file_bytes;
         let free = self.store.room.free(bytes)?;

@@ -13,7 +13,7 @@
 //! are few, and the file system says how each ended. So the counters are exact and no start walks the tree.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -24,15 +24,18 @@ use rocksdb::{ColumnFamily, DB, IteratorMode, ReadOptions, ReadTier, WriteBatch,
 use super::commit::{Changes, Committer, Pending};
 use super::db::{self, Shape, store_error};
 use super::health::Health;
+use super::rescue;
 use crate::fragment::{FragmentStat, StoreError};
 use crate::index::Durability;
 
-const VALUES: &str = "values";
-const SIZES: &str = "sizes";
-const USAGE: &str = "usage";
-const MOVING: &str = "moving";
+pub(super) const VALUES: &str = "values";
+pub(super) const SIZES: &str = "sizes";
+pub(super) const USAGE: &str = "usage";
+pub(super) const MOVING: &str = "moving";
+pub(super) const FAMILIES: [(&str, Shape); 4] =
+    [(VALUES, Shape::Blobs), (SIZES, Shape::Records), (USAGE, Shape::Records), (MOVING, Shape::Records)];
 /// The one key of its family.
-const USAGE_KEY: &[u8] = b"usage";
+pub(super) const USAGE_KEY: &[u8] = b"usage";
 
 /// What a store holds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -44,7 +47,7 @@ pub(super) struct Counters {
 }
 
 impl Counters {
-    fn encode(self) -> [u8; 32] {
+    pub(super) fn encode(self) -> [u8; 32] {
         let mut record = [0; 32];
         let fields = [self.packed, self.packed_bytes, self.files, self.file_bytes];
         for (place, field) in record.as_chunks_mut().0.iter_mut().zip(fields) {
@@ -53,7 +56,7 @@ impl Counters {
         record
     }
 
-    fn decode(record: &[u8]) -> Result<Self, StoreError> {
+    pub(super) fn decode(record: &[u8]) -> Result<Self, StoreError> {
         let (fields, []) = record.as_chunks::<8>() else {
             return Err(corrupt("usage record"));
         };
@@ -98,12 +101,12 @@ impl Packed {
         health: Arc<Health>,
         outcome: impl Fn(FragmentId) -> Result<Option<u64>, StoreError>,
     ) -> Result<Self, StoreError> {
-        let families =
-            [(VALUES, Shape::Blobs), (SIZES, Shape::Records), (USAGE, Shape::Records), (MOVING, Shape::Records)];
-        let db = Arc::new(db::open(dir, &families)?);
+        rescue::if_marked(dir)?;
+        let db = Arc::new(db::open(dir, &FAMILIES)?);
         let counted = recover(&db, outcome)?;
         let counters = Arc::new(Mutex::new(counted));
         let packing = Packing {
+            dir: dir.to_owned(),
             db: Arc::clone(&db),
             published: Arc::clone(&counters),
             counters: counted,
@@ -188,6 +191,22 @@ impl Packed {
     }
 }
 
+#[cfg(test)]
+impl Packed {
+    /// Merges all tables.
+    pub(super) fn compact_for_test(&self) {
+        self.flush_for_test();
+        self.db.compact_range_cf(db::family(&self.db, VALUES).unwrap(), None::<&[u8]>, None::<&[u8]>);
+    }
+
+    /// Writes what is in memory to tables.
+    pub(super) fn flush_for_test(&self) {
+        for name in [VALUES, SIZES] {
+            self.db.flush_cf(db::family(&self.db, name).unwrap()).unwrap();
+        }
+    }
+}
+
 /// One change of the packed database.
 enum Change {
     Put(FragmentId, Bytes),
@@ -198,6 +217,7 @@ enum Change {
 
 /// Turns changes into batches and keeps count. Lives on the commit thread.
 struct Packing {
+    dir: PathBuf,
     db: Arc<DB>,
     /// The counters as everybody sees them: those of the last group written.
     published: Arc<Mutex<Counters>>,
@@ -271,6 +291,10 @@ impl Changes for Packing {
     fn seal(&mut self, batch: &mut WriteBatch) -> Result<(), StoreError> {
         batch.put_cf(self.family(USAGE)?, USAGE_KEY, self.counters.encode());
         Ok(())
+    }
+
+    fn corrupted(&self) {
+        rescue::mark(&self.dir);
     }
 
     fn settle(&mut self, written: bool) {

@@ -35,6 +35,7 @@ macro_rules! planted {
 }
 
 pub mod code;
+pub mod durability;
 pub mod hlc;
 pub mod id;
 pub mod listing;

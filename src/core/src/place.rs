@@ -10,6 +10,8 @@
 //!   (promise 4). It is never exceeded. With `n = k` no home may vanish anyway and it does not bind.
 //! - **privacy**: also below `k`, so that no single disk holds enough to rebuild the segment
 //!   (promise 3). Exceeded only when the living peers are too few, and then the plan says so.
+//!
+//! In a pool of one peer its disks take the place of peers: the caps hold for each of them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,10 +22,13 @@ use serde::{Deserialize, Serialize};
 use crate::id::{PeerId, SegmentId};
 
 mod rendezvous;
+mod surplus;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use rendezvous::first;
 pub use rendezvous::order;
+pub use surplus::{Fill, surplus_bytes};
 
 /// No segment has more fragments: a pool has at most 64 members.
 pub const MAX_FRAGMENTS: usize = 64;
@@ -80,8 +85,27 @@ impl Policy {
         Self { k: n - tolerated, n }
     }
 
+    /// What a pool uses when nothing else is set. One of a single member treats that member's `disks` as if they were
+    /// members, so that any one of them may be lost.
+    pub fn auto_over(members: usize, disks: usize) -> Self {
+        Self::auto(if members <= 1 { disks } else { members })
+    }
+
+    /// How many fragments may be lost: `n - k`.
+    pub fn spare(self) -> u8 {
+        self.n.saturating_sub(self.k)
+    }
+
+    /// How many of `members` homes may vanish, the fullest first, when the fragments are spread over them as evenly as
+    /// can be. `members` of 0 counts as 1.
+    pub fn losses_over(self, members: usize) -> u8 {
+        let n = usize::from(self.n);
+        let homes = members.clamp(1, n.max(1));
+        losses((0..homes).map(|home| n / homes + usize::from(home < n % homes)), self.k).unwrap_or(0)
+    }
+
     /// Most fragments one home may keep so that any one home may vanish at once.
-    fn durability_cap(self) -> usize {
+    pub(crate) fn durability_cap(self) -> usize {
         usize::from(if self.n > self.k { self.n - self.k } else { self.n })
     }
 
@@ -122,13 +146,37 @@ pub struct Candidate {
     pub peer: PeerId,
     /// Free bytes; its weight.
     pub free: u64,
-    /// What fails together with it; empty when not set, and then the peer is its own domain.
+    /// What fails together with it: a host, or a room and a host in it as `room/host`. Empty when not set, and then the peer
+    /// is its own domain.
     pub domain: String,
+    /// How many disks it spreads the fragments of a segment over, at least 1. Counts only while it is the only candidate of
+    /// a pool of one member: in a wider pool a peer is lost whole, and it is to be 1 (`View::candidates`).
+    pub disks: u8,
 }
 
 impl Candidate {
+    /// The disks that take the place of homes: those of the only one of `candidates`, 1 where there are others.
+    pub(crate) fn disks_that_count(&self, candidates: usize) -> usize {
+        if candidates == 1 { usize::from(self.disks.max(1)) } else { 1 }
+    }
+
+    /// The room that it shares with others: its domain up to the first slash.
+    fn room_label(&self) -> &str {
+        self.domain.split('/').next().unwrap_or_default()
+    }
+
+    /// Whether both are known to be at one host.
+    pub(crate) fn shares_host(&self, other: &Self) -> bool {
+        !self.domain.is_empty() && self.domain == other.domain
+    }
+
+    /// Whether both are known to be in one room.
+    pub(crate) fn shares_room(&self, other: &Self) -> bool {
+        !self.room_label().is_empty() && self.room_label() == other.room_label()
+    }
+
     /// How many fragments of `need_bytes` fit.
-    fn room(&self, need_bytes: u64) -> usize {
+    pub(crate) fn room(&self, need_bytes: u64) -> usize {
         usize::try_from(self.free / need_bytes.max(1)).unwrap_or(usize::MAX)
     }
 }
@@ -142,6 +190,15 @@ pub struct Plan {
     pub homes: Vec<PeerId>,
     /// Some home gets as many fragments as rebuild the segment: with the pool key its disk reveals it.
     pub exposed: bool,
+}
+
+impl Plan {
+    /// Whether a write is durable once fragments are stored at these homes (one entry for each distinct fragment):
+    /// as [`durable`] says, and where one peer spreads them over its disks, when all n are stored.
+    pub fn durable(&self, stored: &[PeerId]) -> bool {
+        let is_one_peer = self.homes.windows(2).all(|pair| pair[0] == pair[1]);
+        if is_one_peer { stored.len() >= usize::from(self.policy.n) } else { durable(self.policy, stored) }
+    }
 }
 
 /// Why there is no place for a segment. Nothing was written.
@@ -188,7 +245,9 @@ pub fn plan(
     if let Some(plan) = spread(policy, &ordered, need_bytes) {
         return Ok(plan);
     }
-    if automatic && let Some(plan) = spread(Policy::auto(ordered.len()), &ordered, need_bytes) {
+    let narrower =
+        Policy::auto_over(ordered.len(), ordered.first().map_or(1, |only| only.disks_that_count(ordered.len())));
+    if automatic && let Some(plan) = spread(narrower, &ordered, need_bytes) {
         return Ok(plan);
     }
     let need = if automatic { 1 } else { policy.homes_needed() };
@@ -200,11 +259,12 @@ pub fn plan(
 }
 
 /// Deals the fragments round `ordered`: within the privacy cap if that goes, else within the durability
-/// cap.
+/// cap; one peer alone gets as many for each of its disks, and sees them all.
 fn spread(policy: Policy, ordered: &[&Candidate], need_bytes: u64) -> Option<Plan> {
-    let private = deal(policy, policy.privacy_cap(), ordered, need_bytes);
+    let disks = ordered.first().map_or(1, |first| first.disks_that_count(ordered.len()));
+    let private = if disks > 1 { None } else { deal(policy, policy.privacy_cap(), ordered, need_bytes) };
     let exposed = private.is_none();
-    let homes = private.or_else(|| deal(policy, policy.durability_cap(), ordered, need_bytes))?;
+    let homes = private.or_else(|| deal(policy, policy.durability_cap() * disks, ordered, need_bytes))?;
     Some(Plan { policy, homes, exposed })
 }
 
@@ -228,7 +288,7 @@ pub fn durable(policy: Policy, stored: &[PeerId]) -> bool {
     if policy.n == policy.k {
         return stored.len() >= usize::from(policy.n);
     }
-    let fullest = counts(stored).into_values().max().unwrap_or(0);
+    let fullest = counts(stored.iter().copied()).into_values().max().unwrap_or(0);
     stored.len() - fullest >= usize::from(policy.k)
 }
 
@@ -243,7 +303,7 @@ pub fn alternate(
     need_bytes: u64,
 ) -> Option<PeerId> {
     let cap = if plan.exposed { plan.policy.durability_cap() } else { plan.policy.privacy_cap() };
-    let held = counts(&plan.homes);
+    let held = counts(plan.homes.iter().copied());
     order(segment, candidates)
         .into_iter()
         .filter(|candidate| !failed.contains(&candidate.peer))
@@ -255,12 +315,27 @@ pub fn alternate(
 
 /// Whether some home keeps as many of these fragments as rebuild the segment.
 pub fn is_exposed(policy: Policy, homes: &[PeerId]) -> bool {
-    counts(homes).into_values().max().unwrap_or(0) >= usize::from(policy.k)
+    counts(homes.iter().copied()).into_values().max().unwrap_or(0) >= usize::from(policy.k)
 }
 
-fn counts(homes: &[PeerId]) -> BTreeMap<PeerId, usize> {
+/// How many homes may vanish, the fullest first, with `k` fragments left, given how many each of them keeps. `None`: fewer
+/// than `k` are kept now.
+pub(crate) fn losses(kept: impl IntoIterator<Item = usize>, k: u8) -> Option<u8> {
+    let mut kept: Vec<usize> = kept.into_iter().collect();
+    kept.sort_unstable();
+    let mut spare = kept.iter().sum::<usize>().checked_sub(k.into())?;
+    let mut losses = 0;
+    while let Some(left) = kept.pop().and_then(|fullest| spare.checked_sub(fullest)) {
+        spare = left;
+        losses += 1;
+    }
+    Some(losses)
+}
+
+/// How many fragments each home keeps, given the home of each.
+pub(crate) fn counts(homes: impl IntoIterator<Item = PeerId>) -> BTreeMap<PeerId, usize> {
     let mut counts = BTreeMap::new();
-    for &home in homes {
+    for home in homes {
         *counts.entry(home).or_default() += 1;
     }
     counts

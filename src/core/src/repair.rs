@@ -4,11 +4,23 @@
 //! fragments, [`plan`] says what to do; [`tolerance`] says how many more peers it survives; and [`owner`] says which
 //! peer sees to it: nobody hands out work, every peer knows its own.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
-use crate::id::PeerId;
-use crate::place::{Candidate, Policy};
+use crate::id::{PeerId, SegmentId};
+use crate::place::{self, Candidate, Policy};
 use crate::record::Segment;
+
+mod health;
+mod layout;
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod tests;
+
+pub use health::{Health, Tally};
+use layout::Layout;
 
 /// How a fragment was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +51,20 @@ pub struct Found<'a> {
     pub segment: &'a Segment,
     /// Of each of `segment.fragments`, in that order.
     pub conditions: &'a [Condition],
+}
+
+impl Found<'_> {
+    /// Home and condition of each of the n fragments that has a home. A record from elsewhere may name an index twice or one
+    /// that cannot be: the first counts, and the latter not.
+    fn by_index(&self) -> BTreeMap<u8, (PeerId, Condition)> {
+        let mut fragments = BTreeMap::new();
+        for (placed, &condition) in self.segment.fragments.iter().zip(self.conditions) {
+            if placed.index < self.segment.n {
+                fragments.entry(placed.index).or_insert((placed.home, condition));
+            }
+        }
+        fragments
+    }
 }
 
 /// What to do for a segment.
@@ -75,6 +101,20 @@ pub struct Step {
 /// `wanted` is the policy a write would get now; `may_recode` whether the pool has been as it is for long enough to code
 /// old segments anew. `candidates` are the living peers that take fragments. `need_bytes` is the length of a
 /// fragment under a policy.
+///
+/// - A damaged fragment is rebuilt where it was if that home has room, one that is gone or was never written at the
+///   best candidate: the one with the fewest fragments of the segment, in the least used domain, first in rendezvous order.
+/// - A leaving one is copied elsewhere. If its home is no candidate it drains, and all must go; if it is one, it holds too
+///   much beside others, is given no more, and only those go that are no less safe elsewhere.
+/// - One that sleeps stays, and so does its place.
+/// - No home gets more than the durability cap: losing that home would lose the segment, with the fragment or without it.
+/// - A placement that survives less, or shows one disk more, than the same policy would if it were placed now (the pool
+///   grew) is levelled by the fewest copies that mend it.
+/// - A segment is coded anew when `wanted` is wider, or when its own policy cannot be met any more and `wanted` can: four
+///   peers became three, and no home may take a second fragment of 3-of-4. As long as its own policy can be met, a
+///   pool that shrank changes nothing.
+///
+/// A plan carried out leaves nothing to do: planning again answers [`Plan::Leave`].
 pub fn plan(
     found: Found<'_>,
     wanted: Policy,
@@ -82,21 +122,52 @@ pub fn plan(
     candidates: &[Candidate],
     need_bytes: impl Fn(Policy) -> u64,
 ) -> Plan {
-    let _ = (found, wanted, may_recode, candidates, need_bytes);
-    Plan::Leave
+    let segment = found.segment;
+    let Ok(policy) = (Policy { k: segment.k, n: segment.n }).check() else { return Plan::Leave };
+    let is_readable = tolerance(found).is_some();
+    let mut layout = Layout::new(found, policy, candidates, need_bytes(policy));
+    if is_readable {
+        layout.rebuild();
+    }
+    layout.drain();
+    if is_readable {
+        if let Ok(fresh) = place::plan(segment.id, policy, false, candidates, need_bytes(policy)) {
+            layout.level(&fresh);
+        }
+        layout.relieve();
+        if may_recode
+            && wanted != policy
+            && let Ok(fresh) = place::plan(segment.id, wanted, false, candidates, need_bytes(wanted))
+            && layout.is_worse_than(&fresh)
+        {
+            return Plan::Recode { policy: wanted, homes: fresh.homes };
+        }
+    }
+    match layout.steps() {
+        steps if !steps.is_empty() => Plan::Mend(steps),
+        _ if is_readable => Plan::Leave,
+        _ => Plan::Unreadable,
+    }
 }
 
 /// How many more peers may be lost, whichever they are, with k fragments left. `None`: not even now are k there.
 pub fn tolerance(found: Found<'_>) -> Option<u8> {
-    let _ = found;
-    None
+    let there = found.by_index().into_values().filter(|(_, condition)| condition.is_there());
+    place::losses(place::counts(there.map(|(home, _)| home)).into_values(), found.segment.k)
 }
 
 /// Which peer sees to a segment: the first live home in an order that only depends on the segment, or of all `live` where no
 /// home lives. `None` when nobody lives.
+///
+/// Free space plays no part, so that all peers that see the same ones alive name the same one.
 pub fn owner(segment: &Segment, live: &[PeerId]) -> Option<PeerId> {
-    let _ = (segment, live);
-    None
+    let homes = segment.fragments.iter().map(|placed| placed.home).filter(|home| live.contains(home));
+    place::first(segment.id, homes).or_else(|| place::first(segment.id, live.iter().copied()))
+}
+
+/// Which peer sees to something that has no segments, such as an empty object, whose body's id may stand for one.
+pub fn owner_of_id(id: SegmentId, live: &[PeerId]) -> Option<PeerId> {
+    place::first(id, live.iter().copied())
 }
 
 /// How well an object is kept.
@@ -119,70 +190,15 @@ impl Redundancy {
 
     /// Of a segment, in a pool whose writes now get `wanted` and are spread over `members`.
     pub fn of(found: Found<'_>, wanted: Policy, members: usize) -> Self {
-        let _ = (found, wanted, members);
-        Self::Full
-    }
-}
-
-/// Objects and their bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Tally {
-    /// How many.
-    pub objects: u64,
-    /// Plaintext bytes.
-    pub bytes: u64,
-}
-
-/// What one peer knows of the objects it counts and the repairs it does. Those of all live peers add up to the pool's.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Health {
-    /// When the count ended, milliseconds since the Unix epoch; 0 before the first.
-    pub counted_ms: u64,
-    /// Objects by redundancy, in the order of [`Redundancy::ALL`].
-    pub objects: [Tally; 4],
-    /// Segments that should be mended, and are not yet.
-    pub segments_to_mend: u64,
-    /// Fewest peers that any readable object survives the loss of; 255 when there are none.
-    pub can_lose: u8,
-    /// Objects of which some one disk holds enough to rebuild them (with the pool key).
-    pub exposed: u64,
-    /// Segments waiting for repair here.
-    pub queued: u64,
-    /// Bytes of the fragments they need.
-    pub queued_bytes: u64,
-    /// Bytes of fragments stored by repairs here in the last minute, a second.
-    pub bytes_per_second: u64,
-    /// Repairs done since this peer started.
-    pub repaired: u64,
-    /// Fragments here that are known to be corrupt or missing.
-    pub damaged_here: u64,
-    /// Fragments checked in this round of scrubbing, and all there are.
-    pub scrubbed: (u64, u64),
-    /// Bytes in the trash here.
-    pub trash_bytes: u64,
-    /// What is wrong with this peer's backends, in words.
-    pub ills: Vec<String>,
-}
-
-impl Health {
-    /// Adds another peer's share: a pool's health is the sum of its members'.
-    pub fn add(&mut self, other: &Self) {
-        for (mine, theirs) in self.objects.iter_mut().zip(&other.objects) {
-            mine.objects += theirs.objects;
-            mine.bytes += theirs.bytes;
+        let Some(tolerance) = tolerance(found) else { return Self::Unreadable };
+        let meant = wanted.losses_over(members);
+        let there = found.by_index().into_values().filter(|(_, condition)| condition.is_there()).count();
+        if there >= usize::from(found.segment.n) && tolerance >= meant {
+            Self::Full
+        } else if tolerance == 0 && meant > 0 {
+            Self::None
+        } else {
+            Self::Reduced
         }
-        // The oldest of the counts is how old the sum is.
-        self.counted_ms = self.counted_ms.min(other.counted_ms);
-        self.segments_to_mend += other.segments_to_mend;
-        self.can_lose = self.can_lose.min(other.can_lose);
-        self.exposed += other.exposed;
-        self.queued += other.queued;
-        self.queued_bytes += other.queued_bytes;
-        self.bytes_per_second += other.bytes_per_second;
-        self.repaired += other.repaired;
-        self.damaged_here += other.damaged_here;
-        self.scrubbed = (self.scrubbed.0 + other.scrubbed.0, self.scrubbed.1 + other.scrubbed.1);
-        self.trash_bytes += other.trash_bytes;
-        self.ills.extend(other.ills.iter().cloned());
     }
 }

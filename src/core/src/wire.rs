@@ -282,6 +282,8 @@ pub enum Request {
     },
     /// How are the objects that you count? Answered [`Response::Health`].
     GetHealth,
+    /// Count them anew, now, and see to what they need. Answered [`Response::Done`] once counted.
+    Audit,
 }
 
 /// What a home says of a fragment.

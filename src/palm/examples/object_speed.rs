@@ -17,7 +17,7 @@ use palm::pool::join::Coordinator;
 use palm::pool::{Discovery, JoinWish, NewPool, Parts, Pool, Services};
 use palm_backends::disk::{DiskFragments, DiskIndex, DiskOptions};
 use palm_backends::memory::{MemoryFragments, MemoryIndex};
-use palm_backends::{FragmentStore, IndexStore};
+use palm_backends::{Backends, IndexStore};
 use palm_core::record::{Attributes, Consistency, WhenMinority};
 
 const CLIENTS: usize = 64;
@@ -33,12 +33,12 @@ struct Peer {
 
 async fn start(tag: u8, first: Option<&Peer>, dir: Option<&std::path::Path>) -> Peer {
     let net = Net::bind(&Identity::from_seed(&[tag; 32]).unwrap(), "127.0.0.1:0".parse().unwrap()).unwrap();
-    let (fragments, index): (Arc<dyn FragmentStore>, Arc<dyn IndexStore>) = match dir {
-        None => (Arc::new(MemoryFragments::default()), Arc::new(MemoryIndex::new())),
+    let (fragments, index): (Arc<Backends>, Arc<dyn IndexStore>) = match dir {
+        None => (Backends::single(Arc::new(MemoryFragments::default())), Arc::new(MemoryIndex::new())),
         Some(dir) => {
             let at = |name: &str| dir.join(format!("{tag}-{name}"));
             let fragments = DiskFragments::open(&at("fragments"), DiskOptions::default()).unwrap();
-            (Arc::new(fragments), Arc::new(DiskIndex::open(&at("index")).unwrap()))
+            (Backends::single(Arc::new(fragments)), Arc::new(DiskIndex::open(&at("index")).unwrap()))
         }
     };
     let name = format!("peer-{tag}");

@@ -111,6 +111,8 @@ pub struct Discovery {
 pub struct Backend {
     /// `disk:///DIRECTORY` or another backend's URL; none means `fragments` in the data directory.
     pub url: Option<String>,
+    /// Several of them, each on a disk of its own. Not beside `url`.
+    pub urls: Vec<String>,
     /// Bytes contributed at most.
     pub max_bytes: Option<Size>,
     /// Bytes of the disk left free for others.
@@ -611,9 +613,15 @@ fn check(loaded: &Loaded) -> Result<(), SettingsError> {
     if let Err(error) = settings.log.level.parse::<tracing_subscriber::EnvFilter>() {
         return wrong("log.level", error.to_string());
     }
-    if settings.backend.url.is_some() && (settings.backend.max_bytes.is_some() || settings.backend.reserve.is_some()) {
-        let detail = "the url carries its own, as in disk:///srv/palm?max_bytes=500GiB&reserve=2GB";
-        return wrong("backend.url", format!("with max_bytes or reserve beside it: {detail}"));
+    let backend = &settings.backend;
+    let named = if backend.url.is_some() { "backend.url" } else { "backend.urls" };
+    if backend.url.is_some() && !backend.urls.is_empty() {
+        return wrong("backend.urls", "with backend.url beside it: name all backends in one of them".into());
+    }
+    let has_url = backend.url.is_some() || !backend.urls.is_empty();
+    if has_url && (backend.max_bytes.is_some() || backend.reserve.is_some()) {
+        let detail = "a url carries its own, as in disk:///srv/palm?max_bytes=500GiB&reserve=2GB";
+        return wrong(named, format!("with max_bytes or reserve beside it: {detail}"));
     }
     if settings.data.as_os_str().is_empty() {
         return wrong("data", "is empty".into());

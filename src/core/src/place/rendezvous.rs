@@ -37,26 +37,37 @@ impl Scored<'_> {
 }
 
 /// The candidates (each peer once) in the order in which they are asked to keep fragments of `segment`:
-/// first the best of each domain, best domain first, then the second of each, and so on.
+/// first the best of each room, best room first, then the second of each, and so on; and within a room the best of
+/// each of its hosts before the second of any.
 pub fn order(segment: SegmentId, candidates: &[Candidate]) -> Vec<&Candidate> {
     let mut scored: Vec<Scored<'_>> =
         candidates.iter().map(|candidate| Scored { candidate, cost: cost(draw(segment, candidate.peer)) }).collect();
     scored.sort_unstable_by(Scored::compare);
+    let by_score = scored.into_iter().map(|scored| scored.candidate).collect();
+    take_turns(take_turns(by_score, |candidate| &candidate.domain), Candidate::room_label)
+}
 
+/// The first of each domain, then the second of each, in the order they have. Those without one are never behind another.
+fn take_turns(ordered: Vec<&Candidate>, domain: impl Fn(&Candidate) -> &str) -> Vec<&Candidate> {
     let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
-    let mut ranked: Vec<(usize, &Candidate)> = scored
+    let mut ranked: Vec<(usize, &Candidate)> = ordered
         .into_iter()
-        .map(|Scored { candidate, .. }| {
-            if candidate.domain.is_empty() {
-                return (0, candidate);
+        .map(|candidate| match domain(candidate) {
+            "" => (0, candidate),
+            domain => {
+                let turns = seen.entry(domain).or_default();
+                *turns += 1;
+                (*turns - 1, candidate)
             }
-            let before = seen.entry(&candidate.domain).or_default();
-            *before += 1;
-            (*before - 1, candidate)
         })
         .collect();
     ranked.sort_by_key(|&(rank, _)| rank);
     ranked.into_iter().map(|(_, candidate)| candidate).collect()
+}
+
+/// The peer that draws most for a segment, whatever its weight.
+pub(crate) fn first(segment: SegmentId, peers: impl Iterator<Item = PeerId>) -> Option<PeerId> {
+    peers.max_by_key(|&peer| (draw(segment, peer), peer))
 }
 
 /// 64 uniform bits for this pair.

@@ -17,7 +17,7 @@ fn segment(number: u64) -> SegmentId {
 }
 
 fn candidate(number: u8, free: u64) -> Candidate {
-    Candidate { peer: peer(number), free, domain: String::new() }
+    Candidate { peer: peer(number), free, domain: String::new(), disks: 1 }
 }
 
 fn pool(peers: u8) -> Vec<Candidate> {
@@ -29,7 +29,7 @@ fn policy(text: &str) -> Policy {
 }
 
 fn fullest(homes: &[PeerId]) -> usize {
-    counts(homes).into_values().max().unwrap_or(0)
+    counts(homes.iter().copied()).into_values().max().unwrap_or(0)
 }
 
 /// Promise 4 by definition: whichever peer vanishes, k fragments remain.
@@ -68,7 +68,7 @@ fn policies_read_as_they_print_and_refuse_nonsense() {
 fn narrow_pools_behave_as_designed() {
     let place = |wanted: &str, automatic, alive| plan(segment(1), policy(wanted), automatic, &pool(alive), NEED);
     let spread = |plan: &Plan| {
-        let mut counts: Vec<usize> = counts(&plan.homes).into_values().collect();
+        let mut counts: Vec<usize> = counts(plan.homes.iter().copied()).into_values().collect();
         counts.sort_unstable();
         counts
     };
@@ -164,7 +164,7 @@ proptest! {
         match plan(segment(number), wanted, automatic, &candidates, NEED) {
             Ok(plan) => {
                 prop_assert!(durable(plan.policy, &plan.homes));
-                for (home, count) in counts(&plan.homes) {
+                for (home, count) in counts(plan.homes.iter().copied()) {
                     let at = candidates.iter().position(|candidate| candidate.peer == home).unwrap();
                     prop_assert!(count as u64 <= rooms[at]);
                 }
@@ -205,7 +205,7 @@ proptest! {
                 }
                 let Some(home) = alternate(segment(number), &plan, &failed, &candidates, NEED) else {
                     let cap = if plan.exposed { policy.durability_cap() } else { policy.privacy_cap() };
-                    let counts = counts(&plan.homes);
+                    let counts = counts(plan.homes.iter().copied());
                     let spare = candidates.iter().find(|candidate| {
                         !failed.contains(&candidate.peer) && counts.get(&candidate.peer).is_none_or(|&count| count < cap)
                     });
@@ -291,7 +291,7 @@ fn places_go_by_free_space() {
         (0..).zip(weights).map(|(number, weight)| candidate(number, weight * GIB)).collect();
     let total: u64 = weights.iter().sum();
     let firsts: Vec<PeerId> = (0..SEGMENTS).map(|number| order(segment(number.into()), &candidates)[0].peer).collect();
-    let firsts = counts(&firsts);
+    let firsts = counts(firsts);
     for candidate in &candidates {
         let share = (candidate.free / GIB) as f64 / total as f64;
         let expected = share * f64::from(SEGMENTS);
@@ -321,6 +321,98 @@ fn domains_come_before_second_places() {
         assert_eq!(round(4..6), ["a", "b"]);
         assert_eq!(round(6..7), ["a"]);
     }
+}
+
+/// A room with two hosts of two disks each, another with one host, and a lone peer. One fuse takes a room, one power supply
+/// a host: rooms come first, and within a room its hosts.
+#[test]
+fn rooms_come_before_hosts_and_hosts_before_peers() {
+    let domains = ["attic/a", "attic/a", "attic/b", "attic/b", "cellar/c", "cellar/c", ""];
+    let candidates: Vec<Candidate> = (0..)
+        .zip(domains)
+        .map(|(number, domain)| Candidate { domain: domain.to_owned(), ..candidate(number, GIB << number) })
+        .collect();
+    for number in 0..500 {
+        let ordered: Vec<&str> =
+            order(segment(number), &candidates).into_iter().map(|candidate| candidate.domain.as_str()).collect();
+        let round = |range: std::ops::Range<usize>, depth| {
+            let mut round: Vec<&str> = ordered[range]
+                .iter()
+                .map(|domain| if depth == 0 { domain.split('/').next().unwrap() } else { *domain })
+                .collect();
+            round.sort_unstable();
+            round
+        };
+        assert_eq!(round(0..3, 0), ["", "attic", "cellar"]);
+        assert_eq!(round(3..5, 0), ["attic", "cellar"]);
+        let attic: Vec<&&str> = ordered.iter().filter(|domain| domain.starts_with("attic")).collect();
+        assert_ne!(attic[0], attic[1], "both hosts before a second disk of one");
+        assert_eq!(round(5..7, 1)[0].split('/').next(), Some("attic"));
+    }
+}
+
+/// One peer with three disks has no second home, and losing a disk must not lose its objects. With a second member in
+/// reach the disks count no more: a peer is lost whole.
+#[test]
+fn disks_of_a_lone_peer_take_the_place_of_members() {
+    let alone = |disks| [Candidate { disks, ..candidate(0, GIB) }];
+    for (disks, expected) in [(0, "1-of-1"), (1, "1-of-1"), (2, "1-of-2"), (3, "2-of-3"), (5, "3-of-5")] {
+        let wanted = Policy::auto_over(1, disks.into());
+        assert_eq!(wanted, policy(expected));
+        let plan = plan(segment(1), wanted, true, &alone(disks), NEED).unwrap();
+        assert_eq!((plan.policy, &plan.homes, plan.exposed), (wanted, &vec![peer(0); wanted.n.into()], true));
+        // All of them, or a disk that fails may take the object.
+        assert!(plan.durable(&plan.homes));
+        assert!(!plan.durable(&plan.homes[1..]));
+    }
+    assert_eq!(plan(segment(1), policy("4-of-6"), true, &alone(2), NEED).unwrap().policy, policy("1-of-2"), "narrows");
+    assert_eq!(Policy::auto_over(5, 3), policy("3-of-5"));
+    let two: Vec<Candidate> = (0..2).map(|number| Candidate { disks: 3, ..candidate(number, GIB) }).collect();
+    assert_eq!(plan(segment(1), policy("2-of-3"), true, &two, NEED).unwrap().policy, policy("1-of-2"));
+    let room = 2 * NEED;
+    let full = [Candidate { disks: 3, ..candidate(0, room) }];
+    assert!(plan(segment(1), policy("2-of-3"), false, &full, NEED).is_err(), "two fragments fit, not three");
+}
+
+proptest! {
+    /// An overfull member gives so much that it is no more overfull; and what is given, put where there is room,
+    /// makes nobody overfull who then gives in turn: a level pool moves nothing.
+    #[test]
+    fn surplus_levels_a_pool(members in proptest::collection::vec((1..1000_u64, 0..=100_u64), 1..12)) {
+        let mut fills: Vec<Fill> = members
+            .iter()
+            .map(|(capacity, percent)| Fill { used: capacity * GIB / 100 * percent, free: capacity * GIB / 100 * (100 - percent) })
+            .collect();
+        let is_level = |fills: &[Fill]| surplus_bytes(fills).iter().all(|&bytes| bytes == 0);
+        for _ in 0..100 {
+            let surplus = surplus_bytes(&fills);
+            for (at, bytes) in surplus.into_iter().enumerate() {
+                prop_assert!(bytes <= fills[at].used);
+                fills[at].used -= bytes;
+                fills[at].free += bytes;
+                // As placement does: in proportion to what is free, and never back.
+                let free: u128 = (0..fills.len()).filter(|&other| other != at).map(|other| u128::from(fills[other].free)).sum();
+                for other in (0..fills.len()).filter(|&other| other != at) {
+                    let share = (u128::from(bytes) * u128::from(fills[other].free) / free.max(1)) as u64;
+                    fills[other].used += share;
+                    fills[other].free -= share;
+                }
+            }
+        }
+        prop_assert!(is_level(&fills), "{:?}", fills);
+    }
+}
+
+/// The hysteresis by hand: ten points above the mean are borne, and what is above is brought half-way back.
+#[test]
+fn surplus_by_hand() {
+    let fill = |used, free| Fill { used, free };
+    assert_eq!(surplus_bytes(&[]), []);
+    assert_eq!(surplus_bytes(&[fill(90, 10)]), [0], "alone");
+    assert_eq!(surplus_bytes(&[fill(60, 40), fill(40, 60)]), [0, 0], "ten points above 50");
+    assert_eq!(surplus_bytes(&[fill(700, 300), fill(300, 700)]), [150, 0], "from 70 to 55 %");
+    assert_eq!(surplus_bytes(&[fill(700, 300), fill(0, u64::MAX)]), [0, 0], "one without bounds is no measure");
+    assert_eq!(surplus_bytes(&[fill(0, 0), fill(5, 0)]), [0, 0]);
 }
 
 /// Peers of different versions and platforms must agree on the order, or two of them repair the same segment.

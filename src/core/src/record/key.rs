@@ -69,6 +69,11 @@ pub fn upload(bucket: &str, key: &str, upload: BodyId) -> Bytes {
     join(&[b"u", bucket.as_bytes(), b"\0", key.as_bytes(), b"\0", upload.to_string().as_bytes()])
 }
 
+/// Prefix of all uploads of all buckets.
+pub fn all_uploads() -> Bytes {
+    Bytes::from_static(b"u")
+}
+
 /// Prefix of all uploads of a bucket.
 pub fn uploads(bucket: &str) -> Bytes {
     join(&[b"u", bucket.as_bytes(), b"\0"])

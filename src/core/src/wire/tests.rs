@@ -118,6 +118,7 @@ fn requests() -> Vec<(Request, &'static str)> {
             "011c01040404040404040404040404040404040404040404040404040404040404040401",
         ),
         (Request::GetHealth, "011d"),
+        (Request::Audit, "011e"),
     ]
 }
 
@@ -169,7 +170,7 @@ fn responses() -> Vec<(Response, &'static str)> {
         (Response::Confirmed(vec![true, false]), "0117020100"),
         (Response::Raised { highest: Stamp(300) }, "0118ac02"),
         (Response::Checked(vec![FragmentState::Sound, FragmentState::Missing, FragmentState::Corrupt]), "011903000102"),
-        (Response::Health(Box::default()), "011a000000000000000000000000000000000000000000"),
+        (Response::Health(Box::default()), "011a00000000000000000000ff00000000000000000000"),
     ]
 }
 

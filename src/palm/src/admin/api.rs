@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::pool::status::Status;
 pub use crate::pool::{Recovered, RecoveryPlan};
+pub use palm_core::durability::Estimate;
+pub use palm_core::repair::Health;
 
 /// Asks for an invitation.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -201,13 +203,96 @@ pub struct Revoked {
 }
 
 /// The pool, in figures and in words.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct StatusReport {
-    /// The figures.
+    /// Members, voters and policy.
     #[serde(flatten)]
     pub status: Status,
-    /// The words, the most important first.
+    /// What the living members found counting, added up.
+    pub health: Health,
+    /// How old the oldest of their counts is, seconds. `None`: some member has not counted yet.
+    pub counted_seconds: Option<u64>,
+    /// Names of living members that did not tell what they found.
+    pub silent: Vec<String>,
+    /// Seconds until the repair queues are empty, at the pace of the last minute. `None`: they are, or nothing moves.
+    pub repair_eta_seconds: Option<u64>,
+    /// Members that give their fragments away.
+    pub draining: Vec<Draining>,
+    /// The words, the most urgent first.
     pub words: Vec<String>,
+}
+
+/// A member that gives its fragments away.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Draining {
+    /// What it calls itself.
+    pub name: String,
+    /// Which.
+    pub peer_id: String,
+    /// Bytes that it still keeps.
+    pub used_bytes: u64,
+}
+
+/// What takes longer than an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Task {
+    /// All peers count their objects, and repair what needs it.
+    Repair,
+    /// This peer reads and hashes all its fragments.
+    Scrub,
+    /// All peers count, and the overfull ones give to others.
+    Rebalance,
+    /// This peer looks for garbage among its fragments.
+    Gc,
+    /// This peer gives its fragments away.
+    Drain,
+}
+
+/// Asks to begin a task, or to join the one of its kind that is under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartTask {
+    /// Which.
+    pub task: Task,
+    /// Only say what would be done.
+    pub dry_run: bool,
+}
+
+/// How far a task is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskState {
+    /// Which.
+    pub task: Task,
+    /// Only saying what would be done.
+    pub dry_run: bool,
+    /// What it does now, in a few words.
+    pub doing: String,
+    /// How much of `total` is done.
+    pub done: u64,
+    /// 0 where nobody knows.
+    pub total: u64,
+    /// How it ended, once it has.
+    pub end: Option<TaskEnd>,
+}
+
+/// How a task ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TaskEnd {
+    /// Well.
+    Done(Outcome),
+    /// Without success, and why.
+    Failed(String),
+}
+
+/// What came of a task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// In words.
+    pub words: Vec<String>,
+    /// In figures: other ones for each task.
+    #[serde(flatten)]
+    pub figures: serde_json::Map<String, serde_json::Value>,
 }
 
 /// A command failed.
@@ -236,6 +321,14 @@ pub mod path {
     pub const MEMBERS: &str = "/v1/members";
     /// GET, answers [`StatusReport`](super::StatusReport).
     pub const STATUS: &str = "/v1/status";
+    /// GET, answers [`Estimate`](super::Estimate).
+    pub const DURABILITY: &str = "/v1/durability";
+    /// POST [`StartTask`](super::StartTask), answers [`TaskState`](super::TaskState).
+    pub const TASKS: &str = "/v1/tasks";
+    /// POST [`Task`](super::Task), answers the [`TaskState`](super::TaskState) of the last of its kind.
+    pub const TASK: &str = "/v1/tasks/state";
+    /// POST [`Empty`](super::Empty): this peer takes fragments again. Answers [`Empty`](super::Empty).
+    pub const UNDRAIN: &str = "/v1/drain/undo";
     /// GET, answers [`Keys`](super::Keys); POST [`CreateKey`](super::CreateKey), answers
     /// [`CreatedKey`](super::CreatedKey).
     pub const KEYS: &str = "/v1/keys";

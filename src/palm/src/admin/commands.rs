@@ -2,15 +2,19 @@
 
 use std::time::Duration;
 
-use axum::extract::State;
+use axum::extract::{FromRef, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use palm_core::durability::Estimate;
 use palm_core::id::PeerId;
 use tracing::{debug, info};
 
 use super::api::{self, path};
+use super::report;
+use super::tasks::Tasks;
+use crate::object::Store;
 use crate::pool::join::Approval;
 use crate::pool::keys::Revoked;
 use crate::pool::{MemberStatus, Pool, PoolError, address};
@@ -48,7 +52,29 @@ impl IntoResponse for Refusal {
 
 type Answer<T> = Result<Json<T>, Refusal>;
 
-pub(super) fn router(pool: Pool) -> Router {
+/// What commands are about.
+#[derive(Clone)]
+struct Peer {
+    pool: Pool,
+    store: Store,
+    tasks: Tasks,
+    scrub: Duration,
+}
+
+impl FromRef<Peer> for Pool {
+    fn from_ref(peer: &Peer) -> Self {
+        peer.pool.clone()
+    }
+}
+
+impl FromRef<Peer> for Tasks {
+    fn from_ref(peer: &Peer) -> Self {
+        peer.tasks.clone()
+    }
+}
+
+pub(super) fn router(pool: Pool, store: Store, scrub: Duration) -> Router {
+    let tasks = Tasks::new(pool.clone(), store.clone());
     Router::new()
         .route(path::INVITE, post(invite))
         .route(path::APPROVE, post(approve))
@@ -58,9 +84,13 @@ pub(super) fn router(pool: Pool) -> Router {
         .route(path::LEAVE, post(leave))
         .route(path::RECOVER, get(plan_recovery).post(recover))
         .route(path::STATUS, get(status))
+        .route(path::DURABILITY, get(durability))
         .route(path::KEYS, get(list_keys).post(create_key))
         .route(path::REVOKE, post(revoke_key))
-        .with_state(pool)
+        .route(path::TASKS, post(start_task))
+        .route(path::TASK, post(task))
+        .route(path::UNDRAIN, post(undrain))
+        .with_state(Peer { pool, store, tasks, scrub })
 }
 
 async fn invite(State(pool): State<Pool>, Json(request): Json<api::InviteRequest>) -> Answer<api::Invited> {
@@ -141,8 +171,19 @@ async fn evict(State(pool): State<Pool>, Json(request): Json<api::EvictRequest>)
     Ok(Json(api::Evicted { evicted: member.peer.to_string(), votes_still: departed.votes_still }))
 }
 
-async fn leave(State(pool): State<Pool>, Json(request): Json<api::LeaveRequest>) -> Answer<api::Left> {
-    pool.leave(request.force).await?;
+async fn leave(State(peer): State<Peer>, Json(request): Json<api::LeaveRequest>) -> Answer<api::Left> {
+    let Peer { pool, store, .. } = peer;
+    if !request.force {
+        store.audit_now().await;
+        let kept = store.segments_here();
+        if kept > 0 {
+            return Err(Refusal::Wrong(format!(
+                "this peer keeps fragments of {kept} segments that would miss them: `palm drain` moves them to others first, --force \
+                 leaves all the same"
+            )));
+        }
+    }
+    pool.leave().await?;
     Ok(Json(api::Left { left: pool.me().to_string(), pool_id: pool.id().to_string() }))
 }
 
@@ -206,9 +247,25 @@ fn describe(pool: &Pool, member: MemberStatus) -> api::Member {
 /// Free space from here on means that nothing bounds it: it is told in steps, and so not exactly `u64::MAX`.
 const UNBOUNDED_FREE: u64 = 1 << 62;
 
-async fn status(State(pool): State<Pool>) -> Json<api::StatusReport> {
-    let status = pool.status().await;
-    Json(api::StatusReport { words: status.sentences(), status })
+async fn status(State(Peer { pool, store, .. }): State<Peer>) -> Json<api::StatusReport> {
+    Json(report::of(&pool, &store).await)
+}
+
+async fn durability(State(Peer { pool, store, scrub, .. }): State<Peer>) -> Json<Estimate> {
+    Json(report::durability(&pool, &store, scrub).await)
+}
+
+async fn start_task(State(tasks): State<Tasks>, Json(wish): Json<api::StartTask>) -> Json<api::TaskState> {
+    Json(tasks.start(wish))
+}
+
+async fn task(State(tasks): State<Tasks>, Json(task): Json<api::Task>) -> Answer<api::TaskState> {
+    tasks.state(task).map(Json).ok_or_else(|| Refusal::Unknown("no such task was begun".into()))
+}
+
+async fn undrain(State(pool): State<Pool>, Json(api::Empty {}): Json<api::Empty>) -> Answer<api::Empty> {
+    pool.drain(false).await?;
+    Ok(Json(api::Empty {}))
 }
 
 async fn create_key(State(pool): State<Pool>, Json(request): Json<api::CreateKey>) -> Answer<api::CreatedKey> {

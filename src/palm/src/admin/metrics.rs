@@ -1,131 +1,177 @@
-//! What Prometheus reads. Figures are taken when it asks: nothing is counted twice and nothing runs in between.
+//! What Prometheus reads. Figures are taken when it asks: nothing is counted twice and nothing runs in between. What a peer
+//! counts is its own share, so that sums over peers are the pool's.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use prometheus::{IntCounter, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
+use palm_backends::{BackendState, FragmentStore as _};
+use palm_core::repair::Redundancy;
+use prometheus::{Error, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
 use crate::object::Store;
 use crate::pool::Pool;
 
-/// The name of this peer's only backend, until there are several.
-const BACKEND: &str = "0";
-
-/// The metrics of a peer. Cheap to clone.
-#[derive(Clone)]
-pub(super) struct Metrics(Arc<Inner>);
-
-struct Inner {
-    pool: Pool,
-    store: Store,
-    registry: Registry,
-    peers: IntGaugeVec,
-    voters: IntGauge,
-    voters_reachable: IntGauge,
-    can_lose: IntGauge,
-    fragments: IntGaugeVec,
-    fragment_bytes: IntGaugeVec,
-    free_bytes: IntGaugeVec,
-    free_buffer_bytes: IntGauge,
-    corrupt_shards: IntCounter,
-    hedged_reads: IntCounter,
-    reduced_segments: IntCounter,
-    collected_fragments: IntCounter,
+/// All figures of a peer now, in Prometheus's text format.
+pub(super) async fn text(pool: &Pool, store: &Store) -> Result<String, Error> {
+    let page = Page(Registry::new());
+    let build = page.gauges("palm_build_info", "Always 1; the labels tell the build", &["version"])?;
+    build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+    pool_figures(&page, pool, store).await?;
+    backend_figures(&page, pool).await?;
+    request_figures(&page, store)?;
+    object_figures(&page, store).await?;
+    TextEncoder::new().encode_to_string(&page.0.gather())
 }
 
-impl Metrics {
-    pub(super) fn new(pool: Pool, store: Store) -> Result<Self, prometheus::Error> {
-        let registry = Registry::new();
-        let build = vector(&registry, "palm_build_info", "Always 1; the labels tell the build", &["version"])?;
-        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        Ok(Self(Arc::new(Inner {
-            peers: vector(&registry, "palm_peers", "Members of the pool by state, as this peer sees them", &["state"])?,
-            voters: gauge(&registry, "palm_ledger_voters", "Voters of the ledger")?,
-            voters_reachable: gauge(&registry, "palm_ledger_voters_reachable", "Voters believed alive")?,
-            can_lose: gauge(
-                &registry,
-                "palm_pool_peers_can_lose",
-                "How many more peers may be lost with all objects still readable and writable",
-            )?,
-            fragments: vector(&registry, "palm_backend_fragments", "Fragments kept", &["backend"])?,
-            fragment_bytes: vector(&registry, "palm_backend_bytes", "Bytes of the fragments kept", &["backend"])?,
-            free_bytes: vector(&registry, "palm_backend_free_bytes", "Bytes that could still be kept", &["backend"])?,
-            free_buffer_bytes: gauge(
-                &registry,
-                "palm_buffer_free_bytes",
-                "Bytes of bodies that may still be buffered before requests are answered 503 SlowDown",
-            )?,
-            corrupt_shards: counter(&registry, "palm_corrupt_shards_total", "Shards that did not fit their stripe")?,
-            hedged_reads: counter(
-                &registry,
-                "palm_hedged_reads_total",
-                "Reads sent to a second home as the first was slow",
-            )?,
-            reduced_segments: counter(
-                &registry,
-                "palm_reduced_segments_total",
-                "Segments written with fewer fragments than meant",
-            )?,
-            collected_fragments: counter(
-                &registry,
-                "palm_collected_fragments_total",
-                "Fragments deleted because nothing refers to them",
-            )?,
-            pool,
-            store,
-            registry,
-        })))
+async fn pool_figures(page: &Page, pool: &Pool, store: &Store) -> Result<(), Error> {
+    let (status, health) = (pool.status().await, store.health().await);
+    let status = if health.can_lose < u8::MAX { status.counted(health.can_lose.into()) } else { status };
+    let peers = page.gauges("palm_peers", "Members of the pool by state, as this peer sees them", &["state"])?;
+    peers.with_label_values(&["live"]).set(int(status.members_live));
+    peers.with_label_values(&["absent"]).set(int(status.members - status.members_live));
+    page.gauge("palm_ledger_voters", "Voters of the ledger", status.voters)?;
+    page.gauge("palm_ledger_voters_reachable", "Voters believed alive", status.voters_live)?;
+    page.gauge(
+        "palm_pool_peers_can_lose",
+        "How many more peers may be lost with the objects that this peer counts still readable and writable; the least over all \
+         peers holds for the pool",
+        status.can_lose,
+    )?;
+    page.gauge("palm_peer_draining", "1 while this peer gives its fragments away", u64::from(pool.view().is_draining()))
+}
+
+async fn backend_figures(page: &Page, pool: &Pool) -> Result<(), Error> {
+    let label = &["backend"];
+    let fragments = page.gauges("palm_backend_fragments", "Fragments kept", label)?;
+    let bytes = page.gauges("palm_backend_bytes", "Bytes of the fragments kept", label)?;
+    let free = page.gauges("palm_backend_free_bytes", "Bytes that could still be kept", label)?;
+    let state = page.gauges("palm_backend_state", "1 for the state that the backend is in", &["backend", "state"])?;
+    let mut ills = 0_u64;
+    for backend in pool.fragments().iter() {
+        let name = backend.number().to_string();
+        if let Ok(usage) = backend.usage().await {
+            fragments.with_label_values(&[&name]).set(int(usage.fragments));
+            bytes.with_label_values(&[&name]).set(int(usage.bytes));
+            free.with_label_values(&[&name]).set(int(usage.free));
+        }
+        let found = match backend.state().await {
+            BackendState::Well => "well",
+            BackendState::Full => "full",
+            BackendState::ReadOnly(_) => "read-only",
+            BackendState::Failed(_) => "failed",
+        };
+        ills += u64::from(found != "well");
+        for possible in ["well", "full", "read-only", "failed"] {
+            state.with_label_values(&[&name, possible]).set(i64::from(possible == found));
+        }
+    }
+    page.gauge("palm_backend_ills", "Backends that are not well", ills)
+}
+
+fn request_figures(page: &Page, store: &Store) -> Result<(), Error> {
+    page.gauge(
+        "palm_buffer_free_bytes",
+        "Bytes of bodies that may still be buffered before requests are answered 503 SlowDown",
+        store.free_buffer_bytes(),
+    )?;
+    let counts = store.counters();
+    let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    page.counter("palm_corrupt_shards_total", "Shards that did not fit their stripe", of(&counts.corrupt_shards))?;
+    page.counter(
+        "palm_hedged_reads_total",
+        "Reads sent to a second home as the first was slow",
+        of(&counts.hedged_reads),
+    )?;
+    page.counter(
+        "palm_reduced_segments_total",
+        "Segments written with fewer fragments than meant",
+        of(&counts.reduced_segments),
+    )?;
+    page.counter(
+        "palm_collected_fragments_total",
+        "Fragments deleted because nothing refers to them",
+        of(&counts.collected_fragments),
+    )
+}
+
+async fn object_figures(page: &Page, store: &Store) -> Result<(), Error> {
+    let (health, repairs, home) = (store.health().await, store.repair_figures(), store.home().figures().await);
+    let label = &["redundancy"];
+    let objects = page.gauges("palm_objects", "Objects that this peer counts, by redundancy", label)?;
+    let bytes = page.gauges("palm_object_bytes", "Plaintext bytes of these objects", label)?;
+    for (redundancy, tally) in Redundancy::ALL.into_iter().zip(health.objects) {
+        let name = redundancy_name(redundancy);
+        objects.with_label_values(&[name]).set(int(tally.objects));
+        bytes.with_label_values(&[name]).set(int(tally.bytes));
+    }
+    page.gauge("palm_objects_exposed", "Of these, objects that a single disk holds enough of", health.exposed)?;
+    page.gauge(
+        "palm_objects_counted_timestamp_seconds",
+        "When this peer's last count ended; 0 before the first",
+        health.counted_ms / 1000,
+    )?;
+    page.gauge("palm_segments_to_mend", "Segments found to need repair by the last count", health.segments_to_mend)?;
+
+    page.gauge("palm_repair_queue", "Segments that wait for repair or are being repaired here", repairs.queued)?;
+    page.gauge("palm_repair_queue_bytes", "Plaintext bytes of these segments", repairs.queued_bytes)?;
+    let eta = repairs.queued_bytes.checked_div(repairs.bytes_per_second).unwrap_or(0);
+    page.gauge("palm_repair_eta_seconds", "Until the queue is empty at the pace of the last minute", eta)?;
+    page.counter("palm_repaired_segments_total", "Segments repaired", repairs.repaired)?;
+    let moved = page.counters("palm_repair_bytes_total", "Bytes of fragments moved by repairs", &["direction"])?;
+    moved.with_label_values(&["read"]).inc_by(repairs.read_bytes);
+    moved.with_label_values(&["written"]).inc_by(repairs.written_bytes);
+
+    page.gauge("palm_corrupt_fragments", "Fragments here known to be corrupt or missing", home.damaged)?;
+    page.counter("palm_corrupt_fragments_total", "Fragments found corrupt or missing", home.corrupt_found_total)?;
+    let (checked, all) = home.scrubbed;
+    page.gauge("palm_scrub_fragments_checked", "Fragments read and hashed in this round", checked)?;
+    page.gauge("palm_scrub_fragments", "Fragments that this round is to read", all)?;
+    page.gauge("palm_scrub_orphans", "Fragments without a note, found by the last round", home.orphans)?;
+    page.gauge(
+        "palm_scrub_last_round_timestamp_seconds",
+        "When the last whole round ended; 0 before the first",
+        home.last_round_ms / 1000,
+    )?;
+    page.gauge("palm_gc_trash_bytes", "Bytes of fragments in the trash", health.trash_bytes)
+}
+
+fn redundancy_name(redundancy: Redundancy) -> &'static str {
+    match redundancy {
+        Redundancy::Unreadable => "unreadable",
+        Redundancy::None => "none",
+        Redundancy::Reduced => "reduced",
+        Redundancy::Full => "full",
+    }
+}
+
+/// The answer to one scrape.
+struct Page(Registry);
+
+impl Page {
+    fn gauge(&self, name: &str, help: &str, value: impl TryInto<i64>) -> Result<(), Error> {
+        let gauge = IntGauge::new(name, help)?;
+        gauge.set(int(value));
+        self.0.register(Box::new(gauge))
     }
 
-    /// All figures now, in Prometheus's text format.
-    pub(super) async fn text(&self) -> Result<String, prometheus::Error> {
-        let metrics = &*self.0;
-        let status = metrics.pool.status().await;
-        metrics.peers.with_label_values(&["live"]).set(count(status.members_live));
-        metrics.peers.with_label_values(&["absent"]).set(count(status.members - status.members_live));
-        metrics.voters.set(count(status.voters));
-        metrics.voters_reachable.set(count(status.voters_live));
-        metrics.can_lose.set(count(status.can_lose));
-        metrics.fragments.with_label_values(&[BACKEND]).set(bytes(status.fragments_here));
-        metrics.fragment_bytes.with_label_values(&[BACKEND]).set(bytes(status.bytes_here));
-        metrics.free_bytes.with_label_values(&[BACKEND]).set(bytes(status.free_here.unwrap_or(u64::MAX)));
-        metrics.free_buffer_bytes.set(bytes(metrics.store.free_buffer_bytes()));
-        let counts = metrics.store.counters();
-        raise(&metrics.corrupt_shards, &counts.corrupt_shards);
-        raise(&metrics.hedged_reads, &counts.hedged_reads);
-        raise(&metrics.reduced_segments, &counts.reduced_segments);
-        raise(&metrics.collected_fragments, &counts.collected_fragments);
-        TextEncoder::new().encode_to_string(&metrics.registry.gather())
+    fn counter(&self, name: &str, help: &str, value: u64) -> Result<(), Error> {
+        let counter = IntCounter::new(name, help)?;
+        counter.inc_by(value);
+        self.0.register(Box::new(counter))
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, Error> {
+        let gauges = IntGaugeVec::new(Opts::new(name, help), labels)?;
+        self.0.register(Box::new(gauges.clone()))?;
+        Ok(gauges)
+    }
+
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, Error> {
+        let counters = IntCounterVec::new(Opts::new(name, help), labels)?;
+        self.0.register(Box::new(counters.clone()))?;
+        Ok(counters)
     }
 }
 
-/// Raises a counter to what was counted elsewhere.
-fn raise(counter: &IntCounter, counted: &AtomicU64) {
-    counter.inc_by(counted.load(Ordering::Relaxed).saturating_sub(counter.get()));
-}
-
-fn count(number: usize) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
-}
-
-fn bytes(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
-}
-
-fn gauge(registry: &Registry, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
-    let gauge = IntGauge::new(name, help)?;
-    registry.register(Box::new(gauge.clone()))?;
-    Ok(gauge)
-}
-
-fn counter(registry: &Registry, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
-    let counter = IntCounter::new(name, help)?;
-    registry.register(Box::new(counter.clone()))?;
-    Ok(counter)
-}
-
-fn vector(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, prometheus::Error> {
-    let vector = IntGaugeVec::new(Opts::new(name, help), labels)?;
-    registry.register(Box::new(vector.clone()))?;
-    Ok(vector)
+fn int(number: impl TryInto<i64>) -> i64 {
+    number.try_into().unwrap_or(i64::MAX)
 }

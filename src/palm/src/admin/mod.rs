@@ -4,8 +4,10 @@
 //! The socket takes commands from whoever may open it (mode 0600, in a directory of mode 0700). The HTTP endpoint
 //! changes nothing and tells no secret, but who is in the pool; it is local unless set otherwise.
 //!
-//! [`api`] is what both ends of the socket speak, [`client`] the commands' end, [`commands`] the peer's, [`metrics`]
-//! what Prometheus reads.
+//! [`api`] is what both ends of the socket speak, [`client`] the commands' end, [`commands`] the peer's and [`tasks`] what takes it
+//! longer; [`report`] is how the pool is, [`words`] the same in words, [`metrics`] what Prometheus reads.
+
+use std::time::Duration;
 
 use axum::Json;
 use axum::Router;
@@ -26,26 +28,28 @@ pub mod api;
 pub mod client;
 mod commands;
 mod metrics;
+mod report;
 pub mod socket;
-
-use metrics::Metrics;
+mod tasks;
+pub(crate) mod words;
 
 /// What administration is about. Cheap to clone.
 #[derive(Clone)]
 pub struct Admin {
     pool: Pool,
-    metrics: Metrics,
+    store: Store,
+    scrub: Duration,
 }
 
 impl Admin {
-    /// Administration of a peer.
-    pub fn new(pool: Pool, store: Store) -> Result<Self, prometheus::Error> {
-        Ok(Self { metrics: Metrics::new(pool.clone(), store)?, pool })
+    /// Administration of a peer, which reads all of its fragments once in `scrub`.
+    pub fn new(pool: Pool, store: Store, scrub: Duration) -> Self {
+        Self { pool, store, scrub }
     }
 
     /// Serves the commands until `stop`.
     pub async fn serve_commands(self, listener: UnixListener, stop: CancellationToken) -> std::io::Result<()> {
-        let router = commands::router(self.pool);
+        let router = commands::router(self.pool, self.store, self.scrub);
         axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
     }
 
@@ -78,7 +82,7 @@ async fn ready(State(admin): State<Admin>) -> (StatusCode, String) {
 }
 
 async fn scrape(State(admin): State<Admin>) -> impl IntoResponse {
-    match admin.metrics.text().await {
+    match metrics::text(&admin.pool, &admin.store).await {
         Ok(text) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }

@@ -71,17 +71,35 @@ pub(super) enum Command {
         #[arg(long)]
         yes: bool,
     },
-    /// Take this peer out of its pool for good, and stop it
+    /// Take this peer out of its pool for good, and stop it; its fragments are moved to others first
     Leave {
-        /// Even though it keeps fragments, which the pool will miss
+        /// At once, with its fragments, which the pool will miss
         #[arg(long)]
         force: bool,
         /// Do not ask
         #[arg(long)]
         yes: bool,
     },
+    /// Move this peer's fragments to others, and take no more
+    Drain {
+        /// Take fragments again
+        #[arg(long)]
+        undo: bool,
+    },
     /// Show where the pool stands
-    Status,
+    Status {
+        /// How likely objects are to be lost, as modelled
+        #[arg(long)]
+        durability: bool,
+    },
+    /// Count the fragments of all objects now, and make again what is lost
+    Repair(DryRun),
+    /// Read and hash every fragment of this peer now
+    Scrub,
+    /// Move fragments from overfull members to others now
+    Rebalance(DryRun),
+    /// Look for garbage among this peer's fragments now
+    Gc(DryRun),
     /// Mend a pool
     #[command(subcommand)]
     Pool(Pool),
@@ -94,6 +112,13 @@ pub(super) enum Command {
         #[arg(long, required = true)]
         print: bool,
     },
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct DryRun {
+    /// Only say what would be done
+    #[arg(long)]
+    pub(super) dry_run: bool,
 }
 
 /// Where a peer listens and keeps things.
@@ -111,9 +136,10 @@ pub(super) struct Listen {
     /// Health and metrics endpoint [default: 127.0.0.1:9001]
     #[arg(long, value_name = "ADDR:PORT")]
     admin: Option<SocketAddr>,
-    /// Where fragments are kept, as `disk:///DIRECTORY?max_bytes=500GiB` [default: in the data directory]
-    #[arg(long, value_name = "URL")]
-    backend: Option<String>,
+    /// Where fragments are kept, as `disk:///DIRECTORY?max_bytes=500GiB`; repeated for several disks [default: in the data
+    /// directory]
+    #[arg(long = "backend", value_name = "URL")]
+    backends: Vec<String>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -263,10 +289,16 @@ impl Args {
         one("s3.address", "--s3", listen.s3.map(|address| address.to_string()));
         one("quic.address", "--quic", listen.quic.map(|address| address.to_string()));
         one("admin.address", "--admin", listen.admin.map(|address| address.to_string()));
-        one("backend.url", "--backend", listen.backend.clone());
-        if !peers.is_empty() {
-            given.push(Given { name: "discovery.peers", values: peers.to_vec(), origin: "--peer".into() });
+        let mut many = |name: &'static str, flag: &str, values: &[String]| {
+            if !values.is_empty() {
+                given.push(Given { name, values: values.to_vec(), origin: flag.to_owned() });
+            }
+        };
+        match listen.backends.as_slice() {
+            [_] => many("backend.url", "--backend", &listen.backends),
+            several => many("backend.urls", "--backend", several),
         }
+        many("discovery.peers", "--peer", peers);
         given
     }
 }
@@ -306,6 +338,9 @@ mod tests {
                 ("discovery.peers", "a:1,b:2".to_owned()),
             ]
         );
+        assert_eq!(given("palm serve --backend disk:///a"), [("backend.url", "disk:///a".to_owned())]);
+        let several = [("backend.urls", "disk:///a,disk:///b".to_owned())];
+        assert_eq!(given("palm serve --backend disk:///a --backend disk:///b"), several);
         assert!(matches!(parse("palm daemon").unwrap().command, Command::Serve(_)));
         assert_eq!(
             given(
@@ -332,6 +367,11 @@ mod tests {
         assert!(parse("palm approve --all").is_ok() && parse("palm approve abc").is_ok());
         assert!(parse("palm evict attic --reason sold --yes").is_ok() && parse("palm leave --force").is_ok());
         assert!(parse("palm pool recover --i-accept-data-loss").is_ok());
+        for line in
+            ["repair --dry-run", "scrub", "rebalance --dry-run", "gc --dry-run", "drain --undo", "status --durability"]
+        {
+            assert!(parse(&format!("palm {line} --json")).is_ok(), "{line}");
+        }
     }
 
     /// Usage errors are exit code 2 by clap; a token that is wrong came from somebody else and is a failure (1).

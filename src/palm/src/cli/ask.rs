@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use super::args::Key;
 use super::confirm::confirm;
-use super::{CliError, print};
+use super::{CliError, print, task};
 use crate::admin::api::{self, path};
 use crate::admin::client::{ask, ask_within};
+use crate::admin::words::size;
 
 /// A recovery takes every register of every member in reach.
 const RECOVERY_TIMEOUT: Duration = Duration::from_hours(1);
@@ -37,11 +38,11 @@ pub(super) async fn evict(data: &Path, peer: String, reason: String, yes: bool, 
     let found: api::Member = ask(data, path::FIND, Some(&api::FindMember { peer })).await?;
     if !yes {
         let question = format!(
-            "{} ({}, {} stored) can never come back with its key. Objects with fragments there can lose one peer fewer until they are \
-             written anew.\nEvict it? [y/N]",
+            "{} ({}, {} stored) can never come back with its key. Objects with fragments there can lose one peer fewer until the \
+             others have made these again.\nEvict it? [y/N]",
             found.name,
             found.peer_id,
-            print::size(found.used_bytes.unwrap_or(0))
+            size(found.used_bytes.unwrap_or(0))
         );
         confirm(&question, "y", "--yes")?;
     }
@@ -58,6 +59,9 @@ pub(super) async fn leave(data: &Path, force: bool, yes: bool, json: bool) -> Re
             "y",
             "--yes",
         )?;
+    }
+    if !force {
+        task::finish(data, api::StartTask { task: api::Task::Drain, dry_run: false }, json).await?;
     }
     let left: api::Left = ask(data, path::LEAVE, Some(&api::LeaveRequest { force })).await?;
     print::left(&left, json);
@@ -82,6 +86,12 @@ pub(super) async fn recover(data: &Path, accepted: bool, json: bool) -> Result<(
 pub(super) async fn status(data: &Path, json: bool) -> Result<(), CliError> {
     let report: api::StatusReport = ask(data, path::STATUS, NOTHING).await?;
     print::status(&report, json);
+    Ok(())
+}
+
+pub(super) async fn durability(data: &Path, json: bool) -> Result<(), CliError> {
+    let estimate: api::Estimate = ask(data, path::DURABILITY, NOTHING).await?;
+    print::durability(&estimate, json);
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! The command line: what can be said, and what it leads to.
 //!
-//! [`args`] is the grammar, [`peer`] runs a peer, [`ask`] are the commands to a running one ([`confirm`]: some ask back), [`discover`] looks around.
+//! [`args`] is the grammar, [`peer`] runs a peer, [`ask`] are the commands to a running one ([`confirm`]: some ask back; [`task`]: some
+//! take long), [`discover`] looks around.
 //! Results go to stdout (one line of JSON each with `--json`), logs to stderr. Exit codes: 0 done, 1 failed, 2 wrong
 //! usage or settings.
 
@@ -16,9 +17,11 @@ mod discover;
 mod logging;
 mod peer;
 mod print;
+mod task;
 
-use args::{Args, Command};
+use args::{Args, Command, DryRun};
 
+use crate::admin::api::Task;
 use crate::admin::client::AskError;
 use crate::config::{self, Loaded, SettingsError};
 use crate::net::NetError;
@@ -107,7 +110,13 @@ async fn dispatch(args: Args, loaded: Loaded) -> Result<(), CliError> {
         Command::Pool(args::Pool::Recover { i_accept_data_loss }) => {
             ask::recover(&settings.data, i_accept_data_loss, json).await
         }
-        Command::Status => ask::status(&settings.data, json).await,
+        Command::Drain { undo } => task::drain(&settings.data, undo, json).await,
+        Command::Status { durability: false } => ask::status(&settings.data, json).await,
+        Command::Status { durability: true } => ask::durability(&settings.data, json).await,
+        Command::Repair(DryRun { dry_run }) => task::run(&settings.data, Task::Repair, dry_run, json).await,
+        Command::Scrub => task::run(&settings.data, Task::Scrub, false, json).await,
+        Command::Rebalance(DryRun { dry_run }) => task::run(&settings.data, Task::Rebalance, dry_run, json).await,
+        Command::Gc(DryRun { dry_run }) => task::run(&settings.data, Task::Gc, dry_run, json).await,
         Command::Key(key) => ask::key(&settings.data, key, json).await,
         Command::Config { print: _ } => {
             print::config(&loaded.origins, json);

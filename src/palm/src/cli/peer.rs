@@ -7,12 +7,14 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use palm_backends::{FragmentStore, IndexStore};
+use palm_backends::{Backends, IndexStore};
 use palm_core::record::MemberState;
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -86,7 +88,7 @@ pub(super) async fn run(settings: Settings, start: Start, json: bool) -> Result<
     let root = root_key_from_environment()?;
     let dir = DataDir::take(&settings.data)?;
     let identity = Identity::load_or_create(dir.path())?;
-    let (index, fragments) = open_stores(dir.path(), &settings.backend)?;
+    let (index, fragments) = open_stores(dir.path(), &settings.backend).await?;
     let state = PoolState::load(&index).map_err(failed(dir.path().display()))?;
     let listeners = Listeners::bind(&identity, &settings).await?;
     let parts = Parts {
@@ -113,10 +115,10 @@ pub(super) async fn run(settings: Settings, start: Start, json: bool) -> Result<
         ledger: pool.ledger().clone(),
         net: pool.net().clone(),
         view: pool.view().clone(),
-        fragments,
+        fragments: Arc::clone(&fragments),
         index,
         sealing_key: pool.sealing_key().clone(),
-        collect: CollectSettings::default(),
+        collect: collect_settings(&settings),
         repair: repair_settings(&settings),
     });
 
@@ -126,7 +128,7 @@ pub(super) async fn run(settings: Settings, start: Start, json: bool) -> Result<
         interfaces: settings.discovery.interfaces.clone(),
         peers: settings.discovery.peers.clone(),
     };
-    pool.serve(Arc::new(store.home().clone()), services, discovery).await?;
+    pool.serve(Arc::new(store.clone()), services, discovery).await?;
 
     let options = s3::S3Options {
         region: settings.s3.region.clone(),
@@ -136,12 +138,9 @@ pub(super) async fn run(settings: Settings, start: Start, json: bool) -> Result<
     let service = s3::service(store.clone(), options).map_err(failed("s3"))?;
     let stop_s3 = CancellationToken::new();
     let serving = tokio::spawn(s3::serve(listeners.s3, service, stop_s3.clone()));
-    let upkeep = tokio::spawn({
-        let store = store.clone();
-        async move { tokio::join!(store.collect(), store.keep_repairing()) }
-    });
+    let upkeep = upkeep(&store, fragments, settings.scrub.period.0);
 
-    let admin = Admin::new(pool.clone(), store).map_err(failed("metrics"))?;
+    let admin = Admin::new(pool.clone(), store, settings.scrub.period.0);
     let stop_admin = CancellationToken::new();
     let socket = socket::listen(dir.path()).map_err(failed("admin socket"))?;
     let commands = tokio::spawn(admin.clone().serve_commands(socket, stop_admin.clone()));
@@ -162,7 +161,7 @@ pub(super) async fn run(settings: Settings, start: Start, json: bool) -> Result<
     let down = async {
         stop_s3.cancel();
         log_panic("s3", serving.await);
-        upkeep.abort();
+        drop(upkeep);
         stop_admin.cancel();
         log_panic("admin commands", commands.await);
         log_panic("admin http", http.await);
@@ -182,6 +181,18 @@ pub(super) async fn run(settings: Settings, start: Start, json: bool) -> Result<
         ))),
         _ => Ok(()),
     }
+}
+
+/// What a peer does for its fragments for as long as it runs; dropped, it ends.
+fn upkeep(store: &Store, fragments: Arc<Backends>, scrub_period: Duration) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    let (collecting, repairing, auditing, home) = (store.clone(), store.clone(), store.clone(), store.home().clone());
+    tasks.spawn(async move { collecting.collect().await });
+    tasks.spawn(async move { repairing.keep_repairing().await });
+    tasks.spawn(async move { auditing.keep_auditing().await });
+    tasks.spawn(async move { home.keep_scrubbing(scrub_period).await });
+    tasks.spawn(async move { fragments.watch().await });
+    tasks
 }
 
 fn log_panic<T>(what: &str, ended: Result<T, tokio::task::JoinError>) {
@@ -250,6 +261,17 @@ async fn join(parts: Parts, target: JoinTarget, settings: &Settings, json: bool)
     Ok(Pool::join(parts, &wish, |Progress::WaitingForApproval| print::waiting(me, pool, json)).await?)
 }
 
+fn collect_settings(settings: &Settings) -> CollectSettings {
+    let config::Collection { grace, released, trash, every } = &settings.collection;
+    CollectSettings {
+        grace: grace.0,
+        released_grace: released.0,
+        trash: trash.0,
+        walk_every: every.0,
+        ..CollectSettings::default()
+    }
+}
+
 fn repair_settings(settings: &Settings) -> RepairSettings {
     let config::Repair { bandwidth, every, settle } = &settings.repair;
     RepairSettings {
@@ -261,21 +283,23 @@ fn repair_settings(settings: &Settings) -> RepairSettings {
 }
 
 /// This peer's stores: the index, and the fragments.
-type Stores = (Arc<dyn IndexStore>, Arc<dyn FragmentStore>);
+type Stores = (Arc<dyn IndexStore>, Arc<Backends>);
 
 /// Opens the index in the peer's directory, and the fragments where the settings say.
-fn open_stores(dir: &Path, backend: &config::Backend) -> Result<Stores, CliError> {
+async fn open_stores(dir: &Path, backend: &config::Backend) -> Result<Stores, CliError> {
     let index = palm_backends::open::index(&format!("disk://{}", dir.join("index").display()));
-    let url = backend.url.clone().unwrap_or_else(|| {
+    let index = index.map_err(failed("index"))?;
+    let mut urls: Vec<String> = backend.urls.iter().chain(&backend.url).cloned().collect();
+    if urls.is_empty() {
         let options = [
             backend.max_bytes.map(|size| format!("max_bytes={}", size.0)),
             backend.reserve.map(|size| format!("reserve={}", size.0)),
         ];
         let options: Vec<String> = options.into_iter().flatten().collect();
-        format!("disk://{}?{}", dir.join("fragments").display(), options.join("&"))
-    });
-    let fragments = palm_backends::open::fragments(&url);
-    Ok((index.map_err(failed("index"))?, fragments.map_err(failed("backend"))?))
+        urls.push(format!("disk://{}?{}", dir.join("fragments").display(), options.join("&")));
+    }
+    let fragments = Backends::open(&urls, &*index).await.map_err(failed("backend"))?;
+    Ok((index, fragments))
 }
 
 /// The root key from the environment: both of its variables or none.

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use super::discover::PoolLine;
 use super::peer::Ready;
 use crate::admin::api;
+use crate::admin::words::size;
 use crate::pool::ledger::CatchUp;
 
 /// Fewer records are brought before anyone could read of it.
@@ -221,8 +222,8 @@ pub(super) fn status(report: &api::StatusReport, as_json: bool) {
     let mut text = report.words.join("\n");
     let _ = write!(
         text,
-        "\n\nPool        {} ({})\nMembers     {} of {} live\nVoters      {} of {} reachable\nPolicy      {}\n\
-         Here        {} fragments, {}{}\nPool free   {} before redundancy",
+        "\n\nPool        {} ({})\nMembers     {} of {} live, {} of {} voters reachable\nPolicy      {}\n\
+         Here        {} fragments, {}{}\nPool free   {} before redundancy{}{}",
         status.pool,
         status.pool_id,
         status.members_live,
@@ -234,8 +235,40 @@ pub(super) fn status(report: &api::StatusReport, as_json: bool) {
         size(status.bytes_here),
         status.free_here.map(|free| format!(", {} free", size(free))).unwrap_or_default(),
         size(status.free_pool),
+        match report.health.trash_bytes {
+            0 => String::new(),
+            bytes => format!(", {} in the trash", size(bytes)),
+        },
+        match report.health.scrubbed {
+            (_, 0) => String::new(),
+            (done, all) => format!("\nScrub       {done} of {all} fragments read in this round"),
+        },
     );
     say(&text);
+}
+
+/// How likely objects are to be lost, and what that assumes.
+pub(super) fn durability(estimate: &api::Estimate, as_json: bool) {
+    if as_json {
+        return say_json(estimate);
+    }
+    say(&estimate.to_string());
+}
+
+/// How a task ended well.
+pub(super) fn outcome(outcome: &api::Outcome, as_json: bool) {
+    if as_json {
+        return say_json(outcome);
+    }
+    say(&outcome.words.join("\n"));
+}
+
+/// This peer takes fragments again.
+pub(super) fn undrained(as_json: bool) {
+    if as_json {
+        return say_json(&json!({ "draining": false }));
+    }
+    say("This peer takes fragments again. What has been moved away stays there.");
 }
 
 pub(super) fn created_key(key: &api::CreatedKey, as_json: bool) {
@@ -288,21 +321,6 @@ fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
     padded.collect::<Vec<_>>().join("\n")
 }
 
-/// Bytes for people, in binary units.
-pub(super) fn size(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
-    if bytes < 1024 {
-        return format!("{bytes} B");
-    }
-    let mut value = bytes as f64 / 1024.0;
-    let mut unit = 0;
-    while value >= 1024.0 && unit + 1 < UNITS.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
-    format!("{value:.1} {}", UNITS[unit])
-}
-
 /// A time for people, in UTC.
 fn date(ms: u64) -> String {
     const FORMAT: &[time::format_description::BorrowedFormatItem<'static>] =
@@ -325,11 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_and_dates_are_for_people() {
-        assert_eq!(size(1023), "1023 B");
-        assert_eq!(size(1536), "1.5 KiB");
-        assert_eq!(size(7 << 40), "7.0 TiB");
-        assert_eq!(size(u64::MAX), "16384.0 PiB");
+    fn dates_are_for_people() {
         assert_eq!(date(1_700_000_000_000), "2023-11-14 22:13 UTC");
     }
 }

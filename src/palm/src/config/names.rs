@@ -15,6 +15,7 @@ pub(super) const NAMES: &[(&str, bool)] = &[
     ("discovery.interfaces", true),
     ("discovery.peers", true),
     ("backend.url", false),
+    ("backend.urls", true),
     ("backend.max_bytes", false),
     ("backend.reserve", false),
     ("backend.domain", false),

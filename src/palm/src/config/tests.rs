@@ -106,10 +106,17 @@ fn the_example_is_complete_and_true() {
     load(Some(&example), none(), Vec::new()).unwrap();
     let all = file(&uncommented);
     let loaded = load(Some(all.path()), none(), Vec::new());
-    // The url excludes the two settings that go with the default backend: the one complaint that is right.
-    assert!(loaded.unwrap_err().to_string().contains("backend.url"));
-    let without_url = uncommented.lines().filter(|line| !line.starts_with("url")).collect::<Vec<_>>().join("\n");
-    let all = file(&without_url);
+    // One url excludes several, and each the two settings that go with the default backend: complaints that are right.
+    assert!(loaded.unwrap_err().to_string().contains("backend.urls"));
+    let without = |words: &[&str]| {
+        let kept = uncommented.lines().filter(|line| !words.iter().any(|word| line.starts_with(word)));
+        file(&kept.collect::<Vec<_>>().join("\n"))
+    };
+    for words in [&["url "][..], &["urls "]] {
+        let loaded = load(Some(without(words).path()), none(), Vec::new());
+        assert!(loaded.unwrap_err().to_string().contains("carries its own"));
+    }
+    let all = without(&["url"]);
     let settings = load(Some(all.path()), none(), Vec::new()).unwrap().settings;
     let defaults = Settings::default();
     assert_eq!((&settings.s3.address, &settings.s3.region), (&defaults.s3.address, &defaults.s3.region));

@@ -70,6 +70,7 @@ impl Class {
             | Request::CatchUp
             | Request::CheckFragments { .. }
             | Request::GetHealth
+            | Request::Audit
             | Request::PutFragment(_)
             | Request::GetFragment { .. } => None,
         }

@@ -1,15 +1,18 @@
 //! Copying an object: the new record shares the body, no data moves. (In a local pool the bytes are copied.)
 //!
 //! A body may then have several holders, so collection must find them all. The rules that keep a body from being
-//! collected under a copy, given that collection looks at the original object, then at the sharers and
-//! their objects, then whether the sharers have changed (see `collect.rs`):
+//! collected under a copy, given that collection looks at the original object, then at the sharers, then asks every
+//! peer whether the body is in flight, then looks at the sharers' objects, then whether the sharers have changed
+//! (see `collect.rs`):
 //!
-//! 1. The copier adds source and destination to the body's [`SharersRecord`],
-//! 2. *then* checks by a strong read that the source still holds the body,
-//! 3. then writes the destination, at most [`HOLD`] after 1.
+//! 1. The copier has the body in flight from before 2 until after 4,
+//! 2. adds source and destination to the body's [`SharersRecord`],
+//! 3. *then* checks by a strong read that the source still holds the body,
+//! 4. then writes the destination, at most [`HOLD`] after 2.
 //!
-//! Collection that read the sharers before 1 had found the source without the body before that, so the check
-//! of 2 fails; after 1 it sees a change younger than its grace, which is longer than [`HOLD`], and keeps the body.
+//! A collection that read the sharers before 2 sees them changed in the end, or has found the source without the body before
+//! 3, which then fails. One that read them after 2 is told that the body is in flight, or finds the destination. From a
+//! copier that is out of reach nothing comes after [`HOLD`], and collection waits for far longer.
 
 use std::time::Duration;
 
@@ -24,9 +27,8 @@ use crate::pool::Decision;
 
 /// Objects sharing one body at most; a further copy gets a body of its own.
 const MAX_SHARERS: usize = 1000;
-/// A copy that takes longer than this from sharing to writing gives up. Collection leaves a body alone for
-/// [`SHARE_GRACE`](super::collect::SHARE_GRACE) after the sharers changed.
-pub(super) const HOLD: Duration = Duration::from_mins(5);
+/// A copy that takes longer than this from sharing to writing gives up.
+const HOLD: Duration = Duration::from_mins(5);
 
 impl Store {
     /// Makes `bucket/key` an object of the same bytes as `source`, which was read at `source_at` (bucket and
@@ -49,6 +51,7 @@ impl Store {
             // Two islands may add sharers to one body at the same time, and merging would keep one of the two lists.
             return self.copy_bytes(source, bucket, key, attributes, conditions).await;
         }
+        let in_flight = self.in_flight.enter(body);
         if !empty {
             if !self.share(body, [&from.register, &to.register]).await? {
                 return self.copy_bytes(source, bucket, key, attributes, conditions).await;
@@ -70,7 +73,9 @@ impl Store {
                 }
                 Ok(record)
             };
-            store.commit(&to, conditions, in_time, None).await
+            let copied = store.commit(&to, conditions, in_time, None).await;
+            drop(in_flight);
+            copied
         })
         .await
     }

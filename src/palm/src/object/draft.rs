@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use tracing::debug;
 
 use super::Store;
-use super::serve::MAX_DELETE_IDS;
+use super::home::MAX_DELETE_IDS;
 use super::store::InFlightGuard;
 
 /// A home that does not answer leaves its fragments to collection.

@@ -262,7 +262,7 @@ impl Pieces {
 /// A part's record. Its register is written once, so this peer's copy is the right one; a full member has
 /// nearly always heard of it, so asking the voters is the exception and not worth doing ahead of time. A part that is gone
 /// has been collected, since its object was replaced or deleted under a reader that takes longer than the grace.
-async fn load_part(store: &Store, body: BodyId, part: &PartRef) -> Result<PartRecord, ObjectError> {
+pub(super) async fn load_part(store: &Store, body: BodyId, part: &PartRef) -> Result<PartRecord, ObjectError> {
     let register = key::part(body, part.number, part.attempt);
     let current = match store.ledger.peek(&register) {
         Some(current) => Some(current),

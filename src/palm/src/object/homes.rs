@@ -9,7 +9,7 @@ use palm_core::id::{FragmentId, PeerId, SegmentId};
 use palm_core::place::{self, Candidate, Plan, Policy};
 use palm_core::wire::{Failure, FragmentOrigin, MAX_SMALL_FRAGMENT_BYTES, Request, Response};
 
-use super::serve::HomeUpload;
+use super::home::HomeUpload;
 use super::{ObjectError, Store};
 use crate::net::{FragmentUpload, NetError};
 use crate::pool::Homes as _;
@@ -117,7 +117,7 @@ impl Store {
         let local = self.ledger.is_local();
         let (wanted, automatic) = match self.view.policy() {
             Some(policy) => (policy, local),
-            None => (Policy::auto(self.view.member_count()), true),
+            None => (self.view.wanted_policy(), true),
         };
         let need_bytes = Shape::new(wanted, len)?.fragment_len();
         let (mut candidates, suspects) = self.suspects.split(self.view.candidates());

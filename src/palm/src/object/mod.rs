@@ -10,13 +10,15 @@
 //!   open (`recover`).
 //! - `bucket`, `delete`, `list`, `copy`, `multipart`, `complete`: the other operations, each with its
 //!   races explained at its top.
-//! - `serve`: what this peer does as a home; `collect`: how garbage goes.
-//! - `placement`: where segments are now; `repair`: how they are made whole again.
+//! - `home`: what this peer does as a home; `scrub`: how it finds rot; `collect`: how garbage goes.
+//! - `placement`: where segments are now; `repair`: how they are made whole again; `audit`: who counts them and finds what
+//!   needs it.
 //!
 //! Every change of state is one ledger update. What an operation checks (conditions, the upload's state) is
 //! checked inside it; what spans two registers (an object and its bucket, a body and its sharers) is kept right by
 //! the order of writes and reads, written down where it matters.
 
+mod audit;
 mod body;
 mod bucket;
 mod budget;
@@ -30,6 +32,7 @@ mod draft;
 mod error;
 mod fetch;
 mod get;
+mod home;
 mod homes;
 mod list;
 mod multipart;
@@ -38,20 +41,22 @@ mod put;
 mod rebuild;
 mod recover;
 mod repair;
-mod serve;
+mod scrub;
 mod store;
 mod suspects;
 mod whole;
 mod write;
 
+pub use audit::{Findings, Level, PoolHealth};
 pub use body::{BodyError, ByteStream, Incoming, MAX_BODY_BYTES, Rejection, Verify};
-pub use collect::CollectSettings;
+pub use collect::{Amount, Because, CollectSettings, GcReport};
 pub use complete::{CompletedPart, Completion};
 pub use conditions::WriteConditions;
 pub use digest::Digested;
 pub use error::ObjectError;
+pub use home::{Damaged, Home, HomeFigures};
 pub use list::{ListPage, ListQuery, Listed, after_group, after_key};
 pub use multipart::{MAX_PARTS, NewUpload, PartInfo};
 pub use repair::{Figures as RepairFigures, RepairSettings};
-pub use serve::Home;
+pub use scrub::Scrubbed;
 pub use store::{Counters, Credentials, Object, Store, StoreParts};

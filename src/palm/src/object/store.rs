@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use palm_backends::{FragmentStore, IndexStore};
+use palm_backends::{Backends, IndexStore};
 use palm_core::code::SegmentSecret;
 use palm_core::hlc::Ballot;
 use palm_core::id::{BodyId, KeyId, PeerId, SegmentId};
@@ -14,9 +14,11 @@ use palm_core::wire::ScanQuery;
 use parking_lot::{Mutex, RwLock};
 use zeroize::Zeroizing;
 
+use super::audit::Audit;
 use super::budget::Budget;
+use super::collect::Collector;
+use super::home::Home;
 use super::repair::{Pace, Queue};
-use super::serve::Home;
 use super::suspects::{Reports, Suspects};
 use super::{CollectSettings, ObjectError, RepairSettings};
 use crate::net::Net;
@@ -68,7 +70,7 @@ pub struct StoreParts {
     /// Who is there.
     pub view: View,
     /// This peer's fragments.
-    pub fragments: Arc<dyn FragmentStore>,
+    pub fragments: Arc<Backends>,
     /// This peer's index, for its notes on fragments.
     pub index: Arc<dyn IndexStore>,
     /// Opens data keys and access keys.
@@ -94,11 +96,12 @@ pub struct Inner {
     pub(super) suspects: Suspects,
     pub(super) reports: Reports,
     pub(super) in_flight: Arc<InFlight>,
-    pub(super) collect: CollectSettings,
+    pub(super) collector: Collector,
     pub(super) counters: Counters,
     pub(super) repair: RepairSettings,
     pub(super) repairs: Queue,
     pub(super) pace: Pace,
+    pub(super) audit: Audit,
     sealing_key: SealingKey,
     data_keys: RwLock<HashMap<KeyId, Arc<DataKey>>>,
 }
@@ -122,6 +125,8 @@ pub struct Counters {
     pub reduced_segments: AtomicU64,
     /// Fragments deleted by collection.
     pub collected_fragments: AtomicU64,
+    /// Their bytes.
+    pub collected_bytes: AtomicU64,
 }
 
 impl Counters {
@@ -148,11 +153,12 @@ impl Store {
             suspects: Suspects::default(),
             reports: Reports::default(),
             in_flight,
-            collect,
+            collector: Collector::new(collect),
             counters: Counters::default(),
             repair,
             repairs,
             pace: Pace::new(repair.bandwidth),
+            audit: Audit::new(),
             sealing_key,
             data_keys: RwLock::default(),
         }))

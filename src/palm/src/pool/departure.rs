@@ -82,16 +82,8 @@ pub(super) async fn drain(shared: &Shared, draining: bool) -> Result<(), PoolErr
     Ok(())
 }
 
-/// Takes this peer out of its pool. With `force` even though it keeps fragments.
-pub(super) async fn leave(shared: &Shared, force: bool) -> Result<Departed, PoolError> {
-    let kept = shared.fragments.usage().await.unwrap_or_default().fragments;
-    if kept > 0 && !force {
-        return Err(PoolError::Refused(format!(
-            "this peer keeps {kept} fragments, and nothing moves them to others yet. Without them every object that has one here can \
-             lose one peer fewer; objects stay readable while no more of their homes are gone than their policy allows (two of \
-             3-of-5, none of 3-of-3). --force leaves all the same"
-        )));
-    }
+/// Takes this peer out of its pool. What it keeps is nobody's concern here.
+pub(super) async fn leave(shared: &Shared) -> Result<Departed, PoolError> {
     let departed = dismiss(shared, shared.me, &Dismissal { state: MemberState::Left, reason: String::new() }).await?;
     if departed.votes_still {
         // It must not stop while its vote is needed to end its vote.

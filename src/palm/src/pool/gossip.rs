@@ -71,7 +71,7 @@ pub struct Told {
     /// It takes no more fragments and gives away those it has.
     pub draining: bool,
     /// Its backends that work.
-    pub disks: u16,
+    pub disks: u8,
 }
 
 /// Values no longer than this are read; a longer one is as good as missing.

@@ -48,7 +48,8 @@ impl Handler for PoolHandler {
             | Request::Release { .. }
             | Request::InFlight { .. }
             | Request::CheckFragments { .. }
-            | Request::GetHealth => self.homes.call(from, request).await,
+            | Request::GetHealth
+            | Request::Audit => self.homes.call(from, request).await,
             ledger => self.shared.ledger.handle(from, ledger).await,
         }
     }

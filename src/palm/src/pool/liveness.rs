@@ -237,6 +237,7 @@ fn hint_told_addresses<V>(net: &Net, heard: &HashMap<PeerId, Heard>, members: &B
 pub(super) async fn own_figures(shared: &Shared) -> Told {
     let usage = shared.fragments.usage().await.unwrap_or_default();
     let services = *shared.services.read();
+    let disks = shared.fragments.iter().filter(|backend| backend.takes_writes()).count();
     let is_voter = shared.ledger.config().voters.contains(&shared.me);
     Told {
         quic: super::address::advertised(shared.net.local_addr()),
@@ -249,7 +250,7 @@ pub(super) async fn own_figures(shared: &Shared) -> Told {
         role: if is_voter { "voter" } else { "learner" }.to_owned(),
         busy: shared.view.is_busy(),
         draining: shared.view.is_draining(),
-        disks: 1,
+        disks: u8::try_from(disks).unwrap_or(u8::MAX),
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use palm_backends::{FragmentStore, IndexStore};
+use palm_backends::{Backends, IndexStore};
 use palm_core::id::{PeerId, PoolId};
 use palm_core::place::Policy;
 use palm_core::record::{Consistency, DecodeError, MemberRecord, MemberState, PoolRecord, Stored, WhenMinority, key};
@@ -105,7 +105,7 @@ pub struct Parts {
     /// Keeps the pool state and the ledger.
     pub index: Arc<dyn IndexStore>,
     /// Tells how much room there is.
-    pub fragments: Arc<dyn FragmentStore>,
+    pub fragments: Arc<Backends>,
     /// What this peer calls itself.
     pub name: String,
     /// What fails together with it; empty when not set.
@@ -162,7 +162,7 @@ struct Shared {
     pool_key: PoolKey,
     net: Net,
     ledger: Ledger,
-    fragments: Arc<dyn FragmentStore>,
+    fragments: Arc<Backends>,
     view: View,
     roll: Roll,
     /// Whom the network has been told to accept.
@@ -359,7 +359,7 @@ impl Pool {
     }
 
     /// This peer's own fragments.
-    pub fn fragments(&self) -> &Arc<dyn FragmentStore> {
+    pub fn fragments(&self) -> &Arc<Backends> {
         &self.0.fragments
     }
 
@@ -428,10 +428,10 @@ impl Pool {
         departure::drain(&self.0, draining).await
     }
 
-    /// Takes this peer out of the pool; with `force` even though it keeps fragments. Then [`dismissed`](Self::dismissed)
-    /// answers, and it should be shut down.
-    pub async fn leave(&self, force: bool) -> Result<Departed, PoolError> {
-        departure::leave(&self.0, force).await
+    /// Takes this peer out of the pool, whatever it keeps. Then [`dismissed`](Self::dismissed) answers, and it should be shut
+    /// down.
+    pub async fn leave(&self) -> Result<Departed, PoolError> {
+        departure::leave(&self.0).await
     }
 
     /// Returns when this peer is not a member any more.

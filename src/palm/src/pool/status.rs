@@ -1,4 +1,5 @@
-//! Where the pool stands, in figures and in words.
+//! Where the pool stands, as far as members, voters and policy tell. What its objects say is counted elsewhere
+//! (`object/audit`), and `admin` puts both into words.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +14,7 @@ use super::voters::{self, Presence};
 use super::{MemberStatus, Pool};
 
 /// Where the pool stands, as this peer sees it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Status {
     /// The pool.
     pub pool_id: PoolText,
@@ -34,8 +35,10 @@ pub struct Status {
     /// Any `k` of `n` fragments rebuild an object written now; chosen by hand or by the number of members.
     pub policy: String,
     /// How many more peers may be lost at once, whichever they are, with every object still readable and
-    /// writable. Objects written while members were away may have less.
+    /// writable.
     pub can_lose: usize,
+    /// Whether the objects' own fragments were counted for that; otherwise it is what the policy means them to have.
+    pub counted: bool,
     /// What gives out first then.
     pub limit: Limit,
     /// What the pool promises of its objects.
@@ -72,41 +75,20 @@ pub struct AbsentVoter {
 pub type PoolText = String;
 
 /// What gives out first when peers are lost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Limit {
     /// The majority of voters: metadata could be neither read nor written.
     Voters,
     /// The fragments: objects could not be rebuilt.
+    #[default]
     Fragments,
 }
 
-/// How many more peers may be lost, and what gives out then.
-fn tolerance(policy: Policy, members: usize, members_live: usize, voters: usize, voters_live: usize) -> (usize, Limit) {
-    let by_voters = voters_live.saturating_sub(voters / 2 + 1);
-    let by_fragments = fragments_tolerance(policy, members, members_live);
-    if by_voters <= by_fragments { (by_voters, Limit::Voters) } else { (by_fragments, Limit::Fragments) }
-}
-
-/// How many more peers may be lost with every object still readable.
+/// How many more peers may be lost with every object still readable, if each is kept as the policy means it to be.
 fn fragments_tolerance(policy: Policy, members: usize, members_live: usize) -> usize {
     let absent = members.saturating_sub(members_live);
-    homes_to_spare(policy, members).saturating_sub(absent)
-}
-
-/// How many of `members` homes may be lost, the fullest first, with `k` of the `n` fragments left.
-fn homes_to_spare(policy: Policy, members: usize) -> usize {
-    let (k, n) = (usize::from(policy.k), usize::from(policy.n));
-    let homes = members.clamp(1, n.max(1));
-    // Spread evenly: `fuller` homes keep one fragment more than the others.
-    let (each, fuller) = (n / homes, n % homes);
-    let mut left = n;
-    (0..homes)
-        .take_while(|&home| {
-            left -= each + usize::from(home < fuller);
-            left >= k
-        })
-        .count()
+    usize::from(policy.losses_over(members)).saturating_sub(absent)
 }
 
 /// Whether some home must keep `k` fragments of an object.
@@ -150,12 +132,8 @@ pub(super) async fn of(pool: &Pool) -> Status {
     let chosen = pool.view().policy();
     let policy = chosen.unwrap_or_else(|| Policy::auto(members.len()));
     let consistency = pool.view().pool().map(|pool| pool.consistency).unwrap_or_default();
-    let (can_lose, limit) = match consistency {
-        Consistency::Strong => tolerance(policy, members.len(), members_live, config.voters.len(), voters_live),
-        Consistency::Local => (fragments_tolerance(policy, members.len(), members_live), Limit::Fragments),
-    };
     let usage = pool.fragments().usage().await.unwrap_or_default();
-    Status {
+    let status = Status {
         pool_id: text(&pool.id()),
         pool: pool.name(),
         peer_id: pool.me().to_string(),
@@ -165,8 +143,9 @@ pub(super) async fn of(pool: &Pool) -> Status {
         voters_live,
         voters_absent: absent_voters(pool, &members, &config),
         policy: format!("{policy}{}", if chosen.is_none() { " (auto)" } else { "" }),
-        can_lose,
-        limit,
+        can_lose: 0,
+        counted: false,
+        limit: Limit::Fragments,
         consistency,
         exposed: is_exposed(policy, members.len()),
         fragments_here: usage.fragments,
@@ -174,7 +153,8 @@ pub(super) async fn of(pool: &Pool) -> Status {
         free_here: (usage.free != u64::MAX).then_some(usage.free),
         free_pool: pool.view().candidates().iter().fold(0, |sum: u64, candidate| sum.saturating_add(candidate.free)),
         catching_up: *pool.ledger().catch_up().borrow(),
-    }
+    };
+    status.limited_by(fragments_tolerance(policy, members.len(), members_live))
 }
 
 fn text(pool: &PoolId) -> PoolText {
@@ -182,88 +162,27 @@ fn text(pool: &PoolId) -> PoolText {
 }
 
 impl Status {
-    /// The state of the pool in a sentence or two each, the most important first.
-    pub fn sentences(&self) -> Vec<String> {
-        let mut said = Vec::new();
+    /// With objects that survive the loss of so many peers.
+    fn limited_by(mut self, fragments: usize) -> Self {
         let majority = self.voters / 2 + 1;
-        if self.voters == 0 {
-            said.push(
-                "STANDSTILL: a recovery was begun and not ended. Run `palm pool recover` again, at any member."
-                    .to_owned(),
-            );
-        } else if self.consistency == Consistency::Local && self.voters_live < majority {
-            said.push(format!(
-                "AN ISLAND: {} of {} members are reachable. This peer reads and writes with them alone, and all is merged when the others are back; until then members and access keys cannot change.",
-                self.members_live, self.members,
-            ));
-        } else if self.voters_live < majority {
-            said.push(format!(
-                "NO MAJORITY: {} of {} voters are reachable, {majority} are needed. Requests are answered 503 until {} more {} back. \
-                 If they are lost for ever, see `palm pool recover`.",
-                self.voters_live,
-                self.voters,
-                majority - self.voters_live,
-                if majority - self.voters_live == 1 { "comes" } else { "come" },
-            ));
-        } else {
-            said.push(match (self.can_lose, self.limit) {
-                (0, Limit::Voters) => {
-                    "You can lose no more peers: one more voter lost and requests are answered 503.".to_owned()
-                }
-                (0, Limit::Fragments) => "You can lose no more peers without losing access to objects.".to_owned(),
-                (n, _) => format!(
-                    "You can lose {n} more {}.",
-                    if n == 1 { "peer, whichever it is" } else { "peers, whichever they are" }
-                ),
-            });
-        }
-        said.extend(self.voters_absent.iter().map(AbsentVoter::sentence));
-        if self.exposed {
-            said.push(if self.members == 1 {
-                "This is the only member: its disk holds all of every object.".to_owned()
-            } else {
-                format!(
-                    "With {} members and {}, some disk holds enough fragments to rebuild an object (with the pool key). More members mend that.",
-                    self.members, self.policy
-                )
-            });
-        }
-        if let Some(progress) = &self.catching_up {
-            said.push(format!("This peer is catching up: {progress}."));
-        }
-        said
+        let voters = match self.consistency {
+            Consistency::Strong => self.voters_live.saturating_sub(majority),
+            Consistency::Local => usize::MAX,
+        };
+        (self.can_lose, self.limit) =
+            if voters <= fragments { (voters, Limit::Voters) } else { (fragments, Limit::Fragments) };
+        self
     }
-}
 
-impl AbsentVoter {
-    fn sentence(&self) -> String {
-        let minutes = |seconds: u64| match seconds {
-            0..60 => format!("{seconds} s"),
-            _ => format!("{} min", seconds.div_ceil(60)),
-        };
-        let then = match self.replaced_in_seconds {
-            Some(0) => "its vote is being taken over.".to_owned(),
-            Some(left) => format!("will be replaced in {}.", minutes(left)),
-            None => "keeps its vote: no other member can take it over.".to_owned(),
-        };
-        format!("Voter {} has been absent for {}; {then}", self.name, minutes(self.absent_seconds))
+    /// With objects of which the least safe was found to survive the loss of so many peers.
+    pub fn counted(self, fragments: usize) -> Self {
+        Self { counted: true, ..self.limited_by(fragments) }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_absent_voter_is_told_of() {
-        let absent = |absent_seconds, replaced_in_seconds| {
-            let (peer_id, name) = (String::new(), "attic".to_owned());
-            AbsentVoter { peer_id, name, absent_seconds, replaced_in_seconds }.sentence()
-        };
-        assert_eq!(absent(45, Some(855)), "Voter attic has been absent for 45 s; will be replaced in 15 min.");
-        assert_eq!(absent(900, Some(0)), "Voter attic has been absent for 15 min; its vote is being taken over.");
-        assert!(absent(90, None).starts_with("Voter attic has been absent for 2 min; keeps its vote"));
-    }
 
     fn policy(k: u8, n: u8) -> Policy {
         Policy::new(k, n).unwrap()
@@ -283,8 +202,19 @@ mod tests {
         assert_eq!(tolerance(policy(5, 5), 5, 5, 5, 5), (0, Limit::Fragments), "no redundancy");
         assert_eq!(tolerance(policy(3, 5), 3, 3, 3, 3), (1, Limit::Voters), "2, 2 and 1 fragments");
         assert_eq!(tolerance(policy(2, 8), 3, 3, 3, 3), (1, Limit::Voters));
-        assert_eq!(homes_to_spare(policy(2, 8), 3), 2, "3, 3 and 2 fragments: two homes may go");
-        assert_eq!(homes_to_spare(policy(4, 5), 3), 0, "2, 2 and 1: losing 2 leaves 3");
+        let counted = status(5, 5).counted(1);
+        assert_eq!((counted.can_lose, counted.limit, counted.counted), (1, Limit::Fragments, true));
+        let island = Status { consistency: Consistency::Local, ..status(5, 1) }.counted(1);
+        assert_eq!((island.can_lose, island.limit), (1, Limit::Fragments), "nobody votes on a local pool's objects");
+    }
+
+    fn status(voters: usize, voters_live: usize) -> Status {
+        Status { voters, voters_live, ..Status::default() }
+    }
+
+    fn tolerance(policy: Policy, members: usize, live: usize, voters: usize, voters_live: usize) -> (usize, Limit) {
+        let status = status(voters, voters_live).limited_by(fragments_tolerance(policy, members, live));
+        (status.can_lose, status.limit)
     }
 
     /// Promise 3 of the README: when one disk could reveal an object, status must say so.

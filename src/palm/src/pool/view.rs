@@ -159,7 +159,9 @@ impl View {
             if member.peer == self.0.me && self.is_draining() {
                 return None;
             }
-            Some(Candidate { peer: member.peer, free: told.free, domain: told.domain.clone() })
+            // In a wider pool a peer is lost whole, whatever disks it has.
+            let disks = if snapshot.members.len() == 1 { told.disks.max(1) } else { 1 };
+            Some(Candidate { peer: member.peer, free: told.free, domain: told.domain.clone(), disks })
         })
         .collect()
     }
@@ -169,12 +171,23 @@ impl View {
         peer == self.0.me || self.0.current.read().members.get(&peer).is_some_and(|member| member.live)
     }
 
-    /// Whether a member is there, and if not for how long. `None`: no member. Who was cut off itself has seen nobody's
-    /// absence: time without a majority does not count.
+    /// For how long a member is away: zero while it lives, never zero when it does not. `None`: it was dismissed. Who was cut
+    /// off itself has seen nobody's absence: time without a majority does not count. Of whom nothing is known yet, no
+    /// absence is known either.
     pub fn absence(&self, peer: PeerId) -> Option<Duration> {
+        const SOME: Duration = Duration::from_millis(1);
         let snapshot = self.snapshot();
-        let member = snapshot.members.get(&peer)?;
-        Some(if member.live { Duration::ZERO } else { member.absent_for.min(snapshot.in_touch_for) })
+        match snapshot.members.get(&peer) {
+            Some(member) if member.live || peer == self.0.me => Some(Duration::ZERO),
+            Some(member) => Some(member.absent_for.min(snapshot.in_touch_for).max(SOME)),
+            None if snapshot.dismissed.contains_key(&peer) => None,
+            None => Some(SOME),
+        }
+    }
+
+    /// Whether a majority of the voters is alive.
+    pub fn in_touch(&self) -> bool {
+        !self.snapshot().in_touch_for.is_zero()
     }
 
     /// Admitted members, alive or not, this peer included.
@@ -186,6 +199,25 @@ impl View {
     pub fn policy(&self) -> Option<Policy> {
         let (k, n) = self.0.current.read().pool.as_ref()?.policy?;
         Some(Policy { k, n })
+    }
+
+    /// How many admitted members, alive or not, are there to stay. Those that drain are as good as gone: what is kept is
+    /// to be as tough as it can be without them.
+    pub fn staying_count(&self) -> usize {
+        let snapshot = self.snapshot();
+        let stays = |member: &&MemberStatus| match &member.told {
+            _ if member.peer == self.0.me => !self.is_draining(),
+            Some(told) => !told.draining,
+            None => true,
+        };
+        snapshot.members.values().filter(stays).count().max(1)
+    }
+
+    /// The policy that a write gets with all members there: the pool's, or what the number of those that stay allows, and for
+    /// the only member that of its disks.
+    pub fn wanted_policy(&self) -> Policy {
+        let disks = self.candidates().first().map_or(1, |only| only.disks.into());
+        self.policy().unwrap_or_else(|| Policy::auto_over(self.staying_count(), disks))
     }
 
     /// The pool's settings, once known.
@@ -275,6 +307,25 @@ mod tests {
         assert!(!view.live().contains(&evicted));
     }
 
+    /// Four members and 3-of-4; one of them drains. No home of the other three may take a second fragment of 3-of-4, so as
+    /// long as that were wanted the drain would never end. A lone member's disks stand in for members.
+    #[test]
+    fn those_that_drain_do_not_widen_the_policy() {
+        let view = View::new(PeerId::from_bytes([1; 32]));
+        let mut all: Vec<_> = (1..=4).map(|n| member(n, true, Some(5))).collect();
+        view.publish(snapshot(&all));
+        assert_eq!((view.staying_count(), view.wanted_policy().to_string().as_str()), (4, "3-of-4"));
+        all[3].told = Some(Told { draining: true, ..Told::default() });
+        view.publish(snapshot(&all));
+        assert_eq!((view.staying_count(), view.wanted_policy().to_string().as_str()), (3, "2-of-3"));
+        view.set_draining(true);
+        assert_eq!((view.staying_count(), view.wanted_policy().to_string().as_str()), (2, "1-of-2"));
+        view.set_draining(false);
+        all[0].told = Some(Told { free: 5, disks: 3, ..Told::default() });
+        view.publish(snapshot(&all[..1]));
+        assert_eq!(view.wanted_policy().to_string(), "2-of-3");
+    }
+
     /// A fragment put at a dead peer is lost time, and one put at a peer of unknown size is a guess: neither is a
     /// candidate. Waiters wake when someone dies, not each time a figure drifts.
     #[test]
@@ -330,7 +381,7 @@ mod tests {
         assert!(!view.is_busy() && !view.any_busy());
         view.touch();
         assert!(view.is_busy() && view.any_busy());
-        tokio::time::advance(BUSY).await;
+        tokio::time::advance(BUSY + Duration::from_millis(1)).await;
         assert!(!view.any_busy());
 
         let busy = |live| MemberStatus { told: Some(Told { busy: true, ..Told::default() }), ..member(2, live, None) };

@@ -2,9 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod audit;
 mod catchup;
+mod collect;
+mod disks;
 mod ledger;
 mod local;
 mod object;
+mod repair;
 mod tidy;
 mod voters;

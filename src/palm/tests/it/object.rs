@@ -16,7 +16,9 @@ use palm::object::{
 use palm::pool::join::Coordinator;
 use palm::pool::{Discovery, JoinWish, NewPool, Parts, Pool, Services};
 use palm_backends::memory::{MemoryFragments, MemoryIndex};
-use palm_backends::{FragmentReader, FragmentStat, FragmentStore, FragmentWriter, IndexStore, StoreError, Usage};
+use palm_backends::{
+    Backends, FragmentReader, FragmentStat, FragmentStore, FragmentWriter, IndexStore, StoreError, Usage,
+};
 use palm_core::id::FragmentId;
 use palm_core::record::{Attributes, ChecksumAlgorithm, ChecksumKind, Consistency, Content, WhenMinority};
 use parking_lot::Mutex;
@@ -25,6 +27,7 @@ use parking_lot::Mutex;
 pub(crate) const EAGER: CollectSettings = CollectSettings {
     grace: Duration::ZERO,
     released_grace: Duration::ZERO,
+    trash: Duration::ZERO,
     unreachable_grace: Duration::from_hours(24),
     walk_every: Duration::from_millis(500),
 };
@@ -54,7 +57,8 @@ fn rot(bytes: &Bytes) -> Bytes {
 #[async_trait]
 impl FragmentStore for Rotting {
     async fn writer(&self, len: Option<u64>) -> Result<Box<dyn FragmentWriter>, StoreError> {
-        self.inner.writer(len).await
+        let (inner, rotten) = (self.inner.writer(len).await?, Arc::clone(&self.rotten));
+        Ok(Box::new(MendingWriter { inner, rotten }))
     }
     async fn open(&self, id: FragmentId) -> Result<Box<dyn FragmentReader>, StoreError> {
         let rotten = self.rotten.lock().contains(&id);
@@ -71,6 +75,24 @@ impl FragmentStore for Rotting {
     }
     async fn usage(&self) -> Result<Usage, StoreError> {
         self.inner.usage().await
+    }
+}
+
+/// What is stored again is right again.
+struct MendingWriter {
+    inner: Box<dyn FragmentWriter>,
+    rotten: Arc<Mutex<HashSet<FragmentId>>>,
+}
+
+#[async_trait]
+impl FragmentWriter for MendingWriter {
+    async fn write(&mut self, bytes: Bytes) -> Result<(), StoreError> {
+        self.inner.write(bytes).await
+    }
+    async fn finish(self: Box<Self>) -> Result<FragmentStat, StoreError> {
+        let stat = self.inner.finish().await?;
+        self.rotten.lock().remove(&stat.id);
+        Ok(stat)
     }
 }
 
@@ -93,18 +115,41 @@ pub(crate) struct Peer {
 
 impl Peer {
     async fn start(tag: u8, first: Option<&Peer>, collect: CollectSettings, new: NewPool) -> Self {
+        Self::start_tuned(tag, first, collect, RepairSettings::default(), new).await
+    }
+
+    pub(crate) async fn start_tuned(
+        tag: u8,
+        first: Option<&Peer>,
+        collect: CollectSettings,
+        repair: RepairSettings,
+        new: NewPool,
+    ) -> Self {
+        let fragments = Arc::new(Rotting::default());
+        let backends = Backends::single(Arc::clone(&fragments) as Arc<dyn FragmentStore>);
+        Self { fragments, ..Self::start_on(backends, tag, first, collect, repair, new).await }
+    }
+
+    /// A peer that keeps its fragments there; it has none to let rot.
+    pub(crate) async fn start_on(
+        backends: Arc<Backends>,
+        tag: u8,
+        first: Option<&Peer>,
+        collect: CollectSettings,
+        repair: RepairSettings,
+        new: NewPool,
+    ) -> Self {
         let identity = Identity::from_seed(&[tag; 32]).unwrap();
         let net = Net::bind(&identity, "127.0.0.1:0".parse().unwrap()).unwrap();
         let index: Arc<dyn IndexStore> = Arc::new(MemoryIndex::new());
-        let fragments = Arc::new(Rotting::default());
         let name = format!("peer-{tag}");
         let parts = Parts {
             net,
             index: Arc::clone(&index),
-            fragments: Arc::clone(&fragments) as Arc<dyn FragmentStore>,
+            fragments: Arc::clone(&backends),
             name: name.clone(),
             domain: String::new(),
-            grace: Duration::from_mins(15),
+            grace: repair.grace,
         };
         let pool = match first {
             None => Pool::create(parts, new, None).await.unwrap().0,
@@ -118,15 +163,33 @@ impl Peer {
             ledger: pool.ledger().clone(),
             net: pool.net().clone(),
             view: pool.view().clone(),
-            fragments: Arc::clone(&fragments) as Arc<dyn FragmentStore>,
+            fragments: backends,
             index,
             sealing_key: pool.sealing_key().clone(),
             collect,
-            repair: RepairSettings::default(),
+            repair,
         });
-        let homes = Arc::new(store.home().clone());
+        let homes = Arc::new(store.clone());
         pool.serve(homes, Services::default(), Discovery::default()).await.unwrap();
-        Self { pool, store, fragments }
+        Self { pool, store, fragments: Arc::default() }
+    }
+
+    /// From now on this fragment reads with a bit flipped, until it is stored again.
+    pub(crate) fn let_rot(&self, id: FragmentId) {
+        self.fragments.rotten.lock().insert(id);
+    }
+
+    pub(crate) fn is_rotten(&self, id: FragmentId) -> bool {
+        self.fragments.rotten.lock().contains(&id)
+    }
+
+    pub(crate) async fn lose(&self, id: FragmentId) {
+        assert!(self.fragments.delete(id).await.unwrap());
+    }
+
+    pub(crate) async fn fragment_ids(&self) -> Vec<FragmentId> {
+        let stats = self.fragments.list(None, usize::MAX).await.unwrap();
+        stats.into_iter().map(|stat| stat.id).collect()
     }
 
     pub(crate) async fn fragment_count(&self) -> u64 {
@@ -214,7 +277,7 @@ pub(crate) async fn get(peer: &Peer, key: &str, range: Option<Range<usize>>) -> 
 }
 
 /// Whether an object reads as these bytes. Its own function, so that a failure does not print megabytes.
-async fn holds(peer: &Peer, key: &str, bytes: &[u8]) -> bool {
+pub(crate) async fn holds(peer: &Peer, key: &str, bytes: &[u8]) -> bool {
     get(peer, key, None).await.unwrap() == bytes
 }
 

@@ -11,7 +11,7 @@ use palm::object::{
     BodyError, CompletedPart, Completion, Incoming, ListQuery, Listed, NewUpload, Object, ObjectError, Store,
     WriteConditions, after_key,
 };
-use palm::pool::{Decision, Ledger, LedgerError};
+use palm::pool::{Decision, Ledger, LedgerError, Pool};
 use palm_core::id::PeerId;
 use palm_core::record::Attributes;
 use rand::rngs::SmallRng;
@@ -29,6 +29,8 @@ pub const BUCKET: &str = "bucket";
 const OBJECTS: [&str; 6] = ["a", "b/1", "b/2", "c", "d", "e"];
 /// Ledger registers that grow by appending, in a family of their own.
 const LISTS: [&str; 2] = ["\u{1}list/1", "\u{1}list/2"];
+/// The machine that drains at times: one of them, so that the others can take what it has.
+const DRAINING: usize = 1;
 /// The longest pause between two operations of a client.
 const LONGEST_PAUSE_MS: u64 = 300;
 /// Once all is mended what fails is tried again after this.
@@ -37,6 +39,7 @@ const RETRY: Duration = Duration::from_millis(100);
 /// One client.
 pub struct Client {
     machine: usize,
+    pool: Pool,
     store: Store,
     ledger: Ledger,
     /// All members.
@@ -82,10 +85,11 @@ fn values(bytes: &[u8]) -> Vec<Value> {
 }
 
 impl Client {
-    pub fn new(machine: usize, store: Store, ledger: Ledger, world: Rc<World>) -> Self {
+    pub fn new(machine: usize, pool: Pool, store: Store, world: Rc<World>) -> Self {
         let dice = SmallRng::from_rng(&mut rand::rng());
         let peers = (0..world.machines).map(|machine| identity(machine).peer_id()).collect();
-        Self { machine, store, ledger, peers, world, dice, seen: BTreeMap::new() }
+        let ledger = pool.ledger().clone();
+        Self { machine, pool, store, ledger, peers, world, dice, seen: BTreeMap::new() }
     }
 
     /// Works for as long as there is chaos.
@@ -99,14 +103,27 @@ impl Client {
                 30..42 => self.replace(key).await,
                 42..50 => self.delete(key).await,
                 50..56 => self.upload(key).await,
-                56..80 => drop(self.get(key).await),
+                56..62 => self.copy(key).await,
+                62..80 => drop(self.get(key).await),
                 80..86 => drop(self.list_objects().await),
                 86..93 => self.append(list).await,
                 93..97 => drop(self.read_list(list).await),
-                97..99 => self.collect_tombstones().await,
+                97 => self.collect_tombstones().await,
+                98 => self.drain().await,
                 _ => self.change_voters().await,
             }
             sleep(Duration::from_millis(self.dice.random_range(0..LONGEST_PAUSE_MS))).await;
+        }
+    }
+
+    /// Ends what it began: nothing drains, and no upload stays that could be ended.
+    pub async fn end(mut self) {
+        while let Err(error) = self.pool.drain(false).await {
+            self.world.log(&format!("machine {} drains still: {error}", self.machine));
+            sleep(RETRY).await;
+        }
+        for key in OBJECTS {
+            self.abort_uploads(key).await;
         }
     }
 
@@ -138,6 +155,8 @@ impl Client {
             ObjectError::Conflict | ObjectError::Overloaded | ObjectError::Body(BodyError::Unavailable(_)) => {
                 self.world.fail(op, &why);
             }
+            // Somebody else has aborted it.
+            ObjectError::NoSuchUpload => self.world.fail(op, &why),
             ObjectError::Unavailable(_) => self.world.leave_unknown(op, &why),
             _ => self.world.violated(format!("op {op} must not fail like this: {error:?}")),
         }
@@ -203,6 +222,10 @@ impl Client {
                 return self.world.fail(op, "never completed");
             }
         };
+        if self.dice.random_bool(0.3) {
+            self.world.fail(op, "aborted");
+            return self.abort_uploads(key).await;
+        }
         let parts = vec![CompletedPart { number: 1, etag: hex(&md5), checksum: None }];
         match self.store.complete_upload(BUCKET, key, id, Completion { parts, ..Completion::default() }).await {
             Ok(_) => {
@@ -211,6 +234,46 @@ impl Client {
             }
             Err(error) => self.failed(op, &error),
         }
+    }
+
+    /// Makes an object of another one's body.
+    async fn copy(&mut self, key: &'static str) {
+        let from = OBJECTS[self.dice.random_range(0..OBJECTS.len())];
+        let Ok(source) = self.store.head(BUCKET, from).await else { return };
+        let tag = source.record.etag.to_string();
+        let Some(value) = self.world.value_of(&tag).filter(|_| from != key) else { return };
+        let op = self.call(key, Action::Put(value));
+        let (attributes, conditions) = (Attributes::default(), WriteConditions::default());
+        match self.store.copy(&source, (BUCKET, from), BUCKET, key, attributes, conditions).await {
+            Ok(_) => {
+                self.world.answer(op, Outcome::Done);
+                self.seen.insert(key, (tag, value));
+            }
+            Err(ObjectError::NoSuchKey) => self.world.fail(op, "the source is gone"),
+            Err(error) => self.failed(op, &error),
+        }
+    }
+
+    /// Aborts what uploads of a key it finds.
+    async fn abort_uploads(&mut self, key: &str) {
+        let query = ListQuery { start: key.to_owned(), limit: 10, ..ListQuery::default() };
+        let Ok(page) = self.store.list_uploads(BUCKET, query, None).await else { return };
+        for item in page.items {
+            if let Listed::Key(key, (id, _)) = item {
+                let aborted = self.store.abort_upload(BUCKET, &key, id).await;
+                self.world.log(&format!("upload {id} of {key} aborted at {}: {aborted:?}", self.machine));
+            }
+        }
+    }
+
+    /// Has its machine's fragments go elsewhere for a while, or ends that.
+    async fn drain(&mut self) {
+        if self.machine != DRAINING {
+            return;
+        }
+        let draining = self.dice.random_bool(0.6);
+        let done = self.pool.drain(draining).await;
+        self.world.log(&format!("machine {} drains: {draining}, {}", self.machine, done.is_ok()));
     }
 
     /// Reads an object, its body too. Answers whether that succeeded.

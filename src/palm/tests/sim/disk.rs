@@ -1,5 +1,6 @@
 //! Simulated disks: stores in memory that take their time to sync, and that lose at a crash what was not synced.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use palm_backends::{
     Usage, Write,
 };
 use palm_core::id::FragmentId;
+use palm_core::record::{FragmentRecord, Stored};
 use parking_lot::Mutex;
 use rand::Rng;
 use rand::rngs::SmallRng;
@@ -83,6 +85,18 @@ impl Disk {
         state.unsynced.truncate(kept);
         state.sync();
         state.index = copy(&state.safe);
+    }
+
+    /// The fragments here that are noted, with their notes.
+    pub fn notes(&self) -> BTreeMap<FragmentId, FragmentRecord> {
+        let state = self.0.lock();
+        let stats = state.fragments.list(None, usize::MAX).now_or_never().unwrap().unwrap();
+        let noted = stats.into_iter().filter_map(|stat| {
+            let register = [b"f", stat.id.as_bytes().as_slice()].concat();
+            let note = state.index.get(Space::Fragments, &register).unwrap()?;
+            Some((stat.id, FragmentRecord::decode(&note).unwrap()))
+        });
+        noted.collect()
     }
 
     async fn wait(&self) {

@@ -23,6 +23,7 @@ mod nemesis;
 mod os;
 mod peer;
 mod socket;
+mod tidy;
 mod world;
 
 use std::process::{Command, Output};

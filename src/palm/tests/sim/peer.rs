@@ -10,7 +10,7 @@ use palm::object::{CollectSettings, RepairSettings, Store, StoreParts};
 use palm::pool::join::Coordinator;
 use palm::pool::voters::wanted;
 use palm::pool::{Discovery, JoinToken, JoinWish, NewPool, Parts, Pool, PoolState, Services};
-use palm_backends::{FragmentStore, IndexStore};
+use palm_backends::{Backends, IndexStore};
 use palm_core::record::{Consistency, WhenMinority};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
@@ -20,6 +20,7 @@ use tokio::time::sleep;
 use crate::client::{BUCKET, Client};
 use crate::disk::Fragments;
 use crate::socket::{PORT, Socket};
+use crate::tidy::expectation;
 use crate::world::{Phase, World, name};
 
 /// Clients of each machine.
@@ -34,13 +35,23 @@ const INVITATION: Duration = Duration::from_hours(1);
 /// Voters that are away lose their votes within a run.
 const GRACE: Duration = Duration::from_secs(4);
 
+/// What is untidy is looked at again after this.
+const TIDY_EVERY: Duration = Duration::from_millis(500);
+
 /// Garbage goes at once: what is collected too early shows.
-const EAGER: CollectSettings = CollectSettings {
-    grace: Duration::ZERO,
-    released_grace: Duration::ZERO,
-    unreachable_grace: Duration::from_hours(24),
-    walk_every: Duration::from_millis(500),
-};
+fn eager_collection(trash: Duration) -> CollectSettings {
+    CollectSettings {
+        grace: Duration::ZERO,
+        released_grace: Duration::ZERO,
+        trash,
+        unreachable_grace: Duration::from_hours(24),
+        walk_every: Duration::from_millis(500),
+    }
+}
+
+/// And what is lost is made again at once.
+const EAGER_REPAIR: RepairSettings =
+    RepairSettings { grace: GRACE, bandwidth: None, every: Duration::from_secs(2), settle: Duration::from_secs(3) };
 
 /// What a machine does from being switched on until its power fails.
 pub async fn run(machine: usize, world: Rc<World>) -> turmoil::Result {
@@ -53,21 +64,28 @@ pub async fn run(machine: usize, world: Rc<World>) -> turmoil::Result {
             }
         }
     };
-    let collector = peer.store.clone();
-    let _collecting = tokio::spawn(async move { collector.collect().await });
+    let _upkeep = peer.keep();
     let mut phase = world.phase.subscribe();
     if *phase.borrow() == Phase::Building {
         peer.see_the_pool(&world).await?;
         world.ready.set(world.ready.get() + 1);
         phase.wait_for(|phase| *phase != Phase::Building).await?;
     }
-    let client = || Client::new(machine, peer.store.clone(), peer.pool.ledger().clone(), Rc::clone(&world));
+    let client = || Client::new(machine, peer.pool.clone(), peer.store.clone(), Rc::clone(&world));
     let mut clients = JoinSet::new();
     for _ in 0..CLIENTS {
         clients.spawn_local(client().work());
     }
     while let Some(ended) = clients.join_next().await {
         ended?;
+    }
+    client().end().await;
+    world.idle.set(world.idle.get() + 1);
+    if world.eager {
+        while world.idle.get() < world.machines {
+            sleep(TIDY_EVERY).await;
+        }
+        peer.tidy_up(machine, &world).await;
     }
     client().read_everything().await;
     world.content.set(world.content.get() + 1);
@@ -83,7 +101,7 @@ async fn start(machine: usize, world: &World) -> anyhow::Result<Peer> {
     let socket = Socket::bind(address(machine).ip(), world.weather, SmallRng::from_rng(&mut rand::rng())).await?;
     let net = Net::bind_on(&identity(machine), Arc::new(socket))?;
     let index: Arc<dyn IndexStore> = Arc::new(world.disks[machine].clone());
-    let fragments: Arc<dyn FragmentStore> = Arc::new(Fragments(world.disks[machine].clone()));
+    let fragments = Backends::single(Arc::new(Fragments(world.disks[machine].clone())));
     let parts = Parts {
         net: net.clone(),
         index: Arc::clone(&index),
@@ -101,8 +119,8 @@ async fn start(machine: usize, world: &World) -> anyhow::Result<Peer> {
             fragments,
             index,
             sealing_key: pool.sealing_key().clone(),
-            collect: if world.eager { EAGER } else { CollectSettings::default() },
-            repair: RepairSettings::default(),
+            collect: if world.eager { eager_collection(world.trash) } else { CollectSettings::default() },
+            repair: if world.eager { EAGER_REPAIR } else { RepairSettings::default() },
         });
         pool.serve(Arc::new(store.home().clone()), Services::default(), Discovery::default()).await?;
         if machine == FIRST && world.tokens.borrow().len() < world.machines - 1 {
@@ -126,7 +144,7 @@ async fn enter(machine: usize, parts: Parts, world: &World) -> anyhow::Result<Po
         let new = NewPool {
             name: "sim".to_owned(),
             max_members: 10,
-            policy: None,
+            policy: world.policy,
             open: false,
             consistency: Consistency::default(),
             when_minority: WhenMinority::default(),
@@ -163,6 +181,33 @@ fn address(machine: usize) -> SocketAddr {
 }
 
 impl Peer {
+    /// What a peer does by itself, for as long as the answer lives.
+    fn keep(&self) -> JoinSet<()> {
+        let mut tasks = JoinSet::new();
+        let (collecting, repairing, auditing) = (self.store.clone(), self.store.clone(), self.store.clone());
+        tasks.spawn(async move { collecting.collect().await });
+        tasks.spawn(async move { repairing.keep_repairing().await });
+        tasks.spawn(async move { auditing.keep_auditing().await });
+        tasks
+    }
+
+    /// Waits until this machine's disk holds what the ledger says, no less and no more.
+    async fn tidy_up(&self, machine: usize, world: &World) {
+        let mut last = String::new();
+        loop {
+            let untidy = match expectation(self.pool.ledger()).await {
+                Ok(expected) => expected.compare(self.pool.me(), &world.disks[machine]),
+                Err(error) => Some(error.to_string()),
+            };
+            let Some(untidy) = untidy else { return };
+            if untidy != last {
+                world.log(&format!("machine {machine} is untidy: {untidy}"));
+            }
+            last = untidy;
+            sleep(TIDY_EVERY).await;
+        }
+    }
+
     /// Waits until everyone is in the pool and as many vote as should; the first makes the bucket.
     async fn see_the_pool(&self, world: &World) -> anyhow::Result<()> {
         let mut changes = self.pool.view().changes();

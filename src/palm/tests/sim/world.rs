@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
+use palm_core::place::Policy;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use tokio::sync::watch;
@@ -22,7 +23,7 @@ const BUILDING_LIMIT: Duration = Duration::from_secs(60);
 /// So long things go wrong.
 const CHAOS: Duration = Duration::from_secs(20);
 /// Once everything is mended every peer must answer everything within this time.
-const CALM_LIMIT: Duration = Duration::from_secs(60);
+const CALM_LIMIT: Duration = Duration::from_secs(120);
 /// The slowest packet of an ordinary network.
 const SLOWEST_PACKET_MS: u64 = 8;
 
@@ -44,15 +45,21 @@ pub enum Phase {
 pub struct World {
     pub machines: usize,
     pub weather: Weather,
-    /// Whether garbage is collected at once.
+    /// Whether garbage is collected, and what is lost repaired, at once.
     pub eager: bool,
+    /// How long it is in the trash then.
+    pub trash: Duration,
+    /// Of the pool; none is as wide as the pool allows.
+    pub policy: Option<Policy>,
     pub disks: Vec<Disk>,
     pub phase: watch::Sender<Phase>,
     /// Invitations, handed over by the people who run the machines.
     pub tokens: watch::Sender<Vec<String>>,
     /// Machines whose peer sees the whole pool.
     pub ready: Cell<usize>,
-    /// Machines that have read everything at the end.
+    /// Machines whose clients have ended.
+    pub idle: Cell<usize>,
+    /// Machines that are tidy and have read everything at the end.
     pub content: Cell<usize>,
     history: RefCell<History>,
     /// Which write an entity tag stands for.
@@ -79,10 +86,14 @@ impl World {
             machines,
             weather,
             eager: dice.random_bool(0.5),
+            trash: [Duration::ZERO, Duration::from_millis(400), Duration::from_secs(2)][dice.random_range(0..3)],
+            // Narrower than the pool, so that fragments have somewhere to go.
+            policy: [None, Some(Policy { k: 2, n: 3 })][usize::from(machines > 3 && dice.random_bool(0.7))],
             disks: (0..machines).map(|_| Disk::new(SmallRng::from_rng(dice))).collect(),
             phase: watch::Sender::new(Phase::Building),
             tokens: watch::Sender::default(),
             ready: Cell::default(),
+            idle: Cell::default(),
             content: Cell::default(),
             history: RefCell::default(),
             etags: RefCell::default(),
@@ -232,11 +243,12 @@ fn report(seed: u64, sim: &Sim<'_>, world: &World, nemesis: &Nemesis) -> Report 
     let [operations, answered, failed, unknown] = world.history.borrow().counts();
     let figures = format!(
         "seed {seed}: {} machines, {:.1} s, {operations} operations ({answered} answered, {failed} failed, {unknown} \
-         unknown), {:?}, eager {}, {:?}, log {}",
+         unknown), {:?}, eager {}, {:?}, {:?}, log {}",
         world.machines,
         sim.elapsed().as_secs_f64(),
         world.weather,
         world.eager,
+        world.policy,
         nemesis.deeds,
         blake3::hash(log.join("\n").as_bytes()).to_hex().get(..16).unwrap_or_default(),
     );

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
+use crate::object::home::Damaged;
 use crate::object::placement::Whose;
 
 /// Segments that wait at most; of more the most endangered are kept.
@@ -51,6 +52,15 @@ pub(in crate::object) struct Job {
 impl Stored for Job {
     const VERSION: u8 = 1;
     const KIND: &'static str = "repair job";
+}
+
+impl From<Damaged> for Job {
+    /// How endangered it is nobody has asked yet: it is looked at soon.
+    fn from(damaged: Damaged) -> Self {
+        let Damaged { segment, body, object } = damaged;
+        let (spare, bytes, part) = (0, 0, None);
+        Self { body, object, part, segment, spare, bytes, leaving: false, recode: false, verify: true, attempts: 0 }
+    }
 }
 
 impl Job {

@@ -1,0 +1,185 @@
+//! Several stores of one peer: numbers that stay, disks that go and come back.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::conformance::{self, Lifetime};
+use crate::memory::{MemoryFragments, MemoryIndex};
+
+fn url(dir: &Path) -> String {
+    format!("disk://{}?reserve=0", dir.display())
+}
+
+async fn open(dirs: &[&PathBuf], index: &MemoryIndex) -> Result<Arc<Backends>, OpenError> {
+    let urls: Vec<String> = dirs.iter().map(|dir| url(dir)).collect();
+    Backends::open(&urls, index).await
+}
+
+fn numbers(backends: &Backends) -> Vec<u16> {
+    backends.iter().map(Backend::number).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backend_conforms() {
+    let single = |max_bytes| Backends::single(Arc::new(MemoryFragments::new(max_bytes))).only().unwrap().clone();
+    conformance::fragments(Lifetime::Handle, async |_| Arc::new(single(u64::MAX)) as _).await;
+    conformance::fragments_when_full(Arc::new(single(1 << 20)), 1 << 20).await;
+}
+
+/// Scenario: the settings are put in another order, an option changes, a disk is added, one is left out for a while.
+/// Danger: a number that means another disk than the notes do. Expectation: a place keeps its number for good, and no other
+/// gets it.
+#[tokio::test]
+async fn numbers_stay_with_their_places() {
+    let dir = TempDir::new().unwrap();
+    let index = MemoryIndex::new();
+    let [a, b, c] = ["a", "b", "c"].map(|name| dir.path().join(name));
+    assert_eq!(numbers(&open(&[&a, &b], &index).await.unwrap()), [0, 1]);
+    assert_eq!(numbers(&open(&[&b], &index).await.unwrap()), [1]);
+    let urls = [format!("disk://{}/", c.display()), url(&b), format!("disk://{}?max_bytes=1GB", a.display())];
+    assert_eq!(numbers(&Backends::open(&urls, &index).await.unwrap()), [2, 1, 0]);
+    let twice = open(&[&a, &a], &index).await.unwrap_err();
+    assert!(twice.to_string().contains("twice"), "{twice}");
+}
+
+/// Scenario: a disk is not mounted when the peer starts: its directory is missing, or is the empty mount point. Danger: a
+/// new store is made there, on the system's disk, and everything kept on the other counts as lost. Expectation: nothing
+/// is made, the peer goes on with the other disk, and when this one is mounted it works again with all it had.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_is_not_mounted_is_waited_for() {
+    let dir = TempDir::new().unwrap();
+    let index = MemoryIndex::new();
+    let [a, b, away] = ["a", "b", "away"].map(|name| dir.path().join(name));
+    let backends = open(&[&a, &b], &index).await.unwrap();
+    let kept = backends.get(1).unwrap().put(Bytes::from_static(b"kept")).await.unwrap();
+    drop(backends);
+    std::fs::rename(&b, &away).unwrap();
+    for is_empty in [false, true] {
+        if is_empty {
+            std::fs::create_dir(&b).unwrap();
+        }
+        let backends = open(&[&a, &b], &index).await.unwrap();
+        let failed = backends.get(1).unwrap();
+        assert!(matches!(failed.state().await, BackendState::Failed(reason) if reason.contains("mounted")));
+        assert!(matches!(failed.get(kept.id).await, Err(StoreError::Gone(_))));
+        let order = backends.for_writing(1, &BTreeMap::new()).await;
+        assert_eq!(order.iter().map(Backend::number).collect::<Vec<_>>(), [0]);
+        backends.look().await;
+        assert_eq!(b.exists(), is_empty);
+        assert!(!b.join("packed").exists(), "a store was made on a mount point");
+    }
+    let backends = open(&[&a, &b], &index).await.unwrap();
+    let mut changes = backends.changes();
+    std::fs::remove_dir(&b).unwrap();
+    std::fs::rename(&away, &b).unwrap();
+    backends.look().await;
+    assert!(changes.has_changed().unwrap());
+    changes.mark_unchanged();
+    assert_eq!(backends.get(1).unwrap().state().await, BackendState::Well);
+    assert_eq!(&backends.get(1).unwrap().get(kept.id).await.unwrap()[..], b"kept");
+}
+
+/// Scenario: a directory is removed under a running store, whose open files take writes as before. Danger: fragments are
+/// answered as durable that no restart will find. Expectation: small and large ones are refused, nothing is reported as
+/// there, the other backend goes on, and the state says why.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_directory_removed_under_a_store_is_noticed() {
+    for len in [10, 100_000] {
+        let dir = TempDir::new().unwrap();
+        let index = MemoryIndex::new();
+        let [a, b] = ["a", "b"].map(|name| dir.path().join(name));
+        let backends = open(&[&a, &b], &index).await.unwrap();
+        let gone = backends.get(1).unwrap();
+        let kept = gone.put(Bytes::from(vec![1; len])).await.unwrap();
+        std::fs::remove_dir_all(&b).unwrap();
+        assert!(matches!(gone.put(Bytes::from(vec![2; len])).await, Err(StoreError::Gone(_))));
+        assert!(gone.stat(kept.id).await.is_err());
+        assert!(matches!(gone.state().await, BackendState::Failed(reason) if reason.contains("not there any more")));
+        assert_eq!(backends.usage().await.unwrap().fragments, 0);
+        assert_eq!(backends.for_writing(1, &BTreeMap::new()).await.len(), 1);
+        backends.look().await;
+        assert!(!b.exists());
+    }
+}
+
+/// A store whose writes fail when told to.
+#[derive(Default)]
+struct Faulty {
+    inner: MemoryFragments,
+    fails: Arc<AtomicBool>,
+}
+
+#[async_trait]
+impl FragmentStore for Faulty {
+    async fn writer(&self, len: Option<u64>) -> Result<Box<dyn FragmentWriter>, StoreError> {
+        if self.fails.load(Ordering::Relaxed) {
+            return Err(StoreError::Io(std::io::Error::from_raw_os_error(5)));
+        }
+        self.inner.writer(len).await
+    }
+
+    async fn open(&self, id: FragmentId) -> Result<Box<dyn FragmentReader>, StoreError> {
+        self.inner.open(id).await
+    }
+
+    async fn stat(&self, id: FragmentId) -> Result<Option<FragmentStat>, StoreError> {
+        self.inner.stat(id).await
+    }
+
+    async fn delete(&self, id: FragmentId) -> Result<bool, StoreError> {
+        self.inner.delete(id).await
+    }
+
+    async fn list(&self, after: Option<FragmentId>, limit: usize) -> Result<Vec<FragmentStat>, StoreError> {
+        self.inner.list(after, limit).await
+    }
+
+    async fn usage(&self) -> Result<Usage, StoreError> {
+        self.inner.usage().await
+    }
+}
+
+/// Scenario: a disk answers EIO to writes for a while. Danger: it is given every further fragment and each fails; or it
+/// counts as empty though it reads. Expectation: it takes no more, its fragments are read as before, its room counts no
+/// more, and once it takes a write on trial it is used again.
+#[tokio::test]
+async fn a_backend_whose_writes_fail_gives_and_does_not_take() {
+    let fails = Arc::new(AtomicBool::new(false));
+    let faulty = Faulty { inner: MemoryFragments::new(1 << 30), fails: Arc::clone(&fails) };
+    let backends = Backends::of([Arc::new(faulty) as Arc<dyn FragmentStore>, Arc::new(MemoryFragments::new(1 << 20))]);
+    let faulty = backends.get(0).unwrap();
+    let kept = faulty.put(Bytes::from_static(b"kept")).await.unwrap();
+    fails.store(true, Ordering::Relaxed);
+    assert!(faulty.put(Bytes::from_static(b"lost")).await.is_err());
+    assert!(matches!(faulty.state().await, BackendState::ReadOnly(reason) if reason.contains("i/o")));
+    assert_eq!(&faulty.get(kept.id).await.unwrap()[..], b"kept");
+    assert_eq!(backends.for_writing(1, &BTreeMap::new()).await[0].number(), 1);
+    assert_eq!(backends.usage().await.unwrap(), Usage { fragments: 1, bytes: 4, free: 1 << 20 });
+    backends.look().await;
+    assert!(!faulty.takes_writes());
+    fails.store(false, Ordering::Relaxed);
+    backends.look().await;
+    assert_eq!(faulty.state().await, BackendState::Well);
+    assert_eq!(backends.usage().await.unwrap().fragments, 1, "the trial left something behind");
+}
+
+/// Scenario: three disks, one with much more room, one full. Danger: one disk gets all the work, or all fragments of a
+/// segment, or what it has no room for. Expectation: who holds fewer of the segment comes first; among equals the order is drawn
+/// by room; the full one is last.
+#[tokio::test]
+async fn fragments_spread_over_disks_by_room() {
+    let store = |max_bytes| Arc::new(MemoryFragments::new(max_bytes)) as Arc<dyn FragmentStore>;
+    let backends = Backends::of([store(3 << 30), store(1 << 30), store(0)]);
+    let mut firsts = [0, 0, 0];
+    for _ in 0..4000 {
+        let order = backends.for_writing(1, &BTreeMap::new()).await;
+        assert_eq!(order[2].number(), 2);
+        firsts[usize::from(order[0].number())] += 1;
+    }
+    assert!((2800..3200).contains(&firsts[0]), "{firsts:?}");
+    let order = backends.for_writing(1, &BTreeMap::from([(0, 2), (1, 1)])).await;
+    assert_eq!(order.iter().map(Backend::number).collect::<Vec<_>>(), [1, 0, 2]);
+}

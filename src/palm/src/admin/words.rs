@@ -1,0 +1,297 @@
+//! How the pool is, in words: the most urgent first, and few of them when all is well.
+
+use std::time::Duration;
+
+use palm_core::record::Consistency;
+use palm_core::repair::{Redundancy, Tally};
+
+use super::api::StatusReport;
+use crate::pool::status::{AbsentVoter, Limit};
+
+impl StatusReport {
+    /// The state of the pool in a sentence or two each.
+    pub(super) fn sentences(&self) -> Vec<String> {
+        let mut said = vec![self.standing()];
+        said.extend(self.endangered());
+        said.extend(self.repairs());
+        said.extend(self.health.ills.iter().map(|ill| format!("Backend: {ill}.")));
+        said.extend(self.status.voters_absent.iter().map(absent));
+        said.extend(self.draining.iter().map(|one| match one.used_bytes {
+            0 => format!("{} is drained: it keeps nothing any more.", one.name),
+            left => format!("{} is draining: {} left there.", one.name, size(left)),
+        }));
+        said.extend(self.kept());
+        said.extend(self.exposed());
+        if let Some(progress) = &self.status.catching_up {
+            said.push(format!("This peer is catching up: {progress}."));
+        }
+        if !self.silent.is_empty() {
+            said.push(format!("Not counted, as they do not answer: {}.", self.silent.join(", ")));
+        }
+        said
+    }
+
+    /// Whether requests are served, and what may happen before they are not.
+    fn standing(&self) -> String {
+        let status = &self.status;
+        let majority = status.voters / 2 + 1;
+        if status.voters == 0 {
+            return "STANDSTILL: a recovery was begun and not ended. Run `palm pool recover` again, at any member."
+                .to_owned();
+        }
+        if status.voters_live < majority {
+            let missing = majority - status.voters_live;
+            return match status.consistency {
+                Consistency::Local => format!(
+                    "AN ISLAND: {} of {} members are reachable. This peer reads and writes with them alone, and all is merged when the others are back; until then members and access keys cannot change.",
+                    status.members_live, status.members,
+                ),
+                Consistency::Strong => format!(
+                    "NO MAJORITY: {} of {} voters are reachable, {majority} are needed. Requests are answered 503 until {missing} more {} back. \
+                     If they are lost for ever, see `palm pool recover`.",
+                    status.voters_live,
+                    status.voters,
+                    if missing == 1 { "comes" } else { "come" },
+                ),
+            };
+        }
+        let by_policy = match self.counted_seconds {
+            None => " (by the policy: the objects are not counted yet)",
+            Some(_) => "",
+        };
+        match (status.can_lose, status.limit) {
+            (0, Limit::Voters) => {
+                "You can lose no more peers: one more voter lost and requests are answered 503.".to_owned()
+            }
+            (0, Limit::Fragments) => {
+                format!("You can lose no more peers without losing access to objects{by_policy}.")
+            }
+            (1, _) => format!("You can lose 1 more peer, whichever it is{by_policy}."),
+            (n, _) => format!("You can lose {n} more peers, whichever they are{by_policy}."),
+        }
+    }
+
+    /// Objects that are lost to sight, or nearly.
+    fn endangered(&self) -> Vec<String> {
+        let (lost, bare) = (self.tally(Redundancy::Unreadable), self.tally(Redundancy::None));
+        let mut said = Vec::new();
+        if lost.objects > 0 {
+            said.push(format!(
+                "UNREADABLE: {} {} too few fragments in reach, until their homes come back.",
+                objects(lost),
+                if lost.objects == 1 { "has" } else { "have" }
+            ));
+        }
+        if bare.objects > 0 {
+            let words = if bare.objects == 1 { "has" } else { "have" };
+            said.push(format!("AT RISK: {} {words} no redundancy left.", objects(bare)));
+        }
+        said
+    }
+
+    fn repairs(&self) -> Vec<String> {
+        let health = &self.health;
+        let mut said = Vec::new();
+        if health.queued > 0 {
+            let speed = match (health.bytes_per_second, self.repair_eta_seconds) {
+                (0, _) | (_, None) => String::new(),
+                (rate, Some(left)) => format!(" at {}/s, {} left", size(rate), about(Duration::from_secs(left))),
+            };
+            said.push(format!(
+                "Repairing {} ({}){speed}.",
+                counted(health.queued, "segment"),
+                size(health.queued_bytes)
+            ));
+        } else if health.segments_to_mend > 0 {
+            said.push(format!("{} to be mended.", capital(&counted(health.segments_to_mend, "segment"))));
+        }
+        if health.damaged_here > 0 {
+            let fragments = counted(health.damaged_here, "fragment");
+            said.push(format!("{} found damaged or missing, to be replaced.", capital(&fragments)));
+        }
+        said
+    }
+
+    /// Objects that are kept well, or not as well as they should be.
+    fn kept(&self) -> Option<String> {
+        let (reduced, full) = (self.tally(Redundancy::Reduced), self.tally(Redundancy::Full));
+        let age = about(Duration::from_secs(self.counted_seconds?));
+        let all: u64 = self.health.objects.iter().map(|tally| tally.objects).sum();
+        Some(match (all, reduced.objects) {
+            (0, _) => format!("There are no objects, as counted {age} ago."),
+            (_, 0) if full.objects == all => format!("{} at full redundancy, as counted {age} ago.", objects(full)),
+            (_, 0) => format!("{} at full redundancy.", objects(full)),
+            (..) => format!("{} at reduced redundancy, {} at full.", objects(reduced), objects(full)),
+        })
+    }
+
+    /// Promise 3, where it does not hold.
+    fn exposed(&self) -> Option<String> {
+        let (members, policy) = (self.status.members, &self.status.policy);
+        if members == 1 {
+            return Some("This is the only member: its disk holds all of every object.".to_owned());
+        }
+        if self.status.exposed {
+            return Some(format!(
+                "With {members} members and {policy}, some disk holds enough fragments to rebuild an object (with the pool key). More members mend that."
+            ));
+        }
+        (self.health.exposed > 0).then(|| {
+            let objects = capital(&counted(self.health.exposed, "object"));
+            format!("{objects} can be rebuilt from a single disk (with the pool key), until they are spread wider.")
+        })
+    }
+
+    fn tally(&self, redundancy: Redundancy) -> Tally {
+        self.health.objects[redundancy as usize]
+    }
+}
+
+fn absent(voter: &AbsentVoter) -> String {
+    let then = match voter.replaced_in_seconds {
+        Some(0) => "its vote is being taken over.".to_owned(),
+        Some(left) => format!("will be replaced in {}.", about(Duration::from_secs(left))),
+        None => "keeps its vote: no other member can take it over.".to_owned(),
+    };
+    let absent = about(Duration::from_secs(voter.absent_seconds));
+    format!("Voter {} has been absent for {absent}; {then}", voter.name)
+}
+
+fn objects(tally: Tally) -> String {
+    format!("{} ({})", counted(tally.objects, "object"), size(tally.bytes))
+}
+
+/// `1 object`, `2 objects`.
+pub(crate) fn counted(number: u64, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
+fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
+}
+
+/// A time for people.
+pub(crate) fn about(time: Duration) -> String {
+    match time.as_secs() {
+        seconds @ 0..60 => format!("{seconds} s"),
+        seconds @ 60..7200 => format!("{} min", seconds.div_ceil(60)),
+        seconds @ 7200..172_800 => format!("{} h", seconds / 3600),
+        seconds => format!("{} days", seconds / 86_400),
+    }
+}
+
+/// Bytes for people, in binary units.
+pub(crate) fn size(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let mut value = bytes as f64 / 1024.0;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    format!("{value:.1} {}", UNITS[unit])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::api::Draining;
+    use super::*;
+    use crate::pool::status::Status;
+
+    /// Five members, a thousand objects, nothing the matter.
+    fn well() -> StatusReport {
+        let status = Status {
+            members: 5,
+            members_live: 5,
+            voters: 5,
+            voters_live: 5,
+            policy: "3-of-5 (auto)".into(),
+            ..Status::default()
+        };
+        let mut report =
+            StatusReport { status: status.counted(2), counted_seconds: Some(20), ..StatusReport::default() };
+        report.health.objects[Redundancy::Full as usize] = Tally { objects: 1000, bytes: 3 << 20 };
+        report
+    }
+
+    /// All is well, and somebody looks: two lines, of which the first is the answer to the question everybody has.
+    #[test]
+    fn little_is_said_when_all_is_well() {
+        assert_eq!(
+            well().sentences(),
+            [
+                "You can lose 2 more peers, whichever they are.",
+                "1000 objects (3.0 MiB) at full redundancy, as counted 20 s ago."
+            ]
+        );
+        let mut new = well();
+        new.counted_seconds = None;
+        assert!(new.sentences()[0].ends_with("(by the policy: the objects are not counted yet)."));
+    }
+
+    /// Much is the matter at once. Whoever reads only the beginning must have read the worst.
+    #[test]
+    fn the_worst_comes_first() {
+        let mut report = well();
+        report.status = report.status.counted(0);
+        let mut tally = |redundancy: Redundancy, objects| {
+            report.health.objects[redundancy as usize] = Tally { objects, bytes: 1024 * objects };
+        };
+        tally(Redundancy::Unreadable, 1);
+        tally(Redundancy::None, 2);
+        tally(Redundancy::Reduced, 3);
+        report.health.queued = 7;
+        report.health.queued_bytes = 9 << 30;
+        report.health.bytes_per_second = 50 << 20;
+        report.repair_eta_seconds = Some(184);
+        report.health.ills = vec!["attic: disk 2 is gone".into()];
+        report.health.damaged_here = 1;
+        report.draining = vec![Draining { name: "cellar".into(), peer_id: String::new(), used_bytes: 5 << 30 }];
+        report.silent = vec!["roof".into()];
+        let absent = |name: &str, absent_seconds, replaced_in_seconds| AbsentVoter {
+            peer_id: String::new(),
+            name: name.into(),
+            absent_seconds,
+            replaced_in_seconds,
+        };
+        report.status.voters_absent =
+            vec![absent("shed", 45, Some(855)), absent("barn", 900, Some(0)), absent("hut", 90, None)];
+        assert_eq!(
+            report.sentences(),
+            [
+                "You can lose no more peers without losing access to objects.",
+                "UNREADABLE: 1 object (1.0 KiB) has too few fragments in reach, until their homes come back.",
+                "AT RISK: 2 objects (2.0 KiB) have no redundancy left.",
+                "Repairing 7 segments (9.0 GiB) at 50.0 MiB/s, 4 min left.",
+                "1 fragment found damaged or missing, to be replaced.",
+                "Backend: attic: disk 2 is gone.",
+                "Voter shed has been absent for 45 s; will be replaced in 15 min.",
+                "Voter barn has been absent for 15 min; its vote is being taken over.",
+                "Voter hut has been absent for 2 min; keeps its vote: no other member can take it over.",
+                "cellar is draining: 5.0 GiB left there.",
+                "3 objects (3.0 KiB) at reduced redundancy, 1000 objects (3.0 MiB) at full.",
+                "Not counted, as they do not answer: roof.",
+            ]
+        );
+        report.status.voters_live = 2;
+        assert!(report.sentences()[0].starts_with("NO MAJORITY: 2 of 5 voters are reachable, 3 are needed."));
+        report.status.consistency = Consistency::Local;
+        assert!(report.sentences()[0].starts_with("AN ISLAND"));
+        report.status.voters = 0;
+        assert!(report.sentences()[0].starts_with("STANDSTILL"));
+    }
+
+    #[test]
+    fn sizes_and_times_are_for_people() {
+        assert_eq!(size(1023), "1023 B");
+        assert_eq!(size(1536), "1.5 KiB");
+        assert_eq!(size(7 << 40), "7.0 TiB");
+        assert_eq!(size(u64::MAX), "16384.0 PiB");
+        let about = |seconds| about(Duration::from_secs(seconds));
+        assert_eq!([about(59), about(61), about(7_200), about(200_000)], ["59 s", "2 min", "2 h", "2 days"]);
+    }
+}

@@ -1,0 +1,122 @@
+//! A peer of several disks, among others.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+use palm::object::{CollectSettings, RepairSettings};
+use palm_backends::memory::{MemoryFragments, MemoryIndex};
+use palm_backends::{BackendState, Backends, FragmentStore};
+use palm_core::record::Consistency;
+use palm_core::repair::Redundancy;
+use tokio::task::JoinSet;
+
+use crate::object::{Peer, eventually, holds, put, sample, settings};
+
+const EAGER: RepairSettings = RepairSettings {
+    grace: Duration::from_secs(60),
+    bandwidth: None,
+    every: Duration::from_secs(1),
+    settle: Duration::from_secs(1),
+};
+
+/// Both sides of what is packed and what is a file, one stripe and several.
+const SIZES: [usize; 12] = [1, 900, 5_000, 40_000, 70_000, 150_000, 300_000, 700_000, 1 << 20, 2_500_000, 31, 9_999];
+
+async fn two_disks(dir: &Path) -> Arc<Backends> {
+    let urls = ["a", "b"].map(|name| format!("disk://{}?reserve=0", dir.join(name).display()));
+    Backends::open(&urls, &MemoryIndex::new()).await.unwrap()
+}
+
+/// Two peers with a disk each, and a third that keeps its fragments in these.
+async fn three_peers(backends: Arc<Backends>) -> Vec<Peer> {
+    let (collect, new) = (CollectSettings::default(), settings(Consistency::Strong));
+    let mut peers = vec![Peer::start_tuned(1, None, collect, EAGER, new.clone()).await];
+    peers.push(Peer::start_tuned(2, peers.first(), collect, EAGER, new.clone()).await);
+    peers.push(Peer::start_on(backends, 3, peers.first(), collect, EAGER, new).await);
+    eventually("all know each other", || async {
+        peers.iter().all(|peer| peer.store_candidates() == 3 && peer.pool.ledger().config().voters.len() == 3)
+    })
+    .await;
+    peers[0].store.create_bucket("bucket", "owner").await.unwrap();
+    peers
+}
+
+/// Story: a peer of two disks loses one while it runs (somebody removes the directory). Danger: the peer fails as a whole; or
+/// answers fragments as stored that lie in removed files; or nobody makes up for what was on that disk. Reading and writing
+/// must go on at once, through this peer too; the peer must say which disk is gone and keep the fragments anew on the
+/// other; and the directory must not come back by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_lost_under_a_peer_is_made_up_for_on_its_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let backends = two_disks(dir.path()).await;
+    let peers = three_peers(Arc::clone(&backends)).await;
+    let objects: Vec<_> = SIZES.iter().zip(0..).map(|(&size, at)| (format!("object-{at}"), sample(size, at))).collect();
+    for (key, bytes) in &objects {
+        put(&peers[2], key, bytes).await.unwrap();
+    }
+    let mut on = Vec::new();
+    for backend in backends.iter() {
+        on.push(backend.usage().await.unwrap().fragments);
+    }
+    assert!(on.iter().all(|&fragments| fragments > 0), "the disks hold {on:?}: the test shows nothing");
+
+    std::fs::remove_dir_all(dir.path().join("b")).unwrap();
+    for (key, bytes) in &objects {
+        for peer in [&peers[0], &peers[2]] {
+            assert!(holds(peer, key, bytes).await, "{key}");
+        }
+    }
+    for at in 0..10 {
+        let (key, bytes) = (format!("later-{at}"), sample(20_000 * at, at as u64));
+        put(&peers[2], &key, &bytes).await.unwrap();
+        assert!(holds(&peers[1], &key, &bytes).await, "{key}");
+    }
+    let ills = peers[2].store.home().figures().await.ills;
+    assert!(ills.iter().any(|ill| ill.contains("/b") && ill.contains("not there any more")), "{ills:?}");
+
+    let mut upkeep = JoinSet::new();
+    for peer in &peers {
+        let (repairing, auditing) = (peer.store.clone(), peer.store.clone());
+        upkeep.spawn(async move { repairing.keep_repairing().await });
+        upkeep.spawn(async move { auditing.keep_auditing().await });
+    }
+    // An empty object has no fragment.
+    let whole = (objects.len() + 10) as u64;
+    eventually("all objects are at full redundancy", || async {
+        join_all(peers.iter().map(|peer| peer.store.audit_now())).await;
+        let shares = join_all(peers.iter().map(|peer| peer.store.health())).await;
+        shares.iter().map(|share| share.objects[Redundancy::Full as usize].objects).sum::<u64>() == whole
+    })
+    .await;
+    assert!(backends.usage().await.unwrap().fragments >= on.iter().sum());
+    backends.look().await;
+    assert!(!dir.path().join("b").exists(), "the lost directory was made anew");
+    for (key, bytes) in &objects {
+        assert!(holds(&peers[2], key, bytes).await, "{key}");
+    }
+}
+
+/// Story: one of a peer's two disks runs full in the middle of uploads. Danger: uploads fail, or objects are kept with fewer
+/// fragments, though the other disk has room. All must succeed in full, the full disk must be called full, and what it has read.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_leaves_the_work_to_the_other() {
+    let stores =
+        [3 << 20, 1 << 40].map(|max_bytes| Arc::new(MemoryFragments::new(max_bytes)) as Arc<dyn FragmentStore>);
+    let backends = Backends::of(stores);
+    let peers = three_peers(Arc::clone(&backends)).await;
+    // The draw is by room: fill the small disk from behind to where the next fragments do not fit.
+    let small = backends.get(0).unwrap();
+    small.put(sample((3 << 20) - 100_000, 77)).await.unwrap();
+    for at in 0..30 {
+        let (key, bytes) = (format!("object-{at}"), sample(300_000, at));
+        let stored = put(&peers[at as usize % 3], &key, &bytes).await.unwrap();
+        let palm_core::record::Content::Segments(segments) = &stored.record.content else { panic!("parts") };
+        assert!(segments.iter().all(|segment| segment.fragments.len() == 3), "{key} has fewer fragments than meant");
+    }
+    assert_eq!(small.state().await, BackendState::Full);
+    for at in 0..30 {
+        assert!(holds(&peers[2], &format!("object-{at}"), &sample(300_000, at)).await);
+    }
+}
