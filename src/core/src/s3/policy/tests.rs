@@ -188,7 +188,9 @@ fn conditions_hold_as_documented() {
     for (operator, wanted, found, holds) in table {
         let condition = Condition::parse(operator, "AWS:Key", wanted, true).expect(operator);
         let mut request = Context::default();
-        found.iter().for_each(|value| request.add("aws:kEY", *value));
+        for value in *found {
+            request.add("aws:kEY", *value);
+        }
         assert_eq!(condition.holds(&request), *holds, "{operator} {wanted:?} {found:?}");
     }
     for (operator, value) in
