@@ -16,7 +16,8 @@
 //! 8. [`listing`]: a linearizable page out of the pages of a quorum.
 //! 9. [`reconcile`]: finding where two replicas differ at the cost of the difference.
 //! 10. [`merge`]: how the copies of a pool of local consistency become one.
-//! 11. [`wire`]: every message between peers, with its bounds.
+//! 11. [`s3`]: what S3 decides: who may do what, which version a key shows, when an object expires.
+//! 12. [`wire`]: every message between peers, with its bounds.
 //!
 //! Invariants are numbered in `ARCHITECTURE.md`; rules of the ledger are cited as `R1`…`R8` and stand in
 //! `docs/ledger.md`.
@@ -46,6 +47,7 @@ pub mod reconcile;
 pub mod record;
 pub mod register;
 pub mod repair;
+pub mod s3;
 #[cfg(feature = "sim")]
 pub mod sim;
 pub mod wire;

@@ -254,9 +254,8 @@ impl Store {
         walk: &Walk,
     ) -> Result<(), ObjectError> {
         // A first look asks too little to delete.
-        let (due, others): (Vec<_>, Vec<_>) = fragments
-            .into_iter()
-            .partition(|(_, note)| found == Found::Walking && self.is_due(note));
+        let (due, others): (Vec<_>, Vec<_>) =
+            fragments.into_iter().partition(|(_, note)| found == Found::Walking && self.is_due(note));
         if !due.is_empty() && !walk.is_dry() {
             self.forget_registers(body, &due).await?;
         }
