@@ -19,7 +19,7 @@ const MAX_UNREST: Duration = Duration::from_secs(20);
 const TICK: Duration = Duration::from_secs(1);
 /// Objects that come and go are counted again after this, and what was repaired once repair has come to its end; neither
 /// before [`REST`] times what the last count took.
-const FRESH: Duration = Duration::from_secs(30);
+const FRESH: Duration = Duration::from_secs(10);
 const REST: u32 = 10;
 /// Where counting takes long, `repair.every` is not kept: no count begins before this many times what the last one took.
 const REST_BETWEEN: u32 = 2;
