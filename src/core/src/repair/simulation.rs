@@ -126,7 +126,7 @@ impl World {
 
     /// Fewest members that the pool may have: so many that a write finds homes.
     fn fewest(&self) -> usize {
-        self.chosen.map_or(1, |policy| policy.homes_needed())
+        self.chosen.map_or(1, Policy::homes_needed)
     }
 
     fn staying(&self) -> usize {
