@@ -88,7 +88,12 @@ impl Policy {
     /// What a pool uses when nothing else is set. One of a single member treats that member's `disks` as if they were
     /// members, so that any one of them may be lost.
     pub fn auto_over(members: usize, disks: usize) -> Self {
-        Self::auto(if members <= 1 { disks } else { members })
+        match (members, disks) {
+            // Not two copies: equal bytes are one fragment, which a peer notes once. As much room, and as much may be lost.
+            (0..=1, 2) => Self { k: 2, n: 4 },
+            (0..=1, _) => Self::auto(disks),
+            _ => Self::auto(members),
+        }
     }
 
     /// How many fragments may be lost: `n - k`.
