@@ -407,7 +407,7 @@ proptest! {
 #[test]
 fn surplus_by_hand() {
     let fill = |used, free| Fill { used, free };
-    assert_eq!(surplus_bytes(&[]), []);
+    assert_eq!(surplus_bytes(&[]), [0_u64; 0]);
     assert_eq!(surplus_bytes(&[fill(90, 10)]), [0], "alone");
     assert_eq!(surplus_bytes(&[fill(60, 40), fill(40, 60)]), [0, 0], "ten points above 50");
     assert_eq!(surplus_bytes(&[fill(700, 300), fill(300, 700)]), [150, 0], "from 70 to 55 %");

@@ -120,7 +120,7 @@ impl Home {
             batch.push(Write::Put(Space::Fragments, twin_key(id), Bytes::new()));
         }
         self.0.index.commit(batch, Durability::Buffered).await?;
-        // It lay elsewhere, and was perhaps replaced because it was wrong there.
+        // It lay elsewhere, and was perhaps replaced because it was wrong there, or because that disk is gone with all it had.
         if let Some(before) = before
             && before.backend != backend
             && !self.has_twins(id)?
