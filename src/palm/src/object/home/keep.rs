@@ -8,6 +8,7 @@ use palm_backends::{Backend, FragmentReader, FragmentStat, FragmentStore, Fragme
 use palm_core::id::{FragmentId, PeerId, SegmentId};
 use palm_core::wire::{FragmentOrigin, MAX_SMALL_FRAGMENT_BYTES, Response};
 use tokio::sync::Mutex;
+use tracing::debug;
 
 use super::{Home, MAX_FRAGMENT_BYTES, malformed, refused};
 use crate::blocking::spawn_blocking;
@@ -45,7 +46,10 @@ impl Home {
                     self.note(begun, backend.number(), writer, origin, stat).await?;
                     return Ok(stat);
                 }
-                Err(error) => failed = error,
+                Err(error) => {
+                    debug!(backend = %backend.place(), %error, "backend does not take a fragment; the next one is tried");
+                    failed = error;
+                }
             }
         }
         Err(failed)

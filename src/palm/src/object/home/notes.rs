@@ -7,6 +7,10 @@
 //! | `f`, fragment id (32 bytes) | [`FragmentRecord`] | what is this fragment? |
 //! | `b`, body id (16 bytes), fragment id (32 bytes) | empty | which fragments has this body? |
 //! | `d`, fragment id (32 bytes) | empty | which fragments are noted as corrupt? |
+//! | `t`, fragment id (32 bytes) | empty | which are kept here more than once? |
+//!
+//! Equal bytes are one fragment, also where a policy of copies (1-of-n) gives several of them to one peer of several disks:
+//! they lie on distinct ones, and the note is that of the last. Such twins are kept all.
 //!
 //! All of a fragment change in one batch, [`Durability::Buffered`]: the fragment is synced, its note need not be. A fragment
 //! whose note a power loss took counts as missing to those who check it, and is stored and noted again; the other way
@@ -110,10 +114,16 @@ impl Home {
             corrupt: false,
             trashed_ms: None,
         };
-        self.0.index.commit(change(id, before.as_ref(), Some(&record)), Durability::Buffered).await?;
+        let mut batch = change(id, before.as_ref(), Some(&record));
+        let is_twin = before.as_ref().is_some_and(|before| before.index != record.index);
+        if is_twin {
+            batch.push(Write::Put(Space::Fragments, twin_key(id), Bytes::new()));
+        }
+        self.0.index.commit(batch, Durability::Buffered).await?;
         // It lay elsewhere, and was perhaps replaced because it was wrong there, or because that disk is gone with all it had.
         if let Some(before) = before
             && before.backend != backend
+            && !self.has_twins(id)?
             && let Some(old) = self.0.backends.get(before.backend)
         {
             let _deleting = Deleting::begin(&self.0.guard.deletions);
@@ -136,7 +146,9 @@ impl Home {
     pub(in crate::object) async fn delete_copy(&self, id: FragmentId, copy: &Backend) -> Result<bool, StoreError> {
         let _held = self.hold(id).await;
         match self.record(id)? {
-            Some(note) if note.backend != copy.number() && self.is_at(note.backend, id).await? => {
+            Some(note)
+                if note.backend != copy.number() && !self.has_twins(id)? && self.is_at(note.backend, id).await? =>
+            {
                 let _deleting = Deleting::begin(&self.0.guard.deletions);
                 copy.delete(id).await
             }
@@ -185,8 +197,16 @@ impl Home {
                 deleted => drop(deleted?),
             }
         }
-        self.0.index.commit(change(id, Some(judged), None), Durability::Buffered).await?;
+        let mut batch = change(id, Some(judged), None);
+        if self.has_twins(id)? {
+            batch.push(Write::Delete(Space::Fragments, twin_key(id)));
+        }
+        self.0.index.commit(batch, Durability::Buffered).await?;
         Ok(true)
+    }
+
+    fn has_twins(&self, id: FragmentId) -> Result<bool, StoreError> {
+        Ok(self.0.backends.only().is_none() && self.0.index.get(Space::Fragments, &twin_key(id))?.is_some())
     }
 
     /// Deletes a fragment at the word of the peer that wrote it; nobody else can vouch that no record refers to it.
@@ -311,6 +331,7 @@ fn change(id: FragmentId, before: Option<&FragmentRecord>, after: Option<&Fragme
 const FRAGMENT: &[u8] = b"f";
 const BODY: &[u8] = b"b";
 const CORRUPT: &[u8] = b"d";
+const TWIN: &[u8] = b"t";
 
 fn fragment_key(id: FragmentId) -> Bytes {
     [FRAGMENT, id.as_bytes()].concat().into()
@@ -318,6 +339,10 @@ fn fragment_key(id: FragmentId) -> Bytes {
 
 fn corrupt_key(id: FragmentId) -> Bytes {
     [CORRUPT, id.as_bytes()].concat().into()
+}
+
+fn twin_key(id: FragmentId) -> Bytes {
+    [TWIN, id.as_bytes()].concat().into()
 }
 
 fn body_key(body: BodyId, id: FragmentId) -> Bytes {

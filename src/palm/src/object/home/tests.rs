@@ -278,6 +278,30 @@ async fn fragments_of_a_segment_go_to_distinct_disks() {
     }
 }
 
+/// Scenario: a lone peer of two disks is told to keep two copies of everything: equal bytes, so one fragment and one note. Danger:
+/// the second copy is taken for the first one stored again elsewhere, and that for needless: one disk then has all there
+/// is. Expectation: both stay, also when all is scrubbed, either disk alone has the bytes, and deleting takes both.
+#[tokio::test]
+async fn copies_of_one_segment_stay_on_their_disks() {
+    let disks = [Shaky::default(), Shaky::default()];
+    let home = home(&disks, &MemoryIndex::new());
+    let [first, second] = [0, 1].map(|index| origin(1, index));
+    let id = home.put(ME, &first, content(1)).await.unwrap().id;
+    home.put(ME, &second, content(1)).await.unwrap();
+    assert_eq!(home.scrub_now(|_, _| {}).await.unwrap(), Scrubbed { checked: 1, damaged: 0, orphans: 0 });
+    for disk in &disks {
+        assert_eq!(disk.inner.get(id).await.unwrap(), content(1));
+    }
+    let at = home.record(id).unwrap().unwrap().backend;
+    disks[usize::from(at)].inner.delete(id).await.unwrap();
+    assert_eq!(home.get(id).await.unwrap(), content(1));
+    home.put(ME, &first, content(1)).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    let note = home.record(id).unwrap().unwrap();
+    assert!(home.delete_if(id, &note).await.unwrap());
+    assert!(disks[0].inner.get(id).await.is_err() && disks[1].inner.get(id).await.is_err());
+}
+
 /// Scenario: one of two disks goes away under a running peer. Danger: the peer as a whole counts as failing; each fragment of
 /// the disk is noted as corrupt though they will all be back; new fragments fail. Expectation: its fragments are missing
 /// and not found, unmarked, the others sound; new ones go to the other disk; the ills name it.
