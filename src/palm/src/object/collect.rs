@@ -85,7 +85,7 @@ const CONCURRENT: usize = 16;
 const BATCH: usize = 256;
 /// Pause after each batch, so that a walk over a million bodies stays in the background.
 const PAUSE: Duration = Duration::from_millis(250);
-/// How often hints are looked at.
+/// How often hints are looked at, at least.
 const TICK: Duration = Duration::from_secs(1);
 
 /// A fragment kept here and its note, as they were when its judgement began.
@@ -137,7 +137,7 @@ impl Store {
     /// Collects garbage among this peer's fragments for as long as it is polled.
     pub async fn collect(&self) {
         let settings = &self.collector.settings;
-        let mut tick = interval(TICK);
+        let mut tick = interval(settings.walk_every.clamp(PAUSE, TICK));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // Not by the ledger's clock, which stands still for as long as another peer's was ahead.
         let mut walk_at = Instant::now() + settings.walk_every;
