@@ -225,7 +225,7 @@ impl Store {
         walk.body();
         let waits = |(_, note): &Noted| note.trashed_ms.is_some() && !self.is_due(note);
         if fragments.iter().all(waits) {
-            fragments.iter().for_each(|(_, note)| walk.waits(note));
+            walk.wait_all(&fragments);
             return Ok(());
         }
         match self.judge(&suspect, found).await {
@@ -235,11 +235,11 @@ impl Store {
             }
             Ok(Verdict::InUse(_)) => Ok(()),
             Ok(Verdict::Kept(because)) => {
-                fragments.iter().for_each(|(_, note)| walk.keeps(note, because));
+                walk.keep_all(&fragments, because);
                 Ok(())
             }
             Err(error) => {
-                fragments.iter().for_each(|(_, note)| walk.keeps(note, Because::Undecided));
+                walk.keep_all(&fragments, Because::Undecided);
                 Err(error)
             }
         }
@@ -254,9 +254,8 @@ impl Store {
         walk: &Walk,
     ) -> Result<(), ObjectError> {
         // A first look asks too little to delete.
-        let (due, others): (Vec<_>, Vec<_>) = fragments
-            .into_iter()
-            .partition(|(_, note)| found == Found::Walking && self.is_due(note));
+        let (due, others): (Vec<_>, Vec<_>) =
+            fragments.into_iter().partition(|(_, note)| found == Found::Walking && self.is_due(note));
         if !due.is_empty() && !walk.is_dry() {
             self.forget_registers(body, &due).await?;
         }
