@@ -42,7 +42,7 @@ pub enum OpenError {
     #[error("{} is in use by another store: one directory serves one peer", .0.display())]
     InUse(PathBuf),
     /// A directory that held a store before is not there, or is empty.
-    #[error("{} is not there, or is empty; is its disk mounted?", .0.display())]
+    #[error("{} is not there, or is empty; is its disk mounted? (a new disk takes another directory)", .0.display())]
     Absent(PathBuf),
     /// The directory holds something else, or a version that this build does not know.
     #[error("{} holds {found:?}, expected {expected:?}", .dir.display())]

@@ -101,21 +101,20 @@ impl Backends {
             if all.iter().any(|backend| backend.place() == place) {
                 return Err(OpenError::BadUrl { url: url.clone(), reason: "is named twice".into() });
             }
-            let (number, store) = match known.get(place) {
-                Some(&number) => match open::known_fragments(url) {
+            let (number, store) = if let Some(&number) = known.get(place) {
+                match open::known_fragments(url) {
                     Err(error @ (OpenError::Absent(_) | OpenError::Store(_))) => (number, Err(error.to_string())),
-                    other => (number, Ok(other?)),
-                },
-                None => {
-                    let number = known.values().max().map_or(0, |last| last.saturating_add(1));
-                    let store = open::fragments(url)?;
-                    // Made first, noted then: what is noted must have been there.
-                    let key = [KEY, place.as_bytes()].concat().into();
-                    let value = Bytes::copy_from_slice(&number.to_be_bytes());
-                    index.commit(vec![Write::Put(Space::Meta, key, value)], Durability::Synced).await?;
-                    known.insert(place.to_owned(), number);
-                    (number, Ok(store))
+                    opened => (number, Ok(opened?)),
                 }
+            } else {
+                let number = known.values().max().map_or(0, |last| last.saturating_add(1));
+                let store = open::fragments(url)?;
+                // Made first, noted then: what is noted must have been there.
+                let key = [KEY, place.as_bytes()].concat().into();
+                let value = Bytes::copy_from_slice(&number.to_be_bytes());
+                index.commit(vec![Write::Put(Space::Meta, key, value)], Durability::Synced).await?;
+                known.insert(place.to_owned(), number);
+                (number, Ok(store))
             };
             all.push(Backend::new(number, place.to_owned(), Some(url.clone()), store, &changes));
         }
@@ -206,21 +205,17 @@ impl Backends {
 
 /// Every backend of an earlier start: its place, and its number.
 fn known(index: &dyn IndexStore) -> Result<BTreeMap<String, u16>, StoreError> {
-    let mut known = Ok(BTreeMap::new());
+    let (mut known, mut is_wrong) = (BTreeMap::new(), false);
     index.scan(Space::Meta, KEY, &mut |key, value| {
         let Some(place) = key.strip_prefix(KEY) else { return Next::Stop };
-        match (std::str::from_utf8(place), value.try_into(), &mut known) {
-            (Ok(place), Ok(number), Ok(known)) => {
-                known.insert(place.to_owned(), u16::from_be_bytes(number));
-                Next::Continue
-            }
-            _ => {
-                known = Err(StoreError::Corrupt("number of a backend".into()));
-                Next::Stop
-            }
+        if let (Ok(place), Ok(number)) = (std::str::from_utf8(place), value.try_into()) {
+            known.insert(place.to_owned(), u16::from_be_bytes(number));
+            return Next::Continue;
         }
+        is_wrong = true;
+        Next::Stop
     })?;
-    known
+    if is_wrong { Err(StoreError::Corrupt("number of a backend".into())) } else { Ok(known) }
 }
 
 /// One fragment store of a peer, and how it is. Cheap to clone.
@@ -250,6 +245,8 @@ struct Slot {
     store: Option<Arc<dyn FragmentStore>>,
     /// Why it takes no writes; `None`: it does.
     ill: Option<String>,
+    /// Whether it had no room when it was last looked at.
+    full: bool,
 }
 
 impl Backend {
@@ -267,7 +264,7 @@ impl Backend {
                 (None, Some(reason))
             }
         };
-        let slot = RwLock::new(Slot { store, ill });
+        let slot = RwLock::new(Slot { store, ill, full: false });
         Self(Arc::new(Inner { number, place, url, slot, changes: Arc::clone(changes) }))
     }
 
@@ -348,7 +345,8 @@ impl Backend {
         let Some(store) = store else { return self.reopen().await };
         if self.takes_writes() {
             // Notices, and says, what is gone.
-            let _noticed = self.seen(store.usage().await);
+            let usage = self.seen(store.usage().await);
+            self.tell_room(usage.is_ok_and(|usage| usage.free < FULL_BELOW_BYTES));
         } else if self.seen(trial(&*store).await).is_ok() {
             self.recover(store);
         } else if self.writable().await {
@@ -356,6 +354,16 @@ impl Backend {
             self.0.slot.write().store = None;
             let _closed = spawn_blocking(move || drop(store)).await;
             self.reopen().await;
+        }
+    }
+
+    /// Says once that it is full, and once that it is not any more.
+    fn tell_room(&self, full: bool) {
+        let before = std::mem::replace(&mut self.0.slot.write().full, full);
+        match (before, full) {
+            (false, true) => warn!(backend = %self.0.place, "backend is full; fragments go elsewhere"),
+            (true, false) => info!(backend = %self.0.place, "backend has room again"),
+            _ => {}
         }
     }
 
@@ -380,7 +388,7 @@ impl Backend {
 
     fn recover(&self, store: Arc<dyn FragmentStore>) {
         info!(backend = %self.0.place, "backend works again");
-        *self.0.slot.write() = Slot { store: Some(store), ill: None };
+        *self.0.slot.write() = Slot { store: Some(store), ill: None, full: false };
         self.0.changes.send_modify(|changes| *changes += 1);
     }
 }

@@ -37,10 +37,10 @@ async fn numbers_stay_with_their_places() {
     let dir = TempDir::new().unwrap();
     let index = MemoryIndex::new();
     let [a, b, c] = ["a", "b", "c"].map(|name| dir.path().join(name));
-    assert_eq!(numbers(&*open(&[&a, &b], &index).await.unwrap()), [0, 1]);
-    assert_eq!(numbers(&*open(&[&b], &index).await.unwrap()), [1]);
+    assert_eq!(numbers(&open(&[&a, &b], &index).await.unwrap()), [0, 1]);
+    assert_eq!(numbers(&open(&[&b], &index).await.unwrap()), [1]);
     let urls = [format!("disk://{}/", c.display()), url(&b), format!("disk://{}?max_bytes=1GB", a.display())];
-    assert_eq!(numbers(&*Backends::open(&urls, &index).await.unwrap()), [2, 1, 0]);
+    assert_eq!(numbers(&Backends::open(&urls, &index).await.unwrap()), [2, 1, 0]);
     let twice = open(&[&a, &a], &index).await.unwrap_err();
     assert!(twice.to_string().contains("twice"), "{twice}");
 }

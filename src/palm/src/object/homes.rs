@@ -117,7 +117,7 @@ impl Store {
         let local = self.ledger.is_local();
         let (wanted, automatic) = match self.view.policy() {
             Some(policy) => (policy, local),
-            None => (Policy::auto(self.view.member_count()), true),
+            None => (self.view.wanted_policy(), true),
         };
         let need_bytes = Shape::new(wanted, len)?.fragment_len();
         let (mut candidates, suspects) = self.suspects.split(self.view.candidates());

@@ -21,7 +21,6 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use palm_core::code::Shape;
-use palm_core::place::Policy;
 use palm_core::record::Segment;
 use palm_core::repair::{Condition, Found, Plan, plan};
 use tokio::sync::Semaphore;
@@ -151,7 +150,7 @@ impl Store {
         let (candidates, _) = self.suspects.split(self.view.candidates());
         let decided = plan(
             Found { segment: &seen, conditions: &conditions },
-            self.wanted_policy(),
+            self.view.wanted_policy(),
             job.recode,
             &candidates,
             |policy| Shape::new(policy, seen.len).map_or(u64::MAX, |shape| shape.fragment_len()),
@@ -208,10 +207,5 @@ impl Store {
                 *condition = Condition::Leaving;
             }
         }
-    }
-
-    /// The policy a write would get now.
-    pub(super) fn wanted_policy(&self) -> Policy {
-        self.view.policy().unwrap_or_else(|| Policy::auto(self.view.member_count()))
     }
 }

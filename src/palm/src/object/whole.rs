@@ -8,7 +8,7 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use palm_core::code::Coder;
 use palm_core::id::{FragmentId, PeerId};
-use palm_core::place::{self, Policy};
+use palm_core::place::Policy;
 use palm_core::record::{Placed, Segment};
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
@@ -56,7 +56,7 @@ impl Whole {
             pending.push(round.send(index, round.home_of(index)));
         }
         while round.missing().next().is_some() && !pending.is_empty() {
-            if !durable && place::durable(round.policy(), &round.homes()) {
+            if !durable && round.is_durable() {
                 durable = true;
                 hedge_at = None;
                 until = until.min(Instant::now() + GRACE);
@@ -106,6 +106,10 @@ impl Round {
 
     fn policy(&self) -> Policy {
         self.whole.planned.plan.policy
+    }
+
+    fn is_durable(&self) -> bool {
+        self.whole.planned.plan.durable(&self.homes())
     }
 
     fn home_of(&self, index: u8) -> PeerId {
@@ -182,7 +186,7 @@ impl Round {
     fn finish(self) -> Result<Segment, ObjectError> {
         let policy = self.policy();
         let homes = self.homes();
-        if !place::durable(policy, &homes) {
+        if !self.is_durable() {
             return Err(shortage(policy, homes.len(), self.full));
         }
         if self.whole.planned.is_reduced(homes.len()) {

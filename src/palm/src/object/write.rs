@@ -9,7 +9,7 @@ use futures::future::join_all;
 use futures::stream::FuturesUnordered;
 use palm_core::code::{CodeError, Coder, SEGMENT_BYTES, SegmentSecret, StripeKey};
 use palm_core::id::{FragmentId, PeerId};
-use palm_core::place::{self, Policy};
+use palm_core::place::{Plan, Policy};
 use palm_core::record::{Placed, Segment};
 use palm_core::wire::FragmentOrigin;
 use tokio::sync::mpsc;
@@ -186,10 +186,10 @@ impl SegmentWriter {
         let targets = lanes.map(|(lane, index)| Target { lane, index, id: ids[usize::from(index)] }).collect();
         let mut stored = Vec::new();
         let mut failed = Vec::new();
-        let mut full = collect(&self.draft, policy, targets, &mut stored, &mut failed).await;
+        let mut full = collect(&self.draft, &self.planned.plan, targets, &mut stored, &mut failed).await;
 
         for _ in 0..REBUILD_ROUNDS {
-            if place::durable(policy, &homes(&stored)) || stored.len() < usize::from(policy.k) {
+            if self.planned.plan.durable(&homes(&stored)) || stored.len() < usize::from(policy.k) {
                 break;
             }
             let missing = (0..policy.n).filter(|&index| stored.iter().all(|placed: &Placed| placed.index != index));
@@ -212,10 +212,10 @@ impl SegmentWriter {
             let partial = Segment { id, len: self.len, k: policy.k, n: policy.n, fragments: stored.clone() };
             debug!(segment = %id, missing = targets.len(), "rebuilding fragments whose homes failed");
             let targets = rebuild::rebuild(&self.draft.store, partial, targets).await?;
-            full += collect(&self.draft, policy, targets, &mut stored, &mut failed).await;
+            full += collect(&self.draft, &self.planned.plan, targets, &mut stored, &mut failed).await;
         }
 
-        if !place::durable(policy, &homes(&stored)) {
+        if !self.planned.plan.durable(&homes(&stored)) {
             return Err(shortage(policy, stored.len(), full));
         }
         if self.planned.is_reduced(stored.len()) {
@@ -250,7 +250,7 @@ pub(super) struct Target {
 /// is stored and who failed; answers how many were full.
 async fn collect(
     draft: &Arc<Draft>,
-    policy: Policy,
+    plan: &Plan,
     targets: Vec<Target>,
     stored: &mut Vec<Placed>,
     failed: &mut Vec<PeerId>,
@@ -261,7 +261,7 @@ async fn collect(
     let mut pending: FuturesUnordered<_> = targets.into_iter().map(Target::answer).collect();
     let mut durable = false;
     loop {
-        if !durable && place::durable(policy, &homes(stored)) {
+        if !durable && plan.durable(&homes(stored)) {
             durable = true;
             until = until.min(Instant::now() + GRACE);
         }

@@ -201,6 +201,25 @@ impl View {
         Some(Policy { k, n })
     }
 
+    /// How many admitted members, alive or not, are there to stay. Those that drain are as good as gone: what is kept is
+    /// to be as tough as it can be without them.
+    pub fn staying_count(&self) -> usize {
+        let snapshot = self.snapshot();
+        let stays = |member: &&MemberStatus| match &member.told {
+            _ if member.peer == self.0.me => !self.is_draining(),
+            Some(told) => !told.draining,
+            None => true,
+        };
+        snapshot.members.values().filter(stays).count().max(1)
+    }
+
+    /// The policy that a write gets with all members there: the pool's, or what the number of those that stay allows, and for
+    /// the only member that of its disks.
+    pub fn wanted_policy(&self) -> Policy {
+        let disks = self.candidates().first().map_or(1, |only| only.disks.into());
+        self.policy().unwrap_or_else(|| Policy::auto_over(self.staying_count(), disks))
+    }
+
     /// The pool's settings, once known.
     pub fn pool(&self) -> Option<PoolRecord> {
         self.0.current.read().pool.clone()
@@ -286,6 +305,25 @@ mod tests {
         assert!(view.electors().iter().any(|one| one.peer == evicted && one.presence == Presence::Dismissed));
         view.publish(Snapshot { dismissed: [(evicted, false)].into(), ..snapshot(&[member(1, true, None)]) });
         assert!(!view.live().contains(&evicted));
+    }
+
+    /// Four members and 3-of-4; one of them drains. No home of the other three may take a second fragment of 3-of-4, so as
+    /// long as that were wanted the drain would never end. A lone member's disks stand in for members.
+    #[test]
+    fn those_that_drain_do_not_widen_the_policy() {
+        let view = View::new(PeerId::from_bytes([1; 32]));
+        let mut all: Vec<_> = (1..=4).map(|n| member(n, true, Some(5))).collect();
+        view.publish(snapshot(&all));
+        assert_eq!((view.staying_count(), view.wanted_policy().to_string().as_str()), (4, "3-of-4"));
+        all[3].told = Some(Told { draining: true, ..Told::default() });
+        view.publish(snapshot(&all));
+        assert_eq!((view.staying_count(), view.wanted_policy().to_string().as_str()), (3, "2-of-3"));
+        view.set_draining(true);
+        assert_eq!((view.staying_count(), view.wanted_policy().to_string().as_str()), (2, "1-of-2"));
+        view.set_draining(false);
+        all[0].told = Some(Told { free: 5, disks: 3, ..Told::default() });
+        view.publish(snapshot(&all[..1]));
+        assert_eq!(view.wanted_policy().to_string(), "2-of-3");
     }
 
     /// A fragment put at a dead peer is lost time, and one put at a peer of unknown size is a guess: neither is a

@@ -44,10 +44,11 @@ impl Store {
         let rebuilt: Arc<[u8]> = steps.iter().filter(|step| step.from.is_none()).map(|step| step.index).collect();
         let mut reader = (!rebuilt.is_empty()).then(|| StripeReader::new(self, readable, shape, secret));
         let mut sinks: Vec<Sink> = Vec::with_capacity(steps.len());
+        let source = |step: &Step| {
+            seen.fragments.iter().find(|placed| Some(placed.home) == step.from && placed.index == step.index)
+        };
         for step in steps {
-            let copied =
-                seen.fragments.iter().find(|placed| Some(placed.home) == step.from && placed.index == step.index);
-            let lane = copied.map(|placed| Lane::closed(placed.clone()));
+            let lane = source(step).map(|placed| Lane::closed(placed.clone()));
             sinks.push(Sink::new(self, *step, draft.origin(seen.id, step.index), lane, shape).await);
         }
         for stripe in 0..shape.stripes() {
@@ -66,9 +67,14 @@ impl Store {
         let mut stored = Vec::with_capacity(sinks.len());
         let mut last = None;
         for (step, finished) in join_all(sinks.into_iter().map(|sink| sink.finish(self))).await {
-            match finished {
-                Ok(id) => stored.push(Placed { index: step.index, home: step.to, id }),
-                Err(error) => {
+            match (finished, source(&step)) {
+                // Bytes that are copied were read by nobody. Entered under the id they have now, they would pass for right.
+                (Ok(id), Some(source)) if id != source.id => {
+                    self.report(source);
+                    last = Some(HomeError::Failed("the fragment to be copied is corrupt".to_owned()));
+                }
+                (Ok(id), _) => stored.push(Placed { index: step.index, home: step.to, id }),
+                (Err(error), _) => {
                     debug!(segment = %seen.id, index = step.index, peer = %step.to, %error, "fragment not stored");
                     if step.to != self.me && error != HomeError::Full {
                         self.suspects.add(step.to);
