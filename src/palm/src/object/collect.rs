@@ -85,7 +85,7 @@ const CONCURRENT: usize = 16;
 const BATCH: usize = 256;
 /// Pause after each batch, so that a walk over a million bodies stays in the background.
 const PAUSE: Duration = Duration::from_millis(250);
-/// How often hints are looked at.
+/// How often hints are looked at, at least.
 const TICK: Duration = Duration::from_secs(1);
 
 /// A fragment kept here and its note, as they were when its judgement began.
@@ -137,7 +137,7 @@ impl Store {
     /// Collects garbage among this peer's fragments for as long as it is polled.
     pub async fn collect(&self) {
         let settings = &self.collector.settings;
-        let mut tick = interval(TICK);
+        let mut tick = interval(settings.walk_every.clamp(PAUSE, TICK));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // Not by the ledger's clock, which stands still for as long as another peer's was ahead.
         let mut walk_at = Instant::now() + settings.walk_every;
@@ -225,7 +225,7 @@ impl Store {
         walk.body();
         let waits = |(_, note): &Noted| note.trashed_ms.is_some() && !self.is_due(note);
         if fragments.iter().all(waits) {
-            fragments.iter().for_each(|(_, note)| walk.waits(note));
+            walk.wait_all(&fragments);
             return Ok(());
         }
         match self.judge(&suspect, found).await {
@@ -235,11 +235,11 @@ impl Store {
             }
             Ok(Verdict::InUse(_)) => Ok(()),
             Ok(Verdict::Kept(because)) => {
-                fragments.iter().for_each(|(_, note)| walk.keeps(note, because));
+                walk.keep_all(&fragments, because);
                 Ok(())
             }
             Err(error) => {
-                fragments.iter().for_each(|(_, note)| walk.keeps(note, Because::Undecided));
+                walk.keep_all(&fragments, Because::Undecided);
                 Err(error)
             }
         }

@@ -151,8 +151,8 @@ async fn an_upload_that_stalls_is_waited_for() {
     }
     go_on.send(()).unwrap();
     putting.await.unwrap().unwrap();
-    let read = get(&peers[2], "slow", None).await.unwrap();
-    assert!(read == bytes);
+    let is_the_same = get(&peers[2], "slow", None).await.unwrap() == bytes;
+    assert!(is_the_same, "other bytes than were sent");
 }
 
 /// Stores a body's fragment at a peer in the name of another.

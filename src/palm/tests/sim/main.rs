@@ -2,7 +2,9 @@
 //! machines on one thread, over turmoil's network, in virtual time, while machines crash, links break and clocks jump.
 //!
 //! Every client's history is checked for linearizability ([`history`]), every byte read against the body written, and once
-//! all is mended every peer must answer everything. One seed decides it all (but for what [`os`] says of TLS).
+//! all is mended every peer must answer everything. In half of the seeds peers collect and repair without grace: then every
+//! disk must come to hold the fragments that the ledger places there, and no others ([`tidy`]). One seed decides it all
+//! (but for what [`os`] says of TLS).
 //!
 //! Each seed runs in a process of its own, since tokio counts the runtimes of a process and draws from that. To see one
 //! again:

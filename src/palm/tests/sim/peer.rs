@@ -45,7 +45,7 @@ fn eager_collection(trash: Duration) -> CollectSettings {
         released_grace: Duration::ZERO,
         trash,
         unreachable_grace: Duration::from_hours(24),
-        walk_every: Duration::from_millis(500),
+        walk_every: Duration::from_millis(100),
     }
 }
 

@@ -7,6 +7,8 @@ use palm_core::record::FragmentRecord;
 use parking_lot::Mutex;
 use serde::Serialize;
 
+use super::Noted;
+
 /// Fragments and their bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct Amount {
@@ -125,6 +127,18 @@ impl Walk {
     /// In the trash, and to stay there for now.
     pub(super) fn waits(&self, note: &FragmentRecord) {
         self.report.lock().in_trash.add(note);
+    }
+
+    pub(super) fn wait_all(&self, fragments: &[Noted]) {
+        for (_, note) in fragments {
+            self.waits(note);
+        }
+    }
+
+    pub(super) fn keep_all(&self, fragments: &[Noted], because: Because) {
+        for (_, note) in fragments {
+            self.keeps(note, because);
+        }
     }
 
     /// Stays where it is, in the trash or not.

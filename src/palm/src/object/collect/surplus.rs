@@ -129,12 +129,11 @@ impl Store {
             let moved = moved.get(&note.segment).map_or(&[][..], Vec::as_slice);
             findings.push(match self.place(*id, note, moved, &layouts)? {
                 Place::Here => Finding::InPlace,
-                Place::Nowhere => Finding::Surplus,
                 Place::Unknown => Finding::Kept(Because::Undecided),
-                Place::Elsewhere(placements) => match self.are_whole(&placements, verify).await.contains(&false) {
-                    true => Finding::Kept(Because::NotWhole),
-                    false => Finding::Surplus,
-                },
+                Place::Elsewhere(placements) if self.are_whole(&placements, verify).await.contains(&false) => {
+                    Finding::Kept(Because::NotWhole)
+                }
+                Place::Elsewhere(_) | Place::Nowhere => Finding::Surplus,
             });
         }
         Ok(findings)
@@ -248,9 +247,10 @@ impl Store {
             return Ok(Place::Unknown);
         }
         let recorded = || layouts.iter().filter_map(|layout| layout.segments.get(&note.segment).cloned());
-        let placements: Vec<Segment> = match moved.is_empty() {
-            true => recorded().collect(),
-            false => moved.into_iter().map(|moved| moved.segment).collect(),
+        let placements: Vec<Segment> = if moved.is_empty() {
+            recorded().collect()
+        } else {
+            moved.into_iter().map(|moved| moved.segment).collect()
         };
         let mut named = placements.iter().flat_map(|segment| &segment.fragments);
         Ok(if named.any(|placed| placed.home == self.me && placed.id == id) {
