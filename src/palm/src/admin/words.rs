@@ -55,7 +55,10 @@ impl StatusReport {
                 ),
             };
         }
-        let by_policy = if status.counted { "" } else { " (by the policy: the objects are not counted yet)" };
+        let by_policy = match self.counted_seconds {
+            None => " (by the policy: the objects are not counted yet)",
+            Some(_) => "",
+        };
         match (status.can_lose, status.limit) {
             (0, Limit::Voters) => {
                 "You can lose no more peers: one more voter lost and requests are answered 503.".to_owned()
@@ -226,7 +229,7 @@ mod tests {
             ]
         );
         let mut new = well();
-        new.status.counted = false;
+        new.counted_seconds = None;
         assert!(new.sentences()[0].ends_with("(by the policy: the objects are not counted yet)."));
     }
 

@@ -51,6 +51,7 @@ struct Round<'a> {
     urgent: bool,
     may_recode: bool,
     wanted: Policy,
+    /// Members over which fragments may be spread: those that do not drain.
     members: usize,
     live: Vec<PeerId>,
     candidates: Vec<Candidate>,
@@ -221,8 +222,8 @@ impl Round<'_> {
         }
     }
 
-    /// Takes some segments of the subject opened last, of this part of it. `first`: they begin an object of this size, and whoever sees to the
-    /// first of them counts it.
+    /// Takes some segments of the subject opened last, of this part of it. `first`: they begin an object of this size, and
+    /// whoever sees to the first of them counts it.
     async fn segments(&mut self, segments: Vec<Segment>, part: Option<(u16, u64)>, mut first: Option<u64>) {
         for recorded in segments {
             let segment = self.store.placed(&recorded);

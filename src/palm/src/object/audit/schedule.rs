@@ -17,9 +17,12 @@ const QUIET: Duration = Duration::from_secs(2);
 const MAX_UNREST: Duration = Duration::from_secs(20);
 /// How often the facts are looked at that nobody tells of.
 const TICK: Duration = Duration::from_secs(1);
-/// Objects that come and go are counted again after this, or after [`REST`] times what the last count took.
+/// Objects that come and go are counted again after this, and what was repaired once repair has come to its end; neither
+/// before [`REST`] times what the last count took.
 const FRESH: Duration = Duration::from_secs(30);
 const REST: u32 = 10;
+/// Where counting takes long, `repair.every` is not kept: no count begins before this many times what the last one took.
+const REST_BETWEEN: u32 = 2;
 
 /// Decides when the next round begins.
 pub(super) struct Schedule<'a> {
@@ -29,6 +32,8 @@ pub(super) struct Schedule<'a> {
     writes: broadcast::Receiver<Bytes>,
     begun: Instant,
     ended: Option<Instant>,
+    /// What repair had done when the last round began.
+    repaired: u64,
     /// On what the last round was based.
     basis: Option<Basis>,
     settled: Settled,
@@ -62,6 +67,7 @@ impl<'a> Schedule<'a> {
             writes: store.ledger.watch(),
             begun: now,
             ended: None,
+            repaired: 0,
             basis: None,
             settled: Settled { outline: outline(store), since: now },
         }
@@ -97,8 +103,11 @@ impl<'a> Schedule<'a> {
     fn is_due(&self) -> bool {
         let Some(ended) = self.ended else { return true };
         let took = ended - self.begun;
-        let fresh = FRESH.max(took * REST).min(self.store.repair.every);
-        ended.elapsed() >= self.store.repair.every || (!self.writes.is_empty() && ended.elapsed() >= fresh)
+        let (every, since, rest) = (self.store.repair.every.max(took * REST_BETWEEN), ended.elapsed(), took * REST);
+        let repairs = self.store.repair_figures();
+        since >= every
+            || (!self.writes.is_empty() && since >= FRESH.max(rest).min(every))
+            || (repairs.queued == 0 && repairs.repaired != self.repaired && since >= QUIET.max(rest))
     }
 
     fn basis_now(&mut self) -> Basis {
@@ -116,6 +125,7 @@ impl<'a> Schedule<'a> {
     pub(super) fn begin(&mut self) -> Basis {
         self.begun = Instant::now();
         self.writes = self.writes.resubscribe();
+        self.repaired = self.store.repair_figures().repaired;
         self.basis_now()
     }
 
