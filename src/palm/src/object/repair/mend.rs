@@ -66,8 +66,13 @@ impl Store {
         }
         let mut stored = Vec::with_capacity(sinks.len());
         let mut last = None;
-        for (step, finished) in join_all(sinks.into_iter().map(|sink| sink.finish(self))).await {
+        for (step, unread, finished) in join_all(sinks.into_iter().map(|sink| sink.finish(self))).await {
             match (finished, source(&step)) {
+                // Its home knows it by its note; once it has tried to read it, it is rebuilt and not copied.
+                (Err(error), Some(source)) if unread => {
+                    self.report(source);
+                    last = Some(error);
+                }
                 // Bytes that are copied were read by nobody. Entered under the id they have now, they would pass for right.
                 (Ok(id), Some(source)) if id != source.id => {
                     self.report(source);
@@ -148,6 +153,8 @@ struct Sink {
     len: u64,
     to: Destination,
     failed: Option<HomeError>,
+    /// It failed since what it copies could not be read.
+    unread: bool,
 }
 
 enum Destination {
@@ -166,7 +173,7 @@ impl Sink {
                 Err(error) => (Destination::Nowhere, Some(error)),
             },
         };
-        Self { step, origin, lane, hasher: blake3::Hasher::new(), len: 0, to, failed }
+        Self { step, origin, lane, hasher: blake3::Hasher::new(), len: 0, to, failed, unread: false }
     }
 
     /// Takes the shard of a stripe: the one given, or the one it copies.
@@ -190,7 +197,9 @@ impl Sink {
         let shard = match (given, &mut self.lane) {
             (Some(shard), _) => shard,
             (None, Some(lane)) => {
-                let shard = in_time(lane.read(store, shape, stripe..shape.stripes())).await?;
+                let read = in_time(lane.read(store, shape, stripe..shape.stripes())).await;
+                self.unread = read.is_err();
+                let shard = read?;
                 if self.step.from != Some(store.me) {
                     store.pace.read(shard.len() as u64).await;
                 }
@@ -209,9 +218,9 @@ impl Sink {
         Ok(())
     }
 
-    /// Waits until it is durable; answers its id.
-    async fn finish(self, store: &Store) -> (Step, Result<FragmentId, HomeError>) {
-        let Self { step, origin, hasher, to, failed, .. } = self;
+    /// Waits until it is durable; answers whether what it copies could not be read, and its id.
+    async fn finish(self, store: &Store) -> (Step, bool, Result<FragmentId, HomeError>) {
+        let Self { step, origin, hasher, to, failed, unread, .. } = self;
         let expected = FragmentId::from_bytes(*hasher.finalize().as_bytes());
         let stored = match (failed, to) {
             (Some(error), _) => Err(error),
@@ -223,7 +232,7 @@ impl Sink {
             true => Ok(id),
             false => Err(HomeError::Failed("home stored other bytes than it was sent".to_owned())),
         });
-        (step, checked)
+        (step, unread, checked)
     }
 }
 
