@@ -281,6 +281,10 @@ proptest! {
                 1..4 => world.finish_slowly(),
                 _ => {}
             }
+            // Somebody takes the newest page back and is slow about it.
+            if let Some(page) = world.head.pages.first().map(|page| page.id).filter(|_| random.random_bool(0.02)) {
+                world.begin_return(page);
+            }
             if !world.made.is_empty() && random.random_bool(0.2) {
                 let stale = world.made[random.random_range(0..world.made.len())].clone();
                 // A page in force is only discarded by who has taken it back.
