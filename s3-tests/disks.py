@@ -34,12 +34,13 @@ def count(peers: Iterable[Peer], placements: pathlib.Path | None = None) -> dict
 
 
 def assert_all_verified(counted: dict, policy: str | None = None) -> None:
-    """Every segment has all its n fragments where they should be, read and hashed; under this policy, if one is given."""
+    """Every segment has all its n fragments where they should be, read, hashed and of one code; under this policy, if one is given."""
     lacking = {
         of: {found: tally["segments"] for found, tally in by_found.items()}
         for of, by_found in counted["verified"].items() if by_found.keys() != {of.partition("-of-")[2]}
     }
     assert not lacking and not counted["wrong_total"], f"{lacking} {counted['wrong_total']} wrong: {counted['wrong'][:10]}"
+    assert not counted["incoherent"]
     assert policy is None or counted["verified"].keys() == {policy}, {of: sum(t["segments"] for t in by.values()) for of, by in counted["verified"].items()}
 
 

@@ -337,6 +337,8 @@ class Pool:
         self.name = name
         self.environment = {f"PALM_{key.upper().replace('.', '__')}": value for key, value in (settings or {}).items()}
         self.peers: list[Peer] = []
+        # Options of every disk, such as `?max_bytes=1GiB`: then all disks are given by URL.
+        self.disk_options = ""
         self.access_key = self.secret_key = self.id = ""
 
     def __enter__(self) -> Pool:
@@ -363,6 +365,8 @@ class Pool:
 
     def new_peer(self) -> Peer:
         peer = Peer(self, f"peer-{len(self.peers) + 1}")
+        if self.disk_options:
+            peer.use_disks(peer.disks, self.disk_options)
         self.peers.append(peer)
         return peer
 

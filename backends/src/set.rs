@@ -245,6 +245,8 @@ struct Slot {
     store: Option<Arc<dyn FragmentStore>>,
     /// Why it takes no writes; `None`: it does.
     ill: Option<String>,
+    /// Whether it had no room when it was last looked at.
+    full: bool,
 }
 
 impl Backend {
@@ -262,7 +264,7 @@ impl Backend {
                 (None, Some(reason))
             }
         };
-        let slot = RwLock::new(Slot { store, ill });
+        let slot = RwLock::new(Slot { store, ill, full: false });
         Self(Arc::new(Inner { number, place, url, slot, changes: Arc::clone(changes) }))
     }
 
@@ -343,7 +345,8 @@ impl Backend {
         let Some(store) = store else { return self.reopen().await };
         if self.takes_writes() {
             // Notices, and says, what is gone.
-            let _noticed = self.seen(store.usage().await);
+            let usage = self.seen(store.usage().await);
+            self.tell_room(usage.is_ok_and(|usage| usage.free < FULL_BELOW_BYTES));
         } else if self.seen(trial(&*store).await).is_ok() {
             self.recover(store);
         } else if self.writable().await {
@@ -351,6 +354,16 @@ impl Backend {
             self.0.slot.write().store = None;
             let _closed = spawn_blocking(move || drop(store)).await;
             self.reopen().await;
+        }
+    }
+
+    /// Says once that it is full, and once that it is not any more.
+    fn tell_room(&self, full: bool) {
+        let before = std::mem::replace(&mut self.0.slot.write().full, full);
+        match (before, full) {
+            (false, true) => warn!(backend = %self.0.place, "backend is full; fragments go elsewhere"),
+            (true, false) => info!(backend = %self.0.place, "backend has room again"),
+            _ => {}
         }
     }
 
@@ -375,7 +388,7 @@ impl Backend {
 
     fn recover(&self, store: Arc<dyn FragmentStore>) {
         info!(backend = %self.0.place, "backend works again");
-        *self.0.slot.write() = Slot { store: Some(store), ill: None };
+        *self.0.slot.write() = Slot { store: Some(store), ill: None, full: false };
         self.0.changes.send_modify(|changes| *changes += 1);
     }
 }

@@ -23,7 +23,7 @@ import samples
 from palm_cluster import Peer, Pool, eventually
 from samples import KIB, MIB
 
-pytestmark = pytest.mark.own_pool
+pytestmark = [pytest.mark.own_pool, pytest.mark.timeout(3600)]
 
 BUCKET = "churn"
 PEERS, K, N = 5, 3, 5

@@ -14,8 +14,8 @@ pytestmark = [pytest.mark.own_pool, pytest.mark.timeout(3600)]
 
 
 def test_every_harm_is_found_and_mended(new_pool, rng, rounds, tmp_path):
-    """Five peers, 3-of-5; while clients read, bits are turned in, ends cut off and files removed from fragments at one or two homes of every
-    segment, and bits turned in the tables of the packed ones at two peers. Danger: wrong bytes to a client; damage of parity, which no
+    """Five peers, 3-of-5; bits are turned in the tables of packed fragments at two peers while they are off; then, while clients read, bits are turned in,
+    ends cut off and files removed from larger fragments at one or two homes of every segment. Danger: wrong bytes to a client; damage of parity, which no
     reader ever sees, left until it is too late; a repair that trusts what it reads. Expected: every GET right meanwhile
     and after; after `palm scrub` all fragments of all segments are verified on the disks."""
     pool = new_pool(5, "3-of-5", settings=QUICK)
@@ -24,6 +24,12 @@ def test_every_harm_is_found_and_mended(new_pool, rng, rounds, tmp_path):
     pool.stop_all()
     segments = segments_of(pool.peers, tmp_path / "placements")
     pool.start_all()
+    # In a second life the packed fragments are in tables, and what is read of them has not been read before.
+    for peer in pool.peers[:2]:
+        peer.stop()
+        assert harm_tables(peer, rng)
+        peer.start()
+    pool.wait_live(5)
 
     ending = threading.Event()
 
@@ -38,10 +44,9 @@ def test_every_harm_is_found_and_mended(new_pool, rng, rounds, tmp_path):
         reading = reader.submit(read_on)
         try:
             harmed = harm_segments(pool.peers, segments, rng)
-            rotten = [harm_tables(peer, rng) for peer in pool.peers[:2]]
             contents.verify()
-            print(f"{harmed} files harmed, {rotten} bits turned in tables")
-            assert harmed > 30 and all(rotten)
+            print(f"{harmed} files harmed")
+            assert harmed > 30
             for peer in pool.peers:
                 peer.ask("scrub", timeout_s=rounds(60, 1800))
             health = pool.wait_full(rounds(90, 1800))

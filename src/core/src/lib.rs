@@ -11,11 +11,13 @@
 //! 3. [`record`]: what the registers hold (buckets, objects, uploads, members, keys) and how keys sort.
 //! 4. [`code`]: sealing a stripe so that fewer than k shards say nothing, and Reed-Solomon over it.
 //! 5. [`place`]: which peers keep the fragments of a segment, and when a write is durable.
-//! 6. [`listing`]: a linearizable page out of the pages of a quorum.
-//! 7. [`reconcile`]: finding where two replicas differ at the cost of the difference.
-//! 8. [`merge`]: how the copies of a pool of local consistency become one.
-//! 9. [`s3`]: what S3 decides: who may do what, which version a key shows, when an object expires.
-//! 10. [`wire`]: every message between peers, with its bounds.
+//! 6. [`repair`]: what is to be done for a segment that lost some, who sees to it, and how well it is kept.
+//! 7. [`durability`]: how likely an object is to be lost, and what that figure rests on.
+//! 8. [`listing`]: a linearizable page out of the pages of a quorum.
+//! 9. [`reconcile`]: finding where two replicas differ at the cost of the difference.
+//! 10. [`merge`]: how the copies of a pool of local consistency become one.
+//! 11. [`s3`]: what S3 decides: who may do what, which version a key shows, when an object expires.
+//! 12. [`wire`]: every message between peers, with its bounds.
 //!
 //! Invariants are numbered in `ARCHITECTURE.md`; rules of the ledger are cited as `R1`…`R8` and stand in
 //! `docs/ledger.md`.

@@ -86,9 +86,14 @@ impl Policy {
     }
 
     /// What a pool uses when nothing else is set. One of a single member treats that member's `disks` as if they were
-    /// members, so that any one of them may be lost.
+    /// members, so that any one of them may be lost. For two that is 2-of-4 instead of 1-of-2: with k = 1 all fragments are the
+    /// same bytes and have one id, and a home keeps each id once.
     pub fn auto_over(members: usize, disks: usize) -> Self {
-        Self::auto(if members <= 1 { disks } else { members })
+        match (members, disks) {
+            (0 | 1, 2) => Self { k: 2, n: 4 },
+            (0 | 1, _) => Self::auto(disks),
+            _ => Self::auto(members),
+        }
     }
 
     /// How many fragments may be lost: `n - k`.

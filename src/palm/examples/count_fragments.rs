@@ -19,7 +19,7 @@ use bytes::Bytes;
 use clap::Parser;
 use palm_backends::disk::{DiskFragments, DiskIndex, DiskOptions};
 use palm_backends::{FragmentStore, IndexStore, Next, Space, StoreError};
-use palm_core::code::Shape;
+use palm_core::code::{Coder, Shape};
 use palm_core::id::{BodyId, FragmentId, PeerId, SegmentId};
 use palm_core::place::Policy;
 use palm_core::record::{Content, MovedRecord, ObjectRecord, PartRecord, Placed, Segment, Stored, key};
@@ -81,6 +81,8 @@ struct Report {
     wrong: Vec<Wrong>,
     /// All of them.
     wrong_total: u64,
+    /// Segments whose fragments hash to their names and are not of one code: some were made of wrong bytes.
+    incoherent: Vec<String>,
     /// Bytes of n fragments of each segment.
     expected_bytes: u64,
     /// Bytes of the fragments verified.
@@ -263,24 +265,28 @@ impl Report {
     /// Reads and hashes the fragments of a segment.
     async fn add(&mut self, segment: &Segment, disks: &[Disk]) -> anyhow::Result<()> {
         let policy = Policy::new(segment.k, segment.n)?;
-        let fragment_len = Shape::new(policy, segment.len)?.fragment_len();
-        let mut sound: BTreeSet<u8> = BTreeSet::new();
+        let shape = Shape::new(policy, segment.len)?;
+        let fragment_len = shape.fragment_len();
         let mut in_store: BTreeMap<&Path, usize> = BTreeMap::new();
+        let mut found: BTreeMap<u8, Bytes> = BTreeMap::new();
         for fragment in &segment.fragments {
             match find(fragment, fragment_len, disks).await {
-                Ok(dir) => {
-                    sound.insert(fragment.index);
+                Ok((dir, bytes)) => {
+                    found.insert(fragment.index, bytes);
                     *in_store.entry(dir).or_default() += 1;
                 }
                 Err(found) => self.note(segment, fragment, found),
             }
         }
+        if !coherent(shape, &found)? {
+            self.incoherent.push(segment.id.to_string());
+        }
         self.segments += 1;
         self.plaintext_bytes += segment.len;
         self.expected_bytes += fragment_len * u64::from(segment.n);
-        self.verified_bytes += fragment_len * sound.len() as u64;
+        self.verified_bytes += fragment_len * found.len() as u64;
         self.most_in_one_store = self.most_in_one_store.max(in_store.into_values().max().unwrap_or(0));
-        let tally = self.verified.entry(policy.to_string()).or_default().entry(sound.len()).or_default();
+        let tally = self.verified.entry(policy.to_string()).or_default().entry(found.len()).or_default();
         tally.segments += 1;
         tally.fragment_bytes += fragment_len;
         Ok(())
@@ -300,12 +306,33 @@ impl Report {
     }
 }
 
-/// The directory of its home that has the fragment, whole and right; or what was found instead.
-async fn find<'a>(fragment: &Placed, len: u64, disks: &'a [Disk]) -> Result<&'a Path, &'static str> {
+/// Whether the fragments found are of one code: from the first k of them follow the others.
+fn coherent(shape: Shape, found: &BTreeMap<u8, Bytes>) -> anyhow::Result<bool> {
+    let (k, mut coder) = (usize::from(shape.policy().k), Coder::new(shape.policy())?);
+    if found.len() <= k {
+        return Ok(true);
+    }
+    let others: Vec<u8> = found.keys().skip(k).copied().collect();
+    for stripe in 0..shape.stripes() {
+        let range = shape.fragment_range(stripe..stripe + 1);
+        let shard = |bytes: &Bytes| bytes.slice(range.start as usize..range.end as usize);
+        let first: Vec<(u8, Bytes)> = found.iter().take(k).map(|(&index, bytes)| (index, shard(bytes))).collect();
+        let follow = coder.rebuild(shape.stripe_len(stripe), &first, &others)?;
+        if follow.iter().zip(&others).any(|(shard_that_follows, index)| *shard_that_follows != shard(&found[index])) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The directory of its home that has the fragment, whole and right, and its bytes; or what was found instead.
+async fn find<'a>(fragment: &Placed, len: u64, disks: &'a [Disk]) -> Result<(&'a Path, Bytes), &'static str> {
     let mut found = "home not given";
     for disk in disks.iter().filter(|disk| disk.peer == fragment.home) {
         match disk.store.get(fragment.id).await {
-            Ok(bytes) if bytes.len() as u64 == len && FragmentId::of(&bytes) == fragment.id => return Ok(&disk.dir),
+            Ok(bytes) if bytes.len() as u64 == len && FragmentId::of(&bytes) == fragment.id => {
+                return Ok((&disk.dir, bytes));
+            }
             Err(StoreError::NotFound(_)) if found == "corrupt" => {}
             Err(StoreError::NotFound(_)) => found = "missing",
             Ok(_) | Err(_) => found = "corrupt",
@@ -417,7 +444,8 @@ mod tests {
     #[tokio::test]
     async fn the_newest_placement_is_what_counts() {
         let disks = Disks(tempfile::tempdir().unwrap());
-        let (a, b, c) = (disks.store(0, 0, 1).await, disks.store(1, 1, 2).await, disks.store(2, 1, 3).await);
+        // Under 1-of-2 the second fragment is the first: 7 at peer 2 makes two of a segment that are of no code.
+        let (a, b, c) = (disks.store(0, 0, 1).await, disks.store(1, 1, 1).await, disks.store(2, 1, 7).await);
         let (register, gone) = (key::object("b", "k"), key::object("b", "gone"));
         disks.accept(0, Space::Followed, 1, register.clone(), Some(object(segment(&[&b])))).await;
         disks.accept(1, Space::Accepted, 2, register.clone(), Some(object(segment(&[&a, &b])))).await;
@@ -427,6 +455,7 @@ mod tests {
 
         let report = disks.count(&[0, 1, 2]).await;
         assert_eq!((report.objects, report.segments, report.plaintext_bytes), (1, 1, LEN));
+        assert!(report.incoherent.is_empty());
         let complete = BTreeMap::from([(2, tally(&report))]);
         assert_eq!(report.verified["1-of-2"], complete);
         assert_eq!((report.expected_bytes, report.most_in_one_store), (report.verified_bytes, 1));
@@ -439,6 +468,7 @@ mod tests {
         assert_eq!(report.verified["1-of-2"], complete);
         assert_eq!(report.stores.iter().map(|store| store.surplus_fragments).collect::<Vec<_>>(), [0, 1, 0]);
         assert_eq!(report.stores[1].surplus_bytes, report.expected_bytes / 2);
+        assert_eq!(report.incoherent, [moved.segment.id.to_string()]);
 
         let file = disks.dirs(0).fragments[0].join("files").join(&a.id.to_string()[..2]).join(a.id.to_string());
         let mut bytes = std::fs::read(&file).unwrap();

@@ -356,7 +356,7 @@ fn rooms_come_before_hosts_and_hosts_before_peers() {
 #[test]
 fn disks_of_a_lone_peer_take_the_place_of_members() {
     let alone = |disks| [Candidate { disks, ..candidate(0, GIB) }];
-    for (disks, expected) in [(0, "1-of-1"), (1, "1-of-1"), (2, "1-of-2"), (3, "2-of-3"), (5, "3-of-5")] {
+    for (disks, expected) in [(0, "1-of-1"), (1, "1-of-1"), (2, "2-of-4"), (3, "2-of-3"), (5, "3-of-5")] {
         let wanted = Policy::auto_over(1, disks.into());
         assert_eq!(wanted, policy(expected));
         let plan = plan(segment(1), wanted, true, &alone(disks), NEED).unwrap();
@@ -365,7 +365,7 @@ fn disks_of_a_lone_peer_take_the_place_of_members() {
         assert!(plan.durable(&plan.homes));
         assert!(!plan.durable(&plan.homes[1..]));
     }
-    assert_eq!(plan(segment(1), policy("4-of-6"), true, &alone(2), NEED).unwrap().policy, policy("1-of-2"), "narrows");
+    assert_eq!(plan(segment(1), policy("4-of-6"), true, &alone(2), NEED).unwrap().policy, policy("2-of-4"), "narrows");
     assert_eq!(Policy::auto_over(5, 3), policy("3-of-5"));
     let two: Vec<Candidate> = (0..2).map(|number| Candidate { disks: 3, ..candidate(number, GIB) }).collect();
     assert_eq!(plan(segment(1), policy("2-of-3"), true, &two, NEED).unwrap().policy, policy("1-of-2"));

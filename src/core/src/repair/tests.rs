@@ -233,7 +233,7 @@ fn a_pool_that_shrinks_keeps_its_policy_while_it_can() {
 }
 
 /// A peer alone with three disks spreads 2-of-3 over them, loses one disk and then the policy of three; two more peers join,
-/// and the mirror on two disks of one peer becomes 2-of-3 over three.
+/// and the fragments on two disks of one peer spread over three.
 #[test]
 fn one_peer_with_several_disks() {
     let alone = |disks| vec![Candidate { disks, ..candidates([0]).remove(0) }];
@@ -245,9 +245,9 @@ fn one_peer_with_several_disks() {
     assert_eq!(steps(&damaged.plan(policy("2-of-3"), true, &alone(3))), [(2, 0, None)], "on the disk that replaced it");
     let plan = damaged.plan(Policy::auto_over(1, 2), true, &alone(2));
     let mirror = damaged.after(&plan);
-    assert_eq!((mirror.segment.k, mirror.segment.n, mirror.spread()), (1, 2, vec![2]));
+    assert_eq!((mirror.segment.k, mirror.segment.n, mirror.spread()), (2, 4, vec![4]));
     let wide = mirror.plan(Policy::auto(3), true, &candidates(0..3));
-    assert_eq!(mirror.after(&wide).spread(), [1, 1, 1]);
+    assert_eq!(mirror.after(&wide).spread(), [2, 1, 1]);
 }
 
 /// Every peer must name the same owner, whatever it thinks of free space and in whatever order it lists its members; and the

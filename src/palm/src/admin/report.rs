@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use palm_core::durability::{Estimate, Inputs};
-use palm_core::place::Policy;
 
 use super::api::{Draining, StatusReport};
 use crate::object::{PoolHealth, Store};
@@ -46,8 +45,8 @@ pub(super) async fn of(pool: &Pool, store: &Store) -> StatusReport {
 /// The estimate of the model, from what is known here; the rest is as the model assumes, and the estimate says what that is.
 pub(super) async fn durability(pool: &Pool, store: &Store, scrub: Duration) -> Estimate {
     let members = pool.view().members();
-    let policy = pool.view().policy().unwrap_or_else(|| Policy::auto(members.len()));
-    let mut inputs = Inputs { grace: store.grace(), scrub, ..Inputs::new(policy, members.len()) };
+    let wanted = Inputs::new(pool.view().wanted_policy(), pool.view().staying_count());
+    let mut inputs = Inputs { grace: store.grace(), scrub, ..wanted };
     let told = || members.iter().filter_map(|member| member.told.as_ref());
     let fullest = told().map(|told| told.used).max().unwrap_or(0);
     let usage = pool.fragments().usage().await.unwrap_or_default();

@@ -67,7 +67,7 @@ use futures::stream;
 use palm_backends::StoreError;
 use palm_core::id::{BodyId, FragmentId};
 use palm_core::record::{FragmentRecord, key};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{debug, info, warn};
 
 use self::judge::{Found, Suspect, Verdict};
@@ -139,16 +139,16 @@ impl Store {
         let settings = &self.collector.settings;
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let walk_every_ms = millis(settings.walk_every);
-        let mut walk_at_ms = self.ledger.now_ms() + walk_every_ms;
+        // Not by the ledger's clock, which stands still for as long as another peer's was ahead.
+        let mut walk_at = Instant::now() + settings.walk_every;
         loop {
             tick.tick().await;
             self.collect_released().await;
-            if self.ledger.now_ms() >= walk_at_ms {
+            if Instant::now() >= walk_at {
                 if let Err(error) = self.walk(&Walk::in_background()).await {
                     warn!(%error, "the walk over all fragments came to no end");
                 }
-                walk_at_ms = self.ledger.now_ms() + walk_every_ms;
+                walk_at = Instant::now() + settings.walk_every;
             }
         }
     }

@@ -19,7 +19,7 @@ use palm_core::record::Stored;
 use palm_core::wire::FragmentState;
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::home::Home;
 use crate::blocking::spawn_blocking;
@@ -28,7 +28,7 @@ const KEY: &[u8] = b"scrub";
 /// Notes taken from the index at a time.
 const PAGE: usize = 256;
 /// Fragments without a note looked at for one page; a store without its index has nothing but such.
-const MAX_UNNOTED: usize = 64 << 10;
+const MAX_STRAYS: usize = 64 << 10;
 /// While it rests it looks this often whether there is more or less to do than there was.
 const SLICE: Duration = Duration::from_mins(1);
 /// Where it is, is kept at least this often.
@@ -85,8 +85,8 @@ pub struct Scrubbed {
 /// Some neighbouring fragments.
 struct Page {
     noted: Vec<FragmentId>,
-    /// Stored and not noted, at first sight: a fragment is noted a moment after it is stored.
-    unnoted: Vec<(Backend, FragmentId)>,
+    /// Stored and not noted there, at first sight: a fragment is noted a moment after it is stored.
+    strays: Vec<(Backend, FragmentId)>,
 }
 
 impl Home {
@@ -96,7 +96,7 @@ impl Home {
         loop {
             match self.page(round.after).await {
                 Ok(page) if page.noted.is_empty() => {
-                    round.orphans += self.count_orphans(page.unnoted).await;
+                    round.orphans += self.settle(page.strays).await;
                     let ended_ms = self.now_ms();
                     info!(fragments = round.done, orphans = round.orphans, "scrubbed all fragments");
                     self.0.scrub.orphans.store(round.orphans, Ordering::Relaxed);
@@ -132,7 +132,7 @@ impl Home {
             let busy = self.0.served.load(Ordering::Relaxed) != served;
             sleep((begun.elapsed() * if busy { REST_BUSY } else { REST }).min(MAX_REST)).await;
         }
-        round.orphans += self.count_orphans(page.unnoted).await;
+        round.orphans += self.settle(page.strays).await;
         self.keep_round(round).await;
     }
 
@@ -167,7 +167,7 @@ impl Home {
                 found.checked += 1;
                 found.damaged += u64::from(state != FragmentState::Sound);
             }
-            found.orphans += self.count_orphans(page.unnoted).await;
+            found.orphans += self.settle(page.strays).await;
             progress(found.checked, self.usage().await.unwrap_or_default().fragments);
             if is_last {
                 self.0.scrub.orphans.store(found.orphans, Ordering::Relaxed);
@@ -182,7 +182,7 @@ impl Home {
         let home = self.clone();
         let noted = spawn_blocking(move || home.notes(after, PAGE)).await;
         let noted = noted.unwrap_or_else(|error| Err(StoreError::Io(std::io::Error::other(error))))?;
-        let mut unnoted = Vec::new();
+        let mut strays = Vec::new();
         for backend in self.0.backends.iter() {
             let mut from = after;
             // One that failed lists nothing; its fragments are missing to those who check them.
@@ -190,26 +190,38 @@ impl Home {
                 let within =
                     listed.iter().map(|stat| stat.id).take_while(|id| noted.last().is_none_or(|end| id <= end));
                 let ids: Vec<FragmentId> = within.collect();
-                unnoted
-                    .extend(ids.iter().filter(|id| noted.binary_search(id).is_err()).map(|&id| (backend.clone(), id)));
-                if ids.len() < PAGE || unnoted.len() >= MAX_UNNOTED {
+                let found = ids.iter().filter(|&&id| !self.is_noted(id, &noted, backend));
+                strays.extend(found.map(|&id| (backend.clone(), id)));
+                if ids.len() < PAGE || strays.len() >= MAX_STRAYS {
                     break;
                 }
                 from = ids.last().copied();
             }
         }
-        Ok(Page { noted, unnoted })
+        Ok(Page { noted, strays })
     }
 
-    /// How many of these are still there and still not noted.
-    async fn count_orphans(&self, unnoted: Vec<(Backend, FragmentId)>) -> u64 {
+    /// Looks at strays again: those that are also where their note says are deleted. Answers how many are still there and
+    /// have no note.
+    async fn settle(&self, strays: Vec<(Backend, FragmentId)>) -> u64 {
         let mut orphans = 0;
-        for (backend, id) in unnoted {
-            if matches!(self.record(id), Ok(None)) && matches!(backend.stat(id).await, Ok(Some(_))) {
-                orphans += 1;
+        for (backend, id) in strays {
+            match self.record(id) {
+                Ok(None) => orphans += u64::from(matches!(backend.stat(id).await, Ok(Some(_)))),
+                // A rotten one is replaced first: the copy may be all there is.
+                Ok(Some(note)) if !note.corrupt && note.backend != backend.number() => {
+                    let deleted = self.delete_copy(id, &backend).await;
+                    debug!(fragment = %id, backend = %backend.place(), ?deleted, "a second copy");
+                }
+                _ => {}
             }
         }
         orphans
+    }
+
+    fn is_noted(&self, id: FragmentId, noted: &[FragmentId], at: &Backend) -> bool {
+        let is_there = || matches!(self.record(id), Ok(Some(note)) if note.backend == at.number());
+        noted.binary_search(&id).is_ok() && (self.0.backends.only().is_some() || is_there())
     }
 
     /// The round that a restart interrupted, or a new one.

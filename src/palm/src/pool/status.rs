@@ -86,8 +86,7 @@ pub enum Limit {
 }
 
 /// How many more peers may be lost with every object still readable, if each is kept as the policy means it to be.
-fn fragments_tolerance(policy: Policy, members: usize, members_live: usize) -> usize {
-    let absent = members.saturating_sub(members_live);
+fn fragments_tolerance(policy: Policy, members: usize, absent: usize) -> usize {
     usize::from(policy.losses_over(members)).saturating_sub(absent)
 }
 
@@ -128,9 +127,9 @@ pub(super) async fn of(pool: &Pool) -> Status {
     let live = pool.view().live();
     let config = pool.ledger().config();
     let members_live = members.iter().filter(|member| member.live).count();
+    let absent = members.len() - members_live;
     let voters_live = config.voters.intersection(&live).count();
-    let chosen = pool.view().policy();
-    let policy = chosen.unwrap_or_else(|| Policy::auto(members.len()));
+    let policy = pool.view().wanted_policy();
     let consistency = pool.view().pool().map(|pool| pool.consistency).unwrap_or_default();
     let usage = pool.fragments().usage().await.unwrap_or_default();
     let status = Status {
@@ -142,7 +141,7 @@ pub(super) async fn of(pool: &Pool) -> Status {
         voters: config.voters.len(),
         voters_live,
         voters_absent: absent_voters(pool, &members, &config),
-        policy: format!("{policy}{}", if chosen.is_none() { " (auto)" } else { "" }),
+        policy: format!("{policy}{}", if pool.view().policy().is_none() { " (auto)" } else { "" }),
         can_lose: 0,
         counted: false,
         limit: Limit::Fragments,
@@ -154,7 +153,7 @@ pub(super) async fn of(pool: &Pool) -> Status {
         free_pool: pool.view().candidates().iter().fold(0, |sum: u64, candidate| sum.saturating_add(candidate.free)),
         catching_up: *pool.ledger().catch_up().borrow(),
     };
-    status.limited_by(fragments_tolerance(policy, members.len(), members_live))
+    status.limited_by(fragments_tolerance(policy, pool.view().staying_count(), absent))
 }
 
 fn text(pool: &PoolId) -> PoolText {
@@ -213,7 +212,7 @@ mod tests {
     }
 
     fn tolerance(policy: Policy, members: usize, live: usize, voters: usize, voters_live: usize) -> (usize, Limit) {
-        let status = status(voters, voters_live).limited_by(fragments_tolerance(policy, members, live));
+        let status = status(voters, voters_live).limited_by(fragments_tolerance(policy, members, members - live));
         (status.can_lose, status.limit)
     }
 

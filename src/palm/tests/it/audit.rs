@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use palm::admin::Admin;
-use palm::object::{CollectSettings, NewUpload, RepairSettings};
+use palm::object::{CollectSettings, CompletedPart, Completion, NewUpload, RepairSettings, Store};
 use palm::pool::NewPool;
+use palm_core::id::BodyId;
 use palm_core::place::Policy;
 use palm_core::record::{Attributes, Consistency};
 use palm_core::repair::{Health, Redundancy, Tally};
@@ -49,12 +50,24 @@ async fn pool_of(count: u8, policy: Policy) -> Vec<(Peer, JoinSet<()>)> {
     peers
 }
 
+/// An upload that is open still, and what completes it.
+async fn upload_parts(store: &Store, key: &str, sizes: &[usize]) -> (BodyId, Completion) {
+    let upload = NewUpload { owner: "owner".to_owned(), attributes: Attributes::default(), checksum: None };
+    let id = store.create_upload("bucket", key, upload).await.unwrap();
+    let mut completion = Completion::default();
+    for (&size, number) in sizes.iter().zip(1..) {
+        let part = store.put_part("bucket", key, id, number, body(&sample(size, number.into()))).await.unwrap();
+        let etag = data_encoding::HEXLOWER.encode(&part.md5);
+        completion.parts.push(CompletedPart { number, etag, checksum: None });
+    }
+    (id, completion)
+}
+
 fn tally(health: &Health, redundancy: Redundancy) -> Tally {
     health.objects[redundancy as usize]
 }
 
-/// Story: objects of every size, an empty one, a copy that shares its body and an upload that is still open lie in a pool
-/// of four. Each peer counts those that fall to it. Danger: an object is counted twice, or by nobody, or the open upload as
+/// Story: objects of every size, an empty one, one of two parts and an upload that is still open lie in a pool of four. Each peer counts those that fall to it. Danger: an object is counted twice, or by nobody, or the open upload as
 /// one. Whichever peer adds the shares up, the sum must be the pool, and the survey of one peer alone must say the same. Then
 /// one dies: every object that had a fragment there survives one loss fewer, at once, and as long as it may come back nothing
 /// is repaired.
@@ -66,11 +79,12 @@ async fn shares_add_up_to_the_pool() {
         put(&peers[at % 4].0, &format!("object-{at}"), &sample(size, at as u64)).await.unwrap();
     }
     let store = &peers[1].0.store;
-    let upload = NewUpload { owner: "owner".to_owned(), attributes: Attributes::default(), checksum: None };
-    let id = store.create_upload("bucket", "open", upload).await.unwrap();
-    store.put_part("bucket", "open", id, 1, body(&sample(70_000, 99))).await.unwrap();
-    let bytes: u64 = sizes.iter().map(|&size| size as u64).sum();
-    let all = Tally { objects: sizes.len() as u64, bytes };
+    let parts = [5 << 20, 70_000];
+    upload_parts(store, "open", &parts).await;
+    let (id, completion) = upload_parts(store, "completed", &parts).await;
+    store.complete_upload("bucket", "completed", id, completion).await.unwrap();
+    let bytes: usize = sizes.iter().chain(&parts).sum();
+    let all = Tally { objects: sizes.len() as u64 + 1, bytes: bytes as u64 };
 
     eventually("every share is counted, and they are the pool", || async {
         store.audit_everywhere().await;

@@ -125,9 +125,9 @@ async fn a_shared_body_goes_with_its_last_holder() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_upload_that_stalls_is_waited_for() {
     let peers = cluster(3, EAGER).await;
-    let bytes = sample(66 * MIB, 3);
+    let bytes = sample(67 * MIB, 3);
     let (go_on, stalled) = tokio::sync::oneshot::channel::<()>();
-    let (begun, rest) = (bytes.slice(..65 * MIB), bytes.slice(65 * MIB..));
+    let (begun, rest) = (bytes.slice(..66 * MIB), bytes.slice(66 * MIB..));
     let pieces = stream::iter(begun.chunks(MIB).map(Bytes::copy_from_slice).map(Ok).collect::<Vec<_>>());
     let rest = stream::once(async move {
         stalled.await.unwrap();

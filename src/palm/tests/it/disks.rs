@@ -120,3 +120,43 @@ async fn a_full_disk_leaves_the_work_to_the_other() {
         assert!(holds(&peers[2], &format!("object-{at}"), &sample(300_000, at)).await);
     }
 }
+
+/// Story: a peer is alone in its pool and has two disks; one of them goes. Danger: its fragments were on that disk, or the write
+/// was acknowledged with one of two, and objects are lost although a disk is left. Each object must have been on both, all
+/// must be read and new ones written; and as there is one disk now, all end as one disk can have them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lone_peer_survives_the_loss_of_a_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let backends = two_disks(dir.path()).await;
+    let (collect, new) = (CollectSettings::default(), settings(Consistency::Strong));
+    let peer = Peer::start_on(Arc::clone(&backends), 1, None, collect, EAGER, new).await;
+    eventually("it knows of its disks", || async { peer.pool.view().wanted_policy().n == 4 }).await;
+    peer.store.create_bucket("bucket", "owner").await.unwrap();
+    let objects: Vec<_> = SIZES.iter().zip(0..).map(|(&size, at)| (format!("object-{at}"), sample(size, at))).collect();
+    for (key, bytes) in &objects {
+        put(&peer, key, bytes).await.unwrap();
+    }
+    for backend in backends.iter() {
+        assert_eq!(backend.usage().await.unwrap().fragments, 2 * objects.len() as u64);
+    }
+
+    std::fs::remove_dir_all(dir.path().join("b")).unwrap();
+    for (key, bytes) in &objects {
+        assert!(holds(&peer, key, bytes).await, "{key}");
+    }
+    backends.look().await;
+    eventually("it knows that one is gone", || async { peer.pool.view().wanted_policy().n == 1 }).await;
+    put(&peer, "later", &sample(70_000, 99)).await.unwrap();
+    let mut upkeep = JoinSet::new();
+    let (repairing, auditing) = (peer.store.clone(), peer.store.clone());
+    upkeep.spawn(async move { repairing.keep_repairing().await });
+    upkeep.spawn(async move { auditing.keep_auditing().await });
+    eventually("all are as one disk can have them", || async {
+        peer.store.audit_now().await;
+        peer.store.health().await.objects[Redundancy::Full as usize].objects == objects.len() as u64 + 1
+    })
+    .await;
+    for (key, bytes) in &objects {
+        assert!(holds(&peer, key, bytes).await, "{key}");
+    }
+}

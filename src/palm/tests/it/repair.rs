@@ -171,3 +171,23 @@ async fn a_pool_that_grew_codes_its_objects_anew() {
     pool.lose(0).await;
     pool.all_read(&objects).await;
 }
+
+/// Story: one of three peers drains. What was coded 2-of-3 has three homes, and two are left: neither may take a second
+/// fragment, so copying ends nowhere. It must be coded anew for two, nothing may be left at the third, and nothing be missed
+/// when that goes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_that_leaves_too_few_homes_ends_all_the_same() {
+    let mut pool = Pool::of(3, None).await;
+    let objects = fill(&pool, &[0, 1, 900, 1 << 20, 3_500_000]).await;
+    pool.is_whole(5).await;
+    pool.peers[2].pool.drain(true).await.unwrap();
+    eventually("everyone knows", || async { pool.peers.iter().all(|peer| peer.store_candidates() == 2) }).await;
+    eventually("nothing refers to what it keeps", || async {
+        pool.peers[2].store.audit_now().await;
+        pool.peers[2].store.segments_here() == 0
+    })
+    .await;
+    pool.is_whole(5).await;
+    pool.lose(2).await;
+    pool.all_read(&objects).await;
+}

@@ -129,6 +129,10 @@ impl Nemesis {
     }
 
     fn jump(&mut self, world: &World) {
+        if world.eager && !world.trash.is_zero() {
+            // The ledger's clock stands still for as long as one was ahead, and nothing in the trash gets older.
+            return;
+        }
         let machine = self.dice.random_range(0..self.machines);
         let ahead_ms = self.dice.random_range(-JUMP_MS..JUMP_MS);
         world.log(&format!("clock of machine {machine} is off by {ahead_ms} ms"));

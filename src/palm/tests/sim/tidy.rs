@@ -75,10 +75,11 @@ impl Expectation {
         let notes = disk.notes();
         let here: BTreeSet<FragmentId> =
             self.fragments.iter().filter(|(home, _)| *home == peer).map(|(_, id)| *id).collect();
-        let missing: Vec<String> = here.iter().filter(|id| !notes.contains_key(id)).map(ToString::to_string).collect();
-        let surplus = notes.iter().filter(|(id, note)| !here.contains(id) && !self.uploads.contains(&note.body));
-        let surplus: Vec<String> = surplus.map(|(id, note)| format!("{id} of body {}", note.body)).collect();
+        let missing: Vec<_> = here.iter().filter(|id| !notes.contains_key(id)).collect();
+        let surplus: Vec<_> =
+            notes.iter().filter(|(id, note)| !here.contains(id) && !self.uploads.contains(&note.body)).collect();
+        let first = surplus.first().map(|(id, note)| format!("{id} of body {}", note.body));
         let untidy = !missing.is_empty() || !surplus.is_empty();
-        untidy.then(|| format!("missing {missing:?}, surplus {surplus:?}"))
+        untidy.then(|| format!("{} missing {:?}, {} surplus {first:?}", missing.len(), missing.first(), surplus.len()))
     }
 }

@@ -21,7 +21,7 @@ impl Tasks {
         match (task, dry_run) {
             (Task::Repair, true) => self.plan_repair(progress).await,
             (Task::Repair, false) => self.repair(progress).await,
-            (Task::Rebalance, true) => self.plan_rebalance(progress).await,
+            (Task::Rebalance, true) => Ok(self.plan_rebalance()),
             (Task::Rebalance, false) => self.rebalance(progress).await,
             (Task::Drain, _) => self.drain(progress).await,
             (Task::Scrub, _) => self.scrub(progress).await,
@@ -93,8 +93,7 @@ impl Tasks {
         }
     }
 
-    async fn plan_rebalance(&self, progress: &Progress) -> Result<Outcome, String> {
-        progress.tell("comparing", 0, 0);
+    fn plan_rebalance(&self) -> Outcome {
         let members = self.store.levels();
         let moved: u64 = members.iter().map(|member| member.surplus_bytes).sum();
         let mut words: Vec<String> = members
@@ -110,7 +109,7 @@ impl Tasks {
         if moved == 0 {
             words.push("No member is more than ten points fuller than the pool: nothing to move.".to_owned());
         }
-        Ok(outcome(words, json!({ "members": members, "bytes": moved })))
+        outcome(words, json!({ "members": members, "bytes": moved }))
     }
 
     async fn rebalance(&self, progress: &Progress) -> Result<Outcome, String> {

@@ -222,8 +222,8 @@ impl Round<'_> {
         }
     }
 
-    /// Takes some segments of the subject opened last, of this part of it. `first`: they begin an object of this size, and whoever sees to the
-    /// first of them counts it.
+    /// Takes some segments of the subject opened last, of this part of it. `first`: they begin an object of this size, and
+    /// whoever sees to the first of them counts it.
     async fn segments(&mut self, segments: Vec<Segment>, part: Option<(u16, u64)>, mut first: Option<u64>) {
         for recorded in segments {
             let segment = self.store.placed(&recorded);

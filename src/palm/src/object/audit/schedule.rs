@@ -21,6 +21,8 @@ const TICK: Duration = Duration::from_secs(1);
 /// before [`REST`] times what the last count took.
 const FRESH: Duration = Duration::from_secs(30);
 const REST: u32 = 10;
+/// Where counting takes long, `repair.every` is not kept: no count begins before this many times what the last one took.
+const REST_BETWEEN: u32 = 2;
 
 /// Decides when the next round begins.
 pub(super) struct Schedule<'a> {
@@ -100,7 +102,8 @@ impl<'a> Schedule<'a> {
 
     fn is_due(&self) -> bool {
         let Some(ended) = self.ended else { return true };
-        let (every, since, rest) = (self.store.repair.every, ended.elapsed(), (ended - self.begun) * REST);
+        let took = ended - self.begun;
+        let (every, since, rest) = (self.store.repair.every.max(took * REST_BETWEEN), ended.elapsed(), took * REST);
         let repairs = self.store.repair_figures();
         since >= every
             || (!self.writes.is_empty() && since >= FRESH.max(rest).min(every))

@@ -83,7 +83,7 @@ impl Store {
                 return Ok(Verdict::InUse(holder));
             }
             let age_ms = self.ledger.now_ms().saturating_sub(suspect.youngest_ms);
-            if age_ms <= millis(self.collector.settings.grace) {
+            if age_ms < millis(self.collector.settings.grace) {
                 return Ok(Verdict::Kept(Because::Young));
             }
             if let Some(because) = self.under_way(suspect.writers.clone(), body, age_ms).await? {
@@ -137,7 +137,8 @@ impl Store {
         let Some(before) = self.ledger.read(&register).await? else { return Ok(Verdict::Garbage) };
         let newest_ms = suspect.youngest_ms.max(before.version.stamp.millis());
         let age_ms = self.ledger.now_ms().saturating_sub(newest_ms);
-        if let Some(because) = self.under_way(self.everyone(suspect.writers.iter().copied()), body, age_ms).await? {
+        let everyone = self.everyone(suspect.writers.iter().copied())?;
+        if let Some(because) = self.under_way(everyone, body, age_ms).await? {
             return Ok(Verdict::Kept(because));
         }
         for object in SharersRecord::decode(&before.value)?.objects {
@@ -171,9 +172,13 @@ impl Store {
             .is_some_and(|upload| of_bucket(&upload, self.ledger.peek(&key::bucket(bucket)).as_ref()).unwrap_or(false))
     }
 
-    /// The members, and these.
-    pub(super) fn everyone(&self, others: impl Iterator<Item = PeerId>) -> BTreeSet<PeerId> {
-        self.view.members().into_iter().map(|member| member.peer).chain(others).collect()
+    /// The members, and these. An error while this peer has not heard who they are.
+    pub(super) fn everyone(&self, others: impl Iterator<Item = PeerId>) -> Result<BTreeSet<PeerId>, ObjectError> {
+        let members: BTreeSet<PeerId> = self.view.members().into_iter().map(|member| member.peer).collect();
+        if !members.contains(&self.me) {
+            return Err(ObjectError::Unavailable("the members are not known yet".to_owned()));
+        }
+        Ok(members.into_iter().chain(others).collect())
     }
 
     /// Why an upload, a copy or a repair of the body may be under way at one of these peers, going by what they say.

@@ -1,15 +1,15 @@
 //! Moved segments whose bodies are gone: their registers go too.
 //!
-//! The homes of a garbage body delete the registers of its segments with its fragments. What they miss, a repair that
-//! committed after them say, is found here. Deleting one of a body in use would send its readers to homes that have
-//! collected its fragments since, so the questions are those of a body.
+//! The homes of a garbage body delete the registers of its segments with its fragments, at the second look. What they miss, a
+//! repair that committed after them say, is found here, once nothing of the body is left. Deleting one of a body in use
+//! would send its readers to homes that have collected its fragments since, so the questions are those of a body.
 
 use bytes::Bytes;
 use palm_core::id::PeerId;
 use palm_core::record::{MovedRecord, Stored, key};
 use palm_core::repair;
 use palm_core::wire::ScanQuery;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::super::{ObjectError, Store};
 use super::PAUSE;
@@ -36,7 +36,13 @@ impl Store {
             let live: Vec<PeerId> = members.iter().filter(|member| member.live).map(|member| member.peer).collect();
             for item in page.items {
                 let Item::Register(register, current) = item else { continue };
-                let moved = MovedRecord::decode(&current.value)?;
+                let moved = match MovedRecord::decode(&current.value) {
+                    Ok(moved) => moved,
+                    Err(error) => {
+                        warn!(%error, "register of a moved segment does not read; it stays");
+                        continue;
+                    }
+                };
                 let stored_ms = current.version.stamp.millis();
                 if repair::owner(&moved.segment, &live) == Some(self.me)
                     && let Err(error) = self.examine_moved(register, &moved, stored_ms, walk).await
@@ -57,6 +63,9 @@ impl Store {
         stored_ms: u64,
         walk: &Walk,
     ) -> Result<(), ObjectError> {
+        if !self.home.fragments_of(moved.body)?.is_empty() {
+            return Ok(());
+        }
         let suspect = Suspect {
             body: moved.body,
             objects: [Bytes::copy_from_slice(&moved.object)].into(),

@@ -70,7 +70,7 @@ impl Store {
             let moved: Vec<_> = self.ledger.peek(&key::moved(note.segment)).into_iter().collect();
             match self.place(id, &note, &moved, &known)? {
                 Place::Here => self.restore((id, note), walk).await?,
-                _ if now_ms.saturating_sub(note.stored_ms) <= millis(self.collector.settings.grace) => {
+                _ if now_ms.saturating_sub(note.stored_ms) < millis(self.collector.settings.grace) => {
                     walk.keeps(&note, Because::Young);
                 }
                 _ if note.trashed_ms.is_none() => first_look.push((id, note)),
@@ -114,7 +114,7 @@ impl Store {
         }
         let Some(youngest_ms) = batch.iter().map(|(_, note)| note.stored_ms).max() else { return Ok(Vec::new()) };
         let age_ms = self.ledger.now_ms().saturating_sub(youngest_ms);
-        let everyone = self.everyone(batch.iter().map(|(_, note)| note.writer));
+        let everyone = self.everyone(batch.iter().map(|(_, note)| note.writer))?;
         if let Some(because) = self.under_way(everyone, body, age_ms).await? {
             return Ok(vec![Finding::Kept(because); batch.len()]);
         }

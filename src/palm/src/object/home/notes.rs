@@ -16,20 +16,21 @@
 //! fragment is answered as stored, and gone. So:
 //!
 //! 1. What changes or removes a note holds the fragment's lock, and does it only if the note is still the one that was judged.
-//!    A fragment that is stored again has another note: its time is a later one.
+//!    A fragment that is stored again has another note: its time is a later one. So what was stored in this very
+//!    millisecond is not deleted in it.
 //! 2. Who stores holds the lock only to write the note. If any deletion was under way since it began to make the bytes
-//!    visible, it looks, with the lock held, whether they are still there.
+//!    visible, it looks, with the lock held, whether they are still where it put them.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use palm_backends::{Durability, FragmentStat, FragmentStore, Next, Space, StoreError, Write};
+use palm_backends::{Backend, Durability, FragmentStat, FragmentStore, Next, Space, StoreError, Write};
 use palm_core::id::{BodyId, FragmentId, PeerId};
 use palm_core::record::{FragmentRecord, Stored};
 use palm_core::wire::FragmentOrigin;
 use tokio::sync::{Mutex, MutexGuard};
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::Home;
 
@@ -91,9 +92,8 @@ impl Home {
         FragmentStat { id, len }: FragmentStat,
     ) -> Result<(), StoreError> {
         let _held = self.hold(id).await;
-        if self.begun() != begun && self.stat(id).await?.is_none() {
-            let gone = "deleted by collection while it was being stored";
-            return Err(StoreError::Io(std::io::Error::other(gone)));
+        if self.begun() != begun && !self.is_at(backend, id).await? {
+            return Err(StoreError::Io(std::io::Error::other("deleted while it was being stored")));
         }
         // A note that does not read is written anew.
         let before = self.record(id).unwrap_or_default();
@@ -111,15 +111,37 @@ impl Home {
             trashed_ms: None,
         };
         self.0.index.commit(change(id, before.as_ref(), Some(&record)), Durability::Buffered).await?;
-        // It lay elsewhere, and was perhaps replaced because it was wrong there.
+        // It lay elsewhere, and was perhaps replaced because it was wrong there, or because that disk is gone with all it had.
         if let Some(before) = before
             && before.backend != backend
             && let Some(old) = self.0.backends.get(before.backend)
-            && let Err(error) = old.delete(id).await
         {
-            warn!(fragment = %id, backend = %old.place(), %error, "the former copy of a fragment stays");
+            let _deleting = Deleting::begin(&self.0.guard.deletions);
+            if let Err(error) = old.delete(id).await {
+                debug!(fragment = %id, backend = %old.place(), %error, "the former copy of a fragment stays for now");
+            }
         }
         Ok(())
+    }
+
+    async fn is_at(&self, backend: u16, id: FragmentId) -> Result<bool, StoreError> {
+        match self.0.backends.get(backend) {
+            Some(backend) => Ok(backend.stat(id).await?.is_some()),
+            None => Ok(false),
+        }
+    }
+
+    /// Deletes a fragment from a backend that is not where its note says, if it is there too: what a disk still held
+    /// that was away while its fragments were made anew. Whether it was deleted.
+    pub(in crate::object) async fn delete_copy(&self, id: FragmentId, copy: &Backend) -> Result<bool, StoreError> {
+        let _held = self.hold(id).await;
+        match self.record(id)? {
+            Some(note) if note.backend != copy.number() && self.is_at(note.backend, id).await? => {
+                let _deleting = Deleting::begin(&self.0.guard.deletions);
+                copy.delete(id).await
+            }
+            _ => Ok(false),
+        }
     }
 
     /// Changes a note, if it is still the one that was judged; whether it was.
@@ -152,7 +174,7 @@ impl Home {
 
     async fn delete_judged(&self, id: FragmentId, judged: &FragmentRecord) -> Result<bool, StoreError> {
         let _held = self.hold(id).await;
-        if self.record(id)?.as_ref() != Some(judged) {
+        if self.record(id)?.as_ref() != Some(judged) || judged.stored_ms >= self.now_ms() {
             return Ok(false);
         }
         let _deleting = Deleting::begin(&self.0.guard.deletions);
