@@ -98,9 +98,9 @@ fn encode(text: &str) -> String {
     encode_where(text, |c| c.is_ascii_alphanumeric() || "-._~/".contains(c))
 }
 
-/// A field without quotes holds no blanks and no line breaks.
+/// A field without quotes holds no blanks, quotes and line breaks.
 fn encode_blank(text: &str) -> String {
-    encode_where(text, |c| !c.is_whitespace() && !c.is_control())
+    encode_where(text, |c| c != '"' && !c.is_whitespace() && !c.is_control())
 }
 
 /// A field in quotes: "any non-printing character and quotation mark is escaped", so that a client's header cannot write

@@ -192,7 +192,6 @@ pub fn set_filter(target: &mut Target, name: &str, value: String) -> Result<(), 
 impl Target {
     fn wants(&self, event: Event, key: &str) -> bool {
         self.events.iter().any(|wanted| covers(wanted, event.name()))
-            && key.len() >= self.prefix.len().max(self.suffix.len())
             && key.starts_with(&self.prefix)
             && key.ends_with(&self.suffix)
     }

@@ -121,6 +121,8 @@ struct World {
     model: BTreeMap<VersionId, u32>,
     /// Every step ever made, to be repeated at any time.
     made: Vec<Step>,
+    /// The next step of somebody slow, who has read what it needs.
+    slow: Option<Step>,
     pages_made: usize,
 }
 
@@ -155,6 +157,31 @@ impl World {
                 let lines = self.pages[&page].lines.clone();
                 self.make(Step::EndReturn(page, lines));
                 self.make(Step::Discard(page));
+            }
+            None => {}
+        }
+    }
+
+    /// Begins to finish a move, or makes one more step of it; others go on meanwhile.
+    fn finish_slowly(&mut self) {
+        if let Some(step) = self.slow.take() {
+            let page = match &step {
+                Step::EndReturn(page, _) => Some(*page),
+                _ => None,
+            };
+            self.make(step);
+            self.slow = page.map(Step::Discard);
+            return;
+        }
+        match self.head.moving {
+            Some(Move::Seal(_)) => {
+                let (page, content) = self.head.page_to_seal().expect("a seal");
+                self.make(Step::Write(page, content));
+                self.slow = Some(Step::EndSeal(page));
+            }
+            Some(Move::Return(page)) => {
+                self.make(Step::Freeze(page));
+                self.slow = Some(Step::EndReturn(page, self.pages[&page].lines.clone()));
             }
             None => {}
         }
@@ -229,14 +256,14 @@ proptest! {
     fn lines_survive_every_move(seed: u64) {
         let mut random = StdRng::seed_from_u64(seed);
         let mut world = World::default();
-        let mut clock = 1_000;
+        let mut clock = 10_000;
         for step in 0..2_500 {
             // Growing, then shrinking, so that pages are made and taken back.
             let grows = if step % 1_000 < 600 { 85 } else { 15 };
             match random.random_range(0..100) {
                 dice if dice < grows => {
                     clock += 10;
-                    let late = if random.random_bool(0.1) { random.random_range(0..300) } else { 0 };
+                    let late = if random.random_bool(0.1) { random.random_range(0..1_500) } else { 0 };
                     world.add(clock - late, &mut random);
                 }
                 _ => {
@@ -249,8 +276,14 @@ proptest! {
                     }
                 }
             }
-            if random.random_bool(0.3) {
-                world.finish();
+            match random.random_range(0..10) {
+                0 => world.finish(),
+                1..4 => world.finish_slowly(),
+                _ => {}
+            }
+            // Somebody takes the newest page back and is slow about it.
+            if let Some(page) = world.head.pages.first().map(|page| page.id).filter(|_| random.random_bool(0.02)) {
+                world.begin_return(page);
             }
             if !world.made.is_empty() && random.random_bool(0.2) {
                 let stale = world.made[random.random_range(0..world.made.len())].clone();
