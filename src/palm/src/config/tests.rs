@@ -133,6 +133,7 @@ fn the_names_are_the_struct() {
     full.backend.url = Some("x".into());
     full.backend.max_bytes = Some(Size(1));
     full.backend.reserve = Some(Size(1));
+    full.repair.bandwidth = Some(Size(1));
     let table = toml::Table::try_from(&full).unwrap();
     let mut names = Vec::new();
     for (key, value) in &table {
