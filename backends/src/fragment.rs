@@ -99,6 +99,15 @@ pub trait FragmentStore: Send + Sync + 'static {
     /// Its length, or `None`.
     async fn stat(&self, id: FragmentId) -> Result<Option<FragmentStat>, StoreError>;
 
+    /// The lengths of several, in their order. Stores that work on threads of their own answer all of them in one trip.
+    async fn stats(&self, ids: Vec<FragmentId>) -> Result<Vec<Option<FragmentStat>>, StoreError> {
+        let mut stats = Vec::with_capacity(ids.len());
+        for id in ids {
+            stats.push(self.stat(id).await?);
+        }
+        Ok(stats)
+    }
+
     /// Deletes; `false` when there was none. Deleting is not synced: after power loss it may be back.
     async fn delete(&self, id: FragmentId) -> Result<bool, StoreError>;
 

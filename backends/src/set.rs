@@ -422,6 +422,10 @@ impl FragmentStore for Backend {
         self.seen(self.store()?.stat(id).await)
     }
 
+    async fn stats(&self, ids: Vec<FragmentId>) -> Result<Vec<Option<FragmentStat>>, StoreError> {
+        self.seen(self.store()?.stats(ids).await)
+    }
+
     async fn delete(&self, id: FragmentId) -> Result<bool, StoreError> {
         self.wrote(self.store()?.delete(id).await)
     }

@@ -15,11 +15,14 @@ const MEMORY_BYTES: usize = 32 << 20;
 /// The part of it that may hold writes not yet in tables.
 const WRITE_BYTES: usize = 16 << 20;
 /// Log that may have to be read at start; beyond it the oldest memtable is written out.
-const MAX_WAL_BYTES: u64 = 64 << 20;
+const MAX_WAL_BYTES: u64 = 24 << 20;
 /// Table files held open by one database.
 const MAX_OPEN_FILES: i32 = 256;
 /// Threads that flush and compact, shared by all databases of a process.
 const BACKGROUND_JOBS: i32 = 2;
+/// A table of which half of this many neighbouring entries are deletions is merged soon: what was deleted takes space no
+/// longer.
+const DELETION_WINDOW: usize = 1_024;
 const BLOOM_BITS_PER_KEY: f64 = 10.0;
 const MAX_INFO_LOG_BYTES: usize = 1 << 20;
 
@@ -91,6 +94,7 @@ fn family_options(shape: Shape) -> Options {
     let mut options = Options::default();
     options.set_write_buffer_size(WRITE_BYTES);
     options.set_level_compaction_dynamic_level_bytes(true);
+    options.add_compact_on_deletion_collector_factory(DELETION_WINDOW, DELETION_WINDOW / 2, 0.5);
     match shape {
         Shape::Records => {
             options.set_compression_type(DBCompressionType::Lz4);

@@ -142,6 +142,14 @@ impl Store {
         Ok(stat)
     }
 
+    fn stat(&self, id: FragmentId) -> Result<Option<FragmentStat>, StoreError> {
+        let len = match self.packed.len(id)? {
+            Some(len) => Some(len),
+            None => self.files.len(id)?,
+        };
+        Ok(len.map(|len| FragmentStat { id, len }))
+    }
+
     fn open_file(&self, id: FragmentId) -> Result<(File, u64), StoreError> {
         self.files.open_file(id)?.ok_or(StoreError::NotFound(id))
     }
@@ -206,14 +214,19 @@ impl FragmentStore for DiskFragments {
     }
 
     async fn stat(&self, id: FragmentId) -> Result<Option<FragmentStat>, StoreError> {
-        let len = self.blocking(move |store| {
+        self.blocking(move |store| {
             store.lock.check()?;
-            match store.packed.len(id)? {
-                Some(len) => Ok(Some(len)),
-                None => store.files.len(id),
-            }
-        });
-        Ok(len.await?.map(|len| FragmentStat { id, len }))
+            store.stat(id)
+        })
+        .await
+    }
+
+    async fn stats(&self, ids: Vec<FragmentId>) -> Result<Vec<Option<FragmentStat>>, StoreError> {
+        self.blocking(move |store| {
+            store.lock.check()?;
+            ids.into_iter().map(|id| store.stat(id)).collect()
+        })
+        .await
     }
 
     async fn delete(&self, id: FragmentId) -> Result<bool, StoreError> {

@@ -34,6 +34,7 @@ pub(super) use queue::{Job, Queue};
 
 pub use pace::Figures;
 pub(super) use pace::Pace;
+use pace::Rest;
 
 /// Jobs of one stripe worked on at once; a longer segment takes all of it.
 const CONCURRENT: u32 = 8;
@@ -113,7 +114,7 @@ impl Store {
 
     async fn work(&self, (job, permit): (Job, tokio::sync::OwnedSemaphorePermit)) {
         let busy = self.view.any_busy();
-        let rest = self.pace.begin(busy);
+        let rest = Rest::begin(busy);
         let worked = self.repair(&job).await;
         let again = match worked {
             Ok(Outcome::Idle) => false,

@@ -1,10 +1,11 @@
 //! Whether a fragment is there and right; and what is found wrong, handed to repair.
 
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use blake3::Hasher;
 use futures::{StreamExt, stream};
-use palm_backends::{BackendState, StoreError};
+use palm_backends::{Backend, BackendState, FragmentStore as _, StoreError};
 use palm_core::id::{BodyId, FragmentId, SegmentId};
 use palm_core::record::FragmentRecord;
 use palm_core::wire::FragmentState;
@@ -12,8 +13,9 @@ use tokio::sync::{Mutex, Semaphore, mpsc};
 use tracing::{info, warn};
 
 use super::Home;
+use crate::blocking::spawn_blocking;
 
-/// Fragments looked up at once for one question.
+/// Fragments of one question that wait for the disk at once.
 const LOOKED_UP: usize = 16;
 /// Fragments read and hashed at once, whoever wants it: a disk has other work.
 const VERIFIED: usize = 2;
@@ -99,21 +101,59 @@ impl Home {
 
     /// How some fragments are, in their order: read and hashed now, or as was last known.
     pub(super) async fn check(&self, ids: Vec<FragmentId>, verify: bool) -> Vec<FragmentState> {
+        if !verify {
+            return self.last_known(ids).await;
+        }
         let checks = ids.into_iter().map(|id| {
             let home = self.clone();
-            async move { if verify { home.verify(id).await } else { home.last_known(id).await } }
+            async move { home.verify(id).await }
         });
         stream::iter(checks).buffered(LOOKED_UP).collect().await
     }
 
-    async fn last_known(&self, id: FragmentId) -> FragmentState {
-        let Ok(Some(note)) = self.record(id) else { return FragmentState::Missing };
-        match self.stat(id).await {
-            Ok(Some(stat)) if stat.len != note.len => FragmentState::Missing,
-            Ok(Some(_)) if note.corrupt => FragmentState::Corrupt,
-            Ok(Some(_)) => FragmentState::Sound,
-            Ok(None) | Err(_) => FragmentState::Missing,
+    /// Asked about every fragment of the pool now and then: one trip for the notes, and one to each backend.
+    async fn last_known(&self, ids: Vec<FragmentId>) -> Vec<FragmentState> {
+        let (home, asked) = (self.clone(), ids.clone());
+        let read = spawn_blocking(move || asked.into_iter().map(|id| home.record(id).ok().flatten()).collect());
+        let notes: Vec<Option<FragmentRecord>> = read.await.unwrap_or_else(|_| vec![None; ids.len()]);
+        let lengths = self.lengths(ids.iter().copied().zip(&notes)).await;
+        let state = |(id, note): (&FragmentId, &Option<FragmentRecord>)| match (note, lengths.get(id)) {
+            (Some(note), Some(len)) if *len != note.len => FragmentState::Missing,
+            (Some(note), Some(_)) if note.corrupt => FragmentState::Corrupt,
+            (Some(_), Some(_)) => FragmentState::Sound,
+            _ => FragmentState::Missing,
+        };
+        ids.iter().zip(&notes).map(state).collect()
+    }
+
+    /// The lengths of fragments that are noted, as far as a backend in reach has them: the noted one, or else another.
+    async fn lengths(
+        &self,
+        noted: impl Iterator<Item = (FragmentId, &Option<FragmentRecord>)>,
+    ) -> HashMap<FragmentId, u64> {
+        let backends = &self.0.backends;
+        let mut at_backend: BTreeMap<u16, Vec<FragmentId>> = BTreeMap::new();
+        for (id, note) in noted.filter_map(|(id, note)| Some((id, note.as_ref()?))) {
+            at_backend.entry(backends.only().map_or(note.backend, Backend::number)).or_default().push(id);
         }
+        let mut lengths = HashMap::new();
+        for (number, ids) in at_backend {
+            let found = match backends.get(number) {
+                Some(backend) => backend.stats(ids.clone()).await.unwrap_or_default(),
+                None => Vec::new(),
+            };
+            lengths.extend(found.into_iter().flatten().map(|stat| (stat.id, stat.len)));
+            if backends.only().is_none() {
+                for id in ids {
+                    if !lengths.contains_key(&id)
+                        && let Ok(Some(stat)) = self.stat(id).await
+                    {
+                        lengths.insert(id, stat.len);
+                    }
+                }
+            }
+        }
+        lengths
     }
 
     /// Reads and hashes a fragment. Its note is marked where it is wrong, unmarked where it is right; repair hears of it.

@@ -228,10 +228,10 @@ impl Sink {
             (None, Destination::Stream(upload)) => in_time(upload.finish()).await,
             (None, Destination::Nowhere) => Err(HomeError::Failed("given up".to_owned())),
         };
-        let checked = stored.and_then(|id| match id == expected {
-            true => Ok(id),
-            false => Err(HomeError::Failed("home stored other bytes than it was sent".to_owned())),
-        });
+        let checked = match stored {
+            Ok(id) if id != expected => Err(HomeError::Failed("home stored other bytes than it was sent".to_owned())),
+            stored => stored,
+        };
         (step, unread, checked)
     }
 }

@@ -52,6 +52,11 @@ pub(in crate::object) struct Rest {
 }
 
 impl Rest {
+    /// A job begins; `busy` while requests are served somewhere in the pool.
+    pub(in crate::object) fn begin(busy: bool) -> Self {
+        Self { begun: Instant::now(), times: if busy { REST } else { 0 } }
+    }
+
     /// How long to rest, now that the job has ended.
     pub(in crate::object) fn ended(self) -> Duration {
         (self.begun.elapsed() * self.times).min(MAX_REST)
@@ -68,11 +73,6 @@ impl Pace {
             read: AtomicU64::new(0),
             written: AtomicU64::new(0),
         }
-    }
-
-    /// A job begins; `busy` while requests are served somewhere in the pool.
-    pub(in crate::object) fn begin(&self, busy: bool) -> Rest {
-        Rest { begun: Instant::now(), times: if busy { REST } else { 0 } }
     }
 
     /// Counts bytes read from others, and waits as long as the bandwidth says.
@@ -116,14 +116,14 @@ impl Pace {
         let recent = self.recent.lock();
         let within = recent.iter().filter(|(at, _)| now - *at <= WINDOW);
         let sum: u64 = within.clone().map(|(_, bytes)| bytes).sum();
-        let over = within.map(|(at, _)| now - *at).max().unwrap_or_default().max(STEP);
+        let over = within.map(|(at, _)| now - *at).max().unwrap_or_default().max(STEP).as_millis() as u64;
         Figures {
             queued,
             queued_bytes,
             repaired: self.repaired.load(Ordering::Relaxed),
             read_bytes: self.read.load(Ordering::Relaxed),
             written_bytes: self.written.load(Ordering::Relaxed),
-            bytes_per_second: (sum as f64 / over.as_secs_f64()) as u64,
+            bytes_per_second: sum.saturating_mul(1_000) / over,
         }
     }
 }
@@ -149,8 +149,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_busy_pool_gets_rests() {
-        let pace = Pace::new(None);
-        let (busy, idle) = (pace.begin(true), pace.begin(false));
+        let (busy, idle) = (Rest::begin(true), Rest::begin(false));
         sleep(Duration::from_millis(100)).await;
         assert_eq!(idle.ended(), Duration::ZERO);
         assert_eq!(busy.ended(), Duration::from_millis(400));
