@@ -55,7 +55,7 @@ pub fn matches(pattern: &[Token], text: &str) -> bool {
     }
 }
 
-/// [`matches`] on a pattern given as text.
+/// [`matches()`] on a pattern given as text.
 pub fn matches_text(pattern: &str, text: &str) -> bool {
     matches(&tokens(pattern).collect::<Vec<_>>(), text)
 }

@@ -3,7 +3,8 @@
 //! The audit finds what needs it, scrubbing and readers report what they stumble upon, and all of it waits in one queue
 //! ([`queue`]), the most endangered first. A job carries no decision: what is to be done is decided by
 //! [`palm_core::repair::plan`] on what is found when its turn comes ([`look`]), so a peer that has returned meanwhile
-//! ends it. Then stripes are read and verified ([`read`]), fragments stored ([`mend`]), and the new homes entered into the
+//! ends it. Then stripes are read and verified ([`read`]), fragments
+//! stored ([`mend`], or [`recode`] under another policy), and the new homes entered into the
 //! ledger (`placement.rs`), in this order: a crash in between leaves fragments that nobody names, which collection takes.
 //!
 //! Repair yields to requests ([`pace`]). Any number of peers may repair the same segment: what they enter merges.
@@ -13,6 +14,7 @@ mod mend;
 mod pace;
 mod queue;
 mod read;
+mod recode;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -20,16 +22,18 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use palm_core::code::Shape;
-use palm_core::record::Segment;
-use palm_core::repair::{Condition, Found, Plan, plan};
+use palm_core::code::{CodeError, Shape};
+use palm_core::place::Policy;
+use palm_core::record::{Placed, Segment};
+use palm_core::repair::{Found, Plan, plan};
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
 use super::draft::Draft;
-use super::placement::{Change, Recorded};
+use super::placement::{Recorded, Whose};
 use super::{ObjectError, Store};
+pub(super) use look::give_away;
 pub(super) use queue::{Job, Queue};
 
 pub use pace::Figures;
@@ -145,7 +149,7 @@ impl Store {
         let seen = self.placed_now(&recorded.segment).await?;
         let mut conditions = self.look(&[&seen], job.verify).await.remove(0);
         if job.leaving {
-            self.leave(&seen, &mut conditions);
+            give_away(&seen, &mut conditions, self.me);
         }
         // Who just failed is asked again by the next try.
         let (candidates, _) = self.suspects.split(self.view.candidates());
@@ -156,57 +160,44 @@ impl Store {
             &candidates,
             |policy| Shape::new(policy, seen.len).map_or(u64::MAX, |shape| shape.fragment_len()),
         );
-        // What can be read, for whoever reads.
-        let readable = Segment {
-            fragments: seen
-                .fragments
-                .iter()
-                .zip(&conditions)
-                .filter(|(_, found)| found.is_there())
-                .map(|(one, _)| one.clone())
-                .collect(),
-            ..seen.clone()
+        let there = seen.fragments.iter().zip(&conditions).filter(|(_, found)| found.is_there());
+        let readable: Vec<Placed> = there.map(|(placed, _)| placed.clone()).collect();
+        let task = Task {
+            whose: job.whose(),
+            draft: Arc::new(Draft::new(self, job.body, job.object.clone().into())),
+            readable: Segment { fragments: readable, ..seen.clone() },
+            recorded,
+            seen,
         };
-        let Recorded { segment: recorded, data_key } = recorded;
-        // From before anything is stored until after it is entered, this body is in flight here: collection relies on it.
-        let draft = Arc::new(Draft::new(self, job.body, job.object.clone().into()));
-        let change = match decided {
-            Plan::Leave => return Ok(Outcome::Idle),
-            Plan::Unreadable => {
-                return Err(ObjectError::Unavailable(format!(
-                    "{} of the {} fragments that segment {} needs",
-                    readable.fragments.len(),
-                    seen.k,
-                    seen.id
-                )));
-            }
-            Plan::Mend(steps) => {
-                debug!(segment = %seen.id, ?steps, "mending");
-                // Kept whatever happens: what is rebuilt in place is part of the segment already, and what comes to nothing is
-                // surplus.
-                draft.keep();
-                Change::Mended(self.mend(&draft, data_key, &seen, readable, &steps).await?)
-            }
-            Plan::Recode { policy, homes } => {
-                debug!(segment = %seen.id, %policy, "coding anew");
-                return self.recode(job, draft, data_key, &recorded, &seen, readable, policy, homes, candidates).await;
-            }
-        };
-        let Change::Mended(mended) = &change else { return Ok(Outcome::Idle) };
-        let moved = mended.iter().any(|placed| !seen.fragments.contains(placed));
-        if moved && !self.enter_move(&job.whose(), &recorded, &seen, &change).await? {
-            return Ok(Outcome::Idle);
+        match decided {
+            Plan::Leave => Ok(Outcome::Idle),
+            Plan::Unreadable => Err(ObjectError::Unavailable(format!(
+                "{} of the {} fragments that segment {} needs",
+                task.readable.fragments.len(),
+                task.seen.k,
+                task.seen.id
+            ))),
+            Plan::Mend(steps) => self.mend(task, &steps).await,
+            Plan::Recode { policy, homes } => self.recode(task, policy, homes, candidates).await,
         }
-        info!(segment = %seen.id, fragments = mended.len(), moved, "segment mended");
-        Ok(Outcome::Repaired)
     }
+}
 
-    /// Marks this peer's own fragments as ones that should go elsewhere.
-    fn leave(&self, seen: &Segment, conditions: &mut [Condition]) {
-        for (placed, condition) in seen.fragments.iter().zip(conditions) {
-            if placed.home == self.me && *condition == Condition::Sound {
-                *condition = Condition::Leaving;
-            }
-        }
+/// A segment that is being repaired.
+struct Task {
+    whose: Whose,
+    /// As its record has it.
+    recorded: Recorded,
+    /// As it is placed.
+    seen: Segment,
+    /// The same, with only those fragments that are there.
+    readable: Segment,
+    /// From before anything is stored until after it is entered the body is in flight here: collection relies on it.
+    draft: Arc<Draft>,
+}
+
+impl Task {
+    fn shape(&self) -> Result<Shape, CodeError> {
+        Shape::new(Policy { k: self.seen.k, n: self.seen.n }, self.seen.len)
     }
 }

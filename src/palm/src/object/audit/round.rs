@@ -11,9 +11,9 @@ use palm_core::wire::ScanQuery;
 use tokio::time::{Instant, sleep};
 use tracing::{debug, warn};
 
-use super::tally::{Findings, Kept, Work, leave};
+use super::tally::{Findings, Kept, Work};
 use crate::object::get::load_part;
-use crate::object::repair::Job;
+use crate::object::repair::{Job, give_away};
 use crate::object::{ObjectError, Store};
 use crate::pool::ledger::Item;
 
@@ -262,7 +262,7 @@ impl Round<'_> {
             subject.kept = subject.kept.and(kept);
             let leaving = *leaving && (self.draining || self.surplus_bytes > 0);
             if leaving {
-                leave(segment, conditions, self.store.me);
+                give_away(segment, conditions, self.store.me);
             } else if !owned {
                 continue;
             }

@@ -2,9 +2,10 @@
 
 use palm_core::code::Shape;
 use palm_core::id::PeerId;
+
 use palm_core::place::{Candidate, Policy, is_exposed};
 use palm_core::record::Segment;
-use palm_core::repair::{Condition, Found, Health, Plan, Redundancy, plan, tolerance};
+use palm_core::repair::{Found, Health, Plan, Redundancy, plan, tolerance};
 use serde::{Deserialize, Serialize};
 
 /// What a count has found.
@@ -104,20 +105,11 @@ impl Work {
     }
 }
 
-/// Marks as leaving what is sound and at a home that gives it away.
-pub(super) fn leave(segment: &Segment, conditions: &mut [Condition], home: PeerId) {
-    for (placed, condition) in segment.fragments.iter().zip(conditions) {
-        if placed.home == home && *condition == Condition::Sound {
-            *condition = Condition::Leaving;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use palm_core::id::{FragmentId, SegmentId};
     use palm_core::record::Placed;
-    use palm_core::repair::Tally;
+    use palm_core::repair::{Condition, Tally};
 
     use super::*;
 

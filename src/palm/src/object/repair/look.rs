@@ -17,6 +17,15 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// The same where it reads every fragment first.
 const VERIFY_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// Marks as leaving what is sound and at a home that gives it away.
+pub(in crate::object) fn give_away(segment: &Segment, conditions: &mut [Condition], home: PeerId) {
+    for (placed, condition) in segment.fragments.iter().zip(conditions) {
+        if placed.home == home && *condition == Condition::Sound {
+            *condition = Condition::Leaving;
+        }
+    }
+}
+
 impl Store {
     /// How each fragment of some segments is, in the order of `fragments`. With `verify` homes read and hash them.
     pub(in crate::object) async fn look(&self, segments: &[&Segment], verify: bool) -> Vec<Vec<Condition>> {

@@ -1,55 +1,56 @@
-//! Storing what a plan says: fragments rebuilt or copied, or a whole segment coded anew.
+//! Storing what a plan says: fragments rebuilt or copied.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::join_all;
-use palm_core::code::{STRIPE_BYTES, Shape};
-use palm_core::id::{FragmentId, KeyId, PeerId};
-use palm_core::place::{self, Candidate, Plan, Policy};
-use palm_core::record::{Placed, Segment};
+use palm_core::code::Shape;
+use palm_core::id::FragmentId;
+use palm_core::record::Placed;
 use palm_core::repair::Step;
 use palm_core::wire::FragmentOrigin;
 use tokio::time::timeout;
 use tracing::{debug, info};
 
 use super::read::StripeReader;
-use super::{Job, Outcome};
-use crate::blocking::spawn_blocking;
-use crate::object::body::Stripe;
-use crate::object::draft::Draft;
+use super::{Outcome, Task};
 use crate::object::fetch::Lane;
-use crate::object::homes::{HomeError, Planned, Upload};
+use crate::object::homes::{HomeError, Upload};
 use crate::object::placement::Change;
-use crate::object::whole::Whole;
-use crate::object::write::SegmentWriter;
 use crate::object::{ObjectError, Store};
 
 /// A home takes a shard, or makes a fragment durable, within this, or is left out.
 const STALL: Duration = Duration::from_secs(15);
 
 impl Store {
-    /// Stores the fragments that some steps call for; answers those that are stored. Fails when none is.
-    pub(super) async fn mend(
-        &self,
-        draft: &Draft,
-        data_key: KeyId,
-        seen: &Segment,
-        readable: Segment,
-        steps: &[Step],
-    ) -> Result<Vec<Placed>, ObjectError> {
-        let shape = Shape::new(Policy { k: seen.k, n: seen.n }, seen.len)?;
-        let secret = self.data_key(data_key).await?.secret(seen.id);
+    /// Stores the fragments that some steps call for, as far as that goes, and enters those that are elsewhere now.
+    pub(super) async fn mend(&self, task: Task, steps: &[Step]) -> Result<Outcome, ObjectError> {
+        // Kept whatever happens: what is rebuilt in place is part of the segment already, and what comes to nothing is surplus.
+        task.draft.keep();
+        let mended = self.store_steps(&task, steps).await?;
+        let count = mended.len();
+        let moved = mended.iter().any(|placed| !task.seen.fragments.contains(placed));
+        if moved && !self.enter_move(&task.whose, &task.recorded.segment, &task.seen, &Change::Mended(mended)).await? {
+            return Ok(Outcome::Idle);
+        }
+        info!(segment = %task.seen.id, fragments = count, moved, "segment mended");
+        Ok(Outcome::Repaired)
+    }
+
+    /// Stores what some steps call for; answers what is stored. Fails when nothing is.
+    async fn store_steps(&self, task: &Task, steps: &[Step]) -> Result<Vec<Placed>, ObjectError> {
+        let (seen, shape) = (&task.seen, task.shape()?);
+        let secret = self.data_key(task.recorded.data_key).await?.secret(seen.id);
         let rebuilt: Arc<[u8]> = steps.iter().filter(|step| step.from.is_none()).map(|step| step.index).collect();
-        let mut reader = (!rebuilt.is_empty()).then(|| StripeReader::new(self, readable, shape, secret));
+        let mut reader = (!rebuilt.is_empty()).then(|| StripeReader::new(self, task.readable.clone(), shape, secret));
         let mut sinks: Vec<Sink> = Vec::with_capacity(steps.len());
         let source = |step: &Step| {
             seen.fragments.iter().find(|placed| Some(placed.home) == step.from && placed.index == step.index)
         };
         for step in steps {
             let lane = source(step).map(|placed| Lane::closed(placed.clone()));
-            sinks.push(Sink::new(self, *step, draft.origin(seen.id, step.index), lane, shape).await);
+            sinks.push(Sink::new(self, *step, task.draft.origin(seen.id, step.index), lane, shape).await);
         }
         for stripe in 0..shape.stripes() {
             let mut shards = match &mut reader {
@@ -94,52 +95,6 @@ impl Store {
             }
             _ => Ok(stored),
         }
-    }
-
-    /// Codes a segment anew, as a write of the same bytes would, and enters it.
-    #[expect(clippy::too_many_arguments, reason = "one caller, and each is another thing")]
-    pub(super) async fn recode(
-        &self,
-        job: &Job,
-        draft: Arc<Draft>,
-        data_key: KeyId,
-        recorded: &Segment,
-        seen: &Segment,
-        readable: Segment,
-        policy: Policy,
-        homes: Vec<PeerId>,
-        candidates: Vec<Candidate>,
-    ) -> Result<Outcome, ObjectError> {
-        let key = self.data_key(data_key).await?;
-        let old = Shape::new(Policy { k: seen.k, n: seen.n }, seen.len)?;
-        let new = Shape::new(policy, seen.len)?;
-        let plan = Plan { policy, exposed: place::is_exposed(policy, &homes), homes };
-        let planned = Planned::new(seen.id, plan, candidates, new.fragment_len());
-        let mut reader = StripeReader::new(self, readable, old, key.secret(seen.id));
-        let none: Arc<[u8]> = Arc::new([]);
-        let segment = if seen.len <= STRIPE_BYTES as u64 {
-            let stripe = Stripe::from(reader.next(&none).await?.plaintext);
-            let sealed = spawn_blocking(move || Whole::seal(planned, &key, &stripe)).await??;
-            sealed.store(&draft).await?
-        } else {
-            let mut writer = SegmentWriter::new(&draft, planned, &key)?;
-            for _ in 0..old.stripes() {
-                writer.write(Arc::new(Stripe::from(reader.next(&none).await?.plaintext))).await?;
-            }
-            writer.finish().await?.await??
-        };
-        self.pace.wrote(segment.fragments.len() as u64 * new.fragment_len()).await;
-        let change = Change::Recoded(segment);
-        let entered = self.enter_move(&job.whose(), recorded, seen, &change).await;
-        if !matches!(entered, Ok(false)) {
-            // Entered, or perhaps.
-            draft.keep();
-        }
-        if !entered? {
-            return Ok(Outcome::Idle);
-        }
-        info!(segment = %seen.id, before = %old.policy(), now = %policy, "segment coded anew");
-        Ok(Outcome::Repaired)
     }
 }
 
