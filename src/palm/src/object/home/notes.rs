@@ -178,15 +178,23 @@ impl Home {
         id: FragmentId,
         judged: &FragmentRecord,
     ) -> Result<bool, StoreError> {
+        if judged.stored_ms >= self.now_ms() {
+            // Stored again within this millisecond it would have the same note.
+            return Ok(false);
+        }
+        self.delete_noted(id, judged).await
+    }
+
+    /// Runs to its end whoever waits for it: a backend does not stop half-way, and the lock must be held as long.
+    async fn delete_noted(&self, id: FragmentId, judged: &FragmentRecord) -> Result<bool, StoreError> {
         let (home, judged) = (self.clone(), judged.clone());
-        // Runs to its end whoever waits for it: a backend does not stop half-way, and the lock must be held as long.
         let deleted = tokio::spawn(async move { home.delete_judged(id, &judged).await });
         deleted.await.unwrap_or_else(|error| Err(StoreError::Io(std::io::Error::other(error))))
     }
 
     async fn delete_judged(&self, id: FragmentId, judged: &FragmentRecord) -> Result<bool, StoreError> {
         let _held = self.hold(id).await;
-        if self.record(id)?.as_ref() != Some(judged) || judged.stored_ms >= self.now_ms() {
+        if self.record(id)?.as_ref() != Some(judged) {
             return Ok(false);
         }
         let _deleting = Deleting::begin(&self.0.guard.deletions);
@@ -209,10 +217,11 @@ impl Home {
         Ok(self.0.backends.only().is_none() && self.0.index.get(Space::Fragments, &twin_key(id))?.is_some())
     }
 
-    /// Deletes a fragment at the word of the peer that wrote it; nobody else can vouch that no record refers to it.
+    /// Deletes a fragment at the word of the peer that wrote it, which knows that it writes it no more; nobody else can vouch
+    /// that no record refers to it.
     pub(super) async fn delete_of(&self, from: PeerId, id: FragmentId) -> Result<(), StoreError> {
         match self.record(id)? {
-            Some(record) if record.writer == from => drop(self.delete_if(id, &record).await?),
+            Some(record) if record.writer == from => drop(self.delete_noted(id, &record).await?),
             Some(_) => warn!(%from, fragment = %id, "refused to delete another writer's fragment"),
             None => {}
         }
