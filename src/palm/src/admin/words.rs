@@ -21,6 +21,7 @@ impl StatusReport {
             left => format!("{} is draining: {} left there.", one.name, size(left)),
         }));
         said.extend(self.kept());
+        said.extend(self.advice());
         said.extend(self.exposed());
         if let Some(progress) = &self.status.catching_up {
             said.push(format!("This peer is catching up: {progress}."));
@@ -122,6 +123,19 @@ impl StatusReport {
             (_, 0) if full.objects == all => format!("{} at full redundancy, as counted {age} ago.", objects(full)),
             (_, 0) => format!("{} at full redundancy.", objects(full)),
             (..) => format!("{} at reduced redundancy, {} at full.", objects(reduced), objects(full)),
+        })
+    }
+
+    /// What only people can decide: whether those that are away come back.
+    fn advice(&self) -> Option<String> {
+        let away = self.status.members.saturating_sub(self.status.members_live);
+        let wanting = self.tally(Redundancy::None).objects + self.tally(Redundancy::Reduced).objects;
+        let is_done = self.health.queued == 0 && self.health.segments_to_mend == 0;
+        (away > 0 && wanting > 0 && is_done).then(|| {
+            format!(
+                "No more can be done about it while {} away. Those that never come back: `palm evict` them, and the pool does with those it has.",
+                if away == 1 { "1 member is".to_owned() } else { format!("{away} members are") }
+            )
         })
     }
 
@@ -283,6 +297,20 @@ mod tests {
         assert!(report.sentences()[0].starts_with("AN ISLAND"));
         report.status.voters = 0;
         assert!(report.sentences()[0].starts_with("STANDSTILL"));
+    }
+
+    /// Repair has done what can be done with three of five members, and objects are still not as safe as they should be.
+    /// Only people know whether the others come back: they must be told that it is up to them.
+    #[test]
+    fn people_are_told_when_it_is_up_to_them() {
+        let mut report = well();
+        report.health.objects[Redundancy::Reduced as usize] = Tally { objects: 3, bytes: 9 };
+        assert!(!report.sentences().iter().any(|words| words.contains("palm evict")), "nobody is away");
+        report.status.members_live = 3;
+        let words = report.sentences().into_iter().find(|words| words.contains("palm evict")).unwrap();
+        assert!(words.starts_with("No more can be done about it while 2 members are away."), "{words}");
+        report.health.queued = 1;
+        assert!(!report.sentences().iter().any(|words| words.contains("palm evict")), "it is not done yet");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! When to count.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -44,6 +44,8 @@ pub(super) struct Schedule<'a> {
 pub(super) struct Basis {
     /// Members that are away for longer than the grace.
     gone: BTreeSet<PeerId>,
+    /// How many of its disks work at each member, as far as it has told.
+    disks: BTreeMap<PeerId, u8>,
     /// The pool has been as it is for so long that segments may be coded anew for it, and moved to level its members.
     pub(super) may_recode: bool,
 }
@@ -118,7 +120,8 @@ impl<'a> Schedule<'a> {
         let RepairSettings { grace, settle, .. } = self.store.repair;
         let away = |peer| self.store.view.absence(peer).is_none_or(|absent| absent >= grace);
         let gone = self.settled.outline.0.iter().map(|&(peer, _)| peer).filter(|&peer| away(peer)).collect();
-        Basis { gone, may_recode: self.settled.since.elapsed() >= settle }
+        let told = self.store.view.members().into_iter().filter_map(|member| Some((member.peer, member.told?.disks)));
+        Basis { gone, disks: told.collect(), may_recode: self.settled.since.elapsed() >= settle }
     }
 
     /// A round begins, on this basis.
