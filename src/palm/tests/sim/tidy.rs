@@ -46,7 +46,8 @@ pub async fn expectation(ledger: &Ledger) -> Result<Expectation, LedgerError> {
     Ok(Expectation {
         fragments: segments
             .into_iter()
-            .map(|segment| moved.remove(&segment.id).unwrap_or(segment))
+            // Copies share segments.
+            .map(|segment| moved.get(&segment.id).cloned().unwrap_or(segment))
             .flat_map(|segment| segment.fragments)
             .map(|placed| (placed.home, placed.id))
             .collect(),
