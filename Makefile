@@ -27,10 +27,10 @@ help: ## this list
 setup: ## install what is missing: compiler toolchain, clang, S3 clients, cargo-deny (says what)
 	tools/setup.sh
 
+# With the examples come the features of the tests' dependencies: tests and demo share one build.
 build: setup ## build every crate
 	$(ENV)
-	cargo build --workspace $$PALM_CARGO_FLAGS
-	cargo build -p palm --example count_fragments $$PALM_CARGO_FLAGS
+	cargo build --workspace --bins --examples $$PALM_CARGO_FLAGS
 
 lint: setup ## formatting, clippy, docs and licences, warnings refused
 	$(ENV)
@@ -43,8 +43,7 @@ test: lint ## everything CI runs: lint, unit tests, then real clients against po
 	$(ENV)
 	cargo test --workspace $$PALM_CARGO_FLAGS
 	cargo test -p palm-core --features sim $$PALM_CARGO_FLAGS
-	cargo build --workspace $$PALM_CARGO_FLAGS
-	cargo build -p palm --example count_fragments $$PALM_CARGO_FLAGS
+	cargo build --workspace --bins --examples $$PALM_CARGO_FLAGS
 	cd s3-tests
 	pytest $(TESTS)
 
