@@ -300,15 +300,19 @@ fn places_go_by_free_space() {
     }
 }
 
+/// One candidate in each of these domains, every one with twice the room of the one before.
+fn in_domains(domains: &[&str]) -> Vec<Candidate> {
+    let placed =
+        |(number, domain): (u8, &&str)| Candidate { domain: (*domain).to_owned(), ..candidate(number, GIB << number) };
+    (0..).zip(domains).map(placed).collect()
+}
+
 /// Two hosts with several disks each and a lone peer: one power supply must not take two fragments while a
 /// third host has none. Each round names every domain once, as long as it has peers left.
 #[test]
 fn domains_come_before_second_places() {
     let domains = ["a", "a", "a", "b", "b", "", ""];
-    let candidates: Vec<Candidate> = (0..)
-        .zip(domains)
-        .map(|(number, domain)| Candidate { domain: domain.to_owned(), ..candidate(number, GIB << number) })
-        .collect();
+    let candidates = in_domains(&domains);
     for number in 0..500 {
         let ordered: Vec<&str> =
             order(segment(number), &candidates).into_iter().map(|candidate| candidate.domain.as_str()).collect();
@@ -328,10 +332,7 @@ fn domains_come_before_second_places() {
 #[test]
 fn rooms_come_before_hosts_and_hosts_before_peers() {
     let domains = ["attic/a", "attic/a", "attic/b", "attic/b", "cellar/c", "cellar/c", ""];
-    let candidates: Vec<Candidate> = (0..)
-        .zip(domains)
-        .map(|(number, domain)| Candidate { domain: domain.to_owned(), ..candidate(number, GIB << number) })
-        .collect();
+    let candidates = in_domains(&domains);
     for number in 0..500 {
         let ordered: Vec<&str> =
             order(segment(number), &candidates).into_iter().map(|candidate| candidate.domain.as_str()).collect();

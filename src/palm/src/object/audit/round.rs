@@ -309,10 +309,9 @@ impl Store {
 
 /// The object that an upload, by its register key, is for, and the upload.
 fn object_of(upload: &[u8]) -> Option<(Bytes, BodyId)> {
-    let nul = upload.iter().rposition(|&byte| byte == 0)?;
-    let body = std::str::from_utf8(&upload[nul + 1..]).ok()?.parse().ok()?;
-    let names = upload[..nul].strip_prefix(b"u")?;
-    Some(([b"o", names].concat().into(), body))
+    // What is cut off is the family alone, so bucket and key come as one.
+    let (names, body) = key::parse_upload(upload.strip_prefix(&key::all_uploads()[..])?)?;
+    Some(([&key::all_objects()[..], names.as_bytes()].concat().into(), body))
 }
 
 #[cfg(test)]
