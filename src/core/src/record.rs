@@ -10,10 +10,17 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{BodyId, FragmentId, KeyId, PeerId, SegmentId};
+use crate::s3::account::Account;
+use crate::s3::acl::Acl;
+use crate::s3::lock::Lock;
+use crate::s3::tags::Tag;
 
+mod bucket;
 pub mod key;
 #[cfg(test)]
 mod tests;
+
+pub use bucket::{BucketConfig, BucketRecord, BucketState, DefaultEncryption, Logging, ObjectLock};
 
 /// Bytes that are not the record they should be. They come from disks and peers, so this is an answer,
 /// never a panic.
@@ -272,30 +279,6 @@ pub struct DataKeyRecord {
 }
 stored!(DataKeyRecord, 1, "data key");
 
-/// Deleting a bucket takes two steps so that a racing upload cannot slip in between the check that it
-/// is empty and its removal: see `object/bucket.rs`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum BucketState {
-    /// Takes objects.
-    Active,
-    /// Being checked for emptiness; takes no new objects.
-    Deleting,
-}
-
-/// A bucket.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BucketRecord {
-    /// Access key that created it.
-    pub owner: String,
-    /// Milliseconds since the Unix epoch.
-    pub created_ms: u64,
-    /// Whether it takes objects.
-    pub state: BucketState,
-    /// Seals what is written to it.
-    pub data_key: KeyId,
-}
-stored!(BucketRecord, 1, "bucket");
-
 /// One fragment at one home.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Placed {
@@ -426,7 +409,27 @@ pub struct Attributes {
     pub user: Vec<(String, String)>,
 }
 
-/// The current state of one object key. Its last-modified time is the version stamp of the register.
+/// What S3 keeps beside an object and can be changed without writing it anew.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Subresources {
+    /// `None`: it belongs to the bucket's owner, who alone may do anything with it.
+    pub acl: Option<Acl>,
+    /// In the order they were given.
+    pub tags: Vec<Tag>,
+    /// Retention and legal hold.
+    pub lock: Lock,
+}
+
+/// That an object is encrypted with a key its client keeps (SSE-C), and how to know that key again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CustomerKey {
+    /// Drawn at random for the object or upload: what the client's key is mixed with.
+    pub salt: [u8; 16],
+    /// A hash of both, which says whether a key is the right one and nothing else about it.
+    pub check: [u8; 32],
+}
+
+/// An object, or one version of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ObjectRecord {
     /// Plaintext bytes.
@@ -443,8 +446,43 @@ pub struct ObjectRecord {
     pub body: BodyId,
     /// Where the bytes are.
     pub content: Content,
+    /// ACL, tags, lock. Not in version 1.
+    pub subresources: Subresources,
+    /// Its bytes are encrypted before they are sealed. Not in version 1.
+    pub customer_key: Option<CustomerKey>,
 }
-stored!(ObjectRecord, 1, "object");
+
+impl Stored for ObjectRecord {
+    const VERSION: u8 = 2;
+    const KIND: &'static str = "object";
+
+    fn decode_older(version: u8, rest: &[u8]) -> Result<Self, DecodeError> {
+        match version {
+            1 => decode_exact::<ObjectRecord1>(Self::KIND, rest).map(Into::into),
+            _ => Err(DecodeError::UnknownVersion { kind: Self::KIND, version }),
+        }
+    }
+}
+
+/// Version 1 of [`ObjectRecord`].
+#[derive(Deserialize)]
+struct ObjectRecord1 {
+    size: u64,
+    etag: Etag,
+    attributes: Attributes,
+    checksum: Option<Checksum>,
+    data_key: KeyId,
+    body: BodyId,
+    content: Content,
+}
+
+impl From<ObjectRecord1> for ObjectRecord {
+    fn from(old: ObjectRecord1) -> Self {
+        let ObjectRecord1 { size, etag, attributes, checksum, data_key, body, content } = old;
+        let (subresources, customer_key) = Default::default();
+        Self { size, etag, attributes, checksum, data_key, body, content, subresources, customer_key }
+    }
+}
 
 /// Whether an upload still takes parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -458,7 +496,7 @@ pub enum UploadState {
 /// A multipart upload under way.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UploadRecord {
-    /// Access key that began it.
+    /// Canonical id of the account that began it.
     pub owner: String,
     /// Milliseconds since the Unix epoch.
     pub created_ms: u64,
@@ -470,8 +508,45 @@ pub struct UploadRecord {
     pub checksum: Option<(ChecksumAlgorithm, ChecksumKind)>,
     /// What seals its parts.
     pub data_key: KeyId,
+    /// For the object to come. Not in version 1.
+    pub subresources: Subresources,
+    /// Its parts are encrypted with it. Not in version 1.
+    pub customer_key: Option<CustomerKey>,
 }
-stored!(UploadRecord, 1, "upload");
+
+impl Stored for UploadRecord {
+    const VERSION: u8 = 2;
+    const KIND: &'static str = "upload";
+
+    fn decode_older(version: u8, rest: &[u8]) -> Result<Self, DecodeError> {
+        match version {
+            1 => decode_exact::<UploadRecord1>(Self::KIND, rest).map(Into::into),
+            _ => Err(DecodeError::UnknownVersion { kind: Self::KIND, version }),
+        }
+    }
+}
+
+/// Version 1 of [`UploadRecord`].
+#[derive(Deserialize)]
+struct UploadRecord1 {
+    /// An access key of what is the main account now.
+    #[serde(rename = "owner")]
+    _owner: String,
+    created_ms: u64,
+    state: UploadState,
+    attributes: Attributes,
+    checksum: Option<(ChecksumAlgorithm, ChecksumKind)>,
+    data_key: KeyId,
+}
+
+impl From<UploadRecord1> for UploadRecord {
+    fn from(old: UploadRecord1) -> Self {
+        let UploadRecord1 { created_ms, state, attributes, checksum, data_key, .. } = old;
+        let (subresources, customer_key) = Default::default();
+        let owner = Account::main().canonical_id();
+        Self { owner, created_ms, state, attributes, checksum, data_key, subresources, customer_key }
+    }
+}
 
 /// One uploaded part: written once, under a key of its own for every attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -367,7 +367,7 @@ mod tests {
     use palm_backends::{Durability, Write as Change};
     use palm_core::hlc::{Ballot, Stamp};
     use palm_core::id::{KeyId, RequestId};
-    use palm_core::record::{Attributes, Etag};
+    use palm_core::record::{Attributes, Etag, Subresources};
     use palm_core::register::Record;
 
     use super::*;
@@ -429,6 +429,8 @@ mod tests {
             data_key: KeyId::from_bytes([1; 16]),
             body: BodyId::from_bytes([2; 16]),
             content: Content::Segments(vec![segment]),
+            subresources: Subresources::default(),
+            customer_key: None,
         };
         record.encode()
     }

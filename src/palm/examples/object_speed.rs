@@ -12,13 +12,13 @@ use std::time::Instant;
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use palm::net::{Identity, Net};
-use palm::object::{CollectSettings, Incoming, Object, RepairSettings, Store, StoreParts, WriteConditions};
+use palm::object::{CollectSettings, Incoming, NewObject, Object, RepairSettings, Store, StoreParts, WriteConditions};
 use palm::pool::join::Coordinator;
 use palm::pool::{Discovery, JoinWish, NewPool, Parts, Pool, Services};
 use palm_backends::disk::{DiskFragments, DiskIndex, DiskOptions};
 use palm_backends::memory::{MemoryFragments, MemoryIndex};
 use palm_backends::{Backends, IndexStore};
-use palm_core::record::{Attributes, Consistency, WhenMinority};
+use palm_core::record::{BucketConfig, Consistency, WhenMinority};
 
 const CLIENTS: usize = 64;
 const SMALL_OBJECTS: usize = 4_000;
@@ -91,11 +91,11 @@ async fn put(store: &Store, key: &str, bytes: &Bytes) -> Object {
         algorithms: Vec::new(),
         verify: Box::new(|_| Ok(None)),
     };
-    store.put("bucket", key, Attributes::default(), WriteConditions::default(), body).await.unwrap()
+    store.put("bucket", key, NewObject::default(), WriteConditions::default(), body).await.unwrap()
 }
 
 async fn get(store: &Store, key: &str) -> u64 {
-    let object = store.head("bucket", key).await.unwrap();
+    let object = store.head("bucket", key, None).await.unwrap();
     let mut body = store.read(&object, 0..object.record.size).await.unwrap();
     let mut read = 0;
     while let Some(chunk) = body.next().await {
@@ -136,7 +136,7 @@ async fn main() {
     }) {
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
-    peers[0].store.create_bucket("bucket", "me").await.unwrap();
+    peers[0].store.create_bucket("bucket", "me", BucketConfig::default()).await.unwrap();
 
     let store = |at: usize| peers[at % peers.len()].store.clone();
     let small = Bytes::from(vec![7; SMALL_BYTES]);

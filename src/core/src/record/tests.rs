@@ -7,6 +7,12 @@ use data_encoding::HEXLOWER;
 use proptest::prelude::*;
 
 use super::*;
+use crate::s3::acl::{Grant, Grantee, Ownership, Permission, PublicAccessBlock};
+use crate::s3::lock::{DefaultRetention, Mode, Retention};
+use crate::s3::quota::Quota;
+use crate::s3::version::Versioning;
+use crate::s3::website::{Protocol, Website};
+use crate::s3::{cors, lifecycle, notification};
 
 fn golden<T: Stored + PartialEq + Debug>(value: &T, hex: &str) {
     assert_eq!(HEXLOWER.encode(&value.encode()), hex, "{} is written differently", T::KIND);
@@ -96,15 +102,67 @@ fn keys_and_buckets() {
         "010201020164018001",
     );
     golden(&DataKeyRecord { sealed: vec![7; 3] }, "0103070707");
+    let bucket = BucketRecord {
+        owner: Account::main().canonical_id(),
+        created_ms: 1,
+        state: BucketState::Deleting,
+        data_key: KeyId::from_bytes([4; 16]),
+        config: BucketConfig::default(),
+    };
+    golden_older(&bucket, "01016f010104040404040404040404040404040404");
     golden(
-        &BucketRecord {
-            owner: "o".to_owned(),
-            created_ms: 1,
-            state: BucketState::Deleting,
-            data_key: KeyId::from_bytes([4; 16]),
-        },
-        "01016f010104040404040404040404040404040404",
+        &BucketRecord { owner: "o".to_owned(), config: config(), ..bucket },
+        "02016f010104040404040404040404040404040404020101010901016f0101000101010001000001027b7d01016b017601010001012a0103474554000001ac02010001680101010101720101017000000001000301010102010700010162026c2f0101000101010101ac020001026575",
     );
+}
+
+/// A bucket with everything configured.
+fn config() -> BucketConfig {
+    let grant = Grant { grantee: Grantee::AllUsers, permission: Permission::Read };
+    let cors = cors::Rule {
+        allowed_origins: vec!["*".to_owned()],
+        allowed_methods: vec!["GET".to_owned()],
+        max_age_seconds: Some(300),
+        ..cors::Rule::default()
+    };
+    let rule = lifecycle::Rule {
+        id: "r".to_owned(),
+        enabled: true,
+        filter: lifecycle::Filter { prefix: Some("p".to_owned()), ..lifecycle::Filter::default() },
+        expiration: Some(lifecycle::Expiration::Days(3)),
+        noncurrent: Some(lifecycle::Noncurrent { days: 1, keep_newer: Some(2) }),
+        abort_days: Some(7),
+    };
+    BucketConfig {
+        versioning: Versioning::Suspended,
+        object_lock: Some(ObjectLock { default: Some(DefaultRetention { mode: Mode::Compliance, days: 9 }) }),
+        acl: Some(Acl { owner: "o".to_owned(), grants: vec![grant.clone()] }),
+        ownership: Some(Ownership::BucketOwnerPreferred),
+        public_access_block: Some(PublicAccessBlock { ignore_public_acls: true, ..PublicAccessBlock::default() }),
+        policy: Some("{}".to_owned()),
+        tags: vec![("k".to_owned(), "v".to_owned())],
+        cors: Some(cors::Configuration::new(vec![cors]).expect("valid")),
+        website: Some(Website::RedirectAll { host: "h".to_owned(), protocol: Some(Protocol::Https) }),
+        lifecycle: Some(lifecycle::Configuration::new(vec![rule]).expect("valid")),
+        notification: notification::Configuration::default(),
+        logging: Some(Logging {
+            bucket: "b".to_owned(),
+            prefix: "l/".to_owned(),
+            grants: vec![grant],
+            partitioned_by_event_time: Some(true),
+        }),
+        encryption: Some(DefaultEncryption { bucket_key: true }),
+        quota: Quota { bytes: Some(300), objects: None },
+        location: Some("eu".to_owned()),
+    }
+}
+
+fn subresources() -> Subresources {
+    Subresources {
+        acl: Some(Acl { owner: "o".to_owned(), grants: Vec::new() }),
+        tags: vec![("k".to_owned(), "v".to_owned())],
+        lock: Lock { retention: Some(Retention { mode: Mode::Governance, until_ms: 300 }), legal_hold: true },
+    }
 }
 
 #[test]
@@ -117,8 +175,10 @@ fn objects() {
         data_key: KeyId::from_bytes([4; 16]),
         body: BodyId::from_bytes([6; 16]),
         content: Content::Segments(vec![segment()]),
+        subresources: Subresources::default(),
+        customer_key: None,
     };
-    golden(
+    golden_older(
         &object,
         "01f0a20405050505050505050505050505050505000103612f6200000000010130000001016b017601010104010203040404040404040404040404040404040406060606060606060606060606060606000101010101010101010101010101010101f0a2040102010102020202020202020202020202020202020202020202020202020202020202020303030303030303030303030303030303030303030303030303030303030303",
     );
@@ -130,24 +190,33 @@ fn objects() {
         content: Content::Parts(vec![part]),
         ..object
     };
-    golden(
+    golden_older(
         &multipart,
         "01f0a20405050505050505050505050505050505ac020000000000000000000004040404040404040404040404040404060606060606060606060606060606060101ac0201020505050505050505050505050505050500",
+    );
+    let customer_key = Some(CustomerKey { salt: [7; 16], check: [8; 32] });
+    golden(
+        &ObjectRecord { subresources: subresources(), customer_key, ..multipart },
+        "02f0a20405050505050505050505050505050505ac020000000000000000000004040404040404040404040404040404060606060606060606060606060606060101ac020102050505050505050505050505050505050001016f0001016b01760100ac020101070707070707070707070707070707070808080808080808080808080808080808080808080808080808080808080808",
     );
 }
 
 #[test]
 fn uploads_and_fragments() {
+    let upload = UploadRecord {
+        owner: Account::main().canonical_id(),
+        created_ms: 1,
+        state: UploadState::Completing,
+        attributes: attributes(),
+        checksum: Some((ChecksumAlgorithm::Sha256, ChecksumKind::FullObject)),
+        data_key: KeyId::from_bytes([4; 16]),
+        subresources: Subresources::default(),
+        customer_key: None,
+    };
+    golden_older(&upload, "01016f01010103612f6200000000010130000001016b017601040004040404040404040404040404040404");
     golden(
-        &UploadRecord {
-            owner: "o".to_owned(),
-            created_ms: 1,
-            state: UploadState::Completing,
-            attributes: attributes(),
-            checksum: Some((ChecksumAlgorithm::Sha256, ChecksumKind::FullObject)),
-            data_key: KeyId::from_bytes([4; 16]),
-        },
-        "01016f01010103612f6200000000010130000001016b017601040004040404040404040404040404040404",
+        &UploadRecord { owner: "o".to_owned(), subresources: subresources(), ..upload },
+        "02016f01010103612f6200000000010130000001016b01760104000404040404040404040404040404040401016f0001016b01760100ac020100",
     );
     golden(
         &PartRecord { size: 9, md5: [5; 16], checksum: Some(checksum()), segments: vec![segment()] },

@@ -4,6 +4,8 @@
 
 use std::collections::BTreeSet;
 
+use serde::{Deserialize, Serialize};
+
 use super::Refusal;
 use super::policy::Principal;
 
@@ -13,7 +15,7 @@ pub const GRANTS_MAX: usize = 100;
 const GROUPS: &str = "http://acs.amazonaws.com/groups/";
 
 /// Who is granted something.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Grantee {
     /// An account.
     CanonicalId(String),
@@ -54,7 +56,7 @@ impl Grantee {
 }
 
 /// What is granted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Permission {
     /// A bucket's listing, an object's bytes.
     Read,
@@ -98,7 +100,7 @@ impl Permission {
 }
 
 /// One grant.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grant {
     /// To whom.
     pub grantee: Grantee,
@@ -107,7 +109,7 @@ pub struct Grant {
 }
 
 /// The list of a bucket or object.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Acl {
     /// Canonical id of the account that owns it. It may always read and change the list itself.
     pub owner: String,
@@ -235,7 +237,7 @@ fn malformed() -> Refusal {
 }
 
 /// Who owns what is uploaded to a bucket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Ownership {
     /// The bucket's owner; ACLs are disabled. The default of new buckets.
     #[default]
@@ -288,7 +290,7 @@ impl Ownership {
 }
 
 /// The four switches; all are on for new buckets of AWS.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[expect(clippy::struct_excessive_bools, reason = "AWS's four switches")]
 pub struct PublicAccessBlock {
     /// Refuse public ACLs.

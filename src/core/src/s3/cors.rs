@@ -3,6 +3,8 @@
 //!
 //! It lets nobody in: it only tells browsers which pages may see an answer that the requester gets anyway.
 
+use serde::{Deserialize, Serialize};
+
 use super::Refusal;
 
 /// The most rules of one configuration.
@@ -20,7 +22,7 @@ const FORBIDDEN: &str = "CORSResponse: This CORS request is not allowed. This is
                          whitelisted by the resource's CORS spec.";
 
 /// One rule.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Rule {
     /// For people.
     pub id: Option<String>,
@@ -37,7 +39,7 @@ pub struct Rule {
 }
 
 /// A bucket's rules; the first that fits is taken.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Configuration {
     rules: Vec<Rule>,
 }

@@ -4,13 +4,15 @@
 //! A day ends at midnight UTC: "S3 calculates the time by adding the number of days specified in the rule to the object
 //! creation time and rounding the resulting time to the next day midnight UTC". A test clock has shorter [`Days`].
 
+use serde::{Deserialize, Serialize};
+
 use super::calendar::{DAY_MS, http_date};
 
 mod validate;
 pub use validate::{RULES_MAX, fill_ids};
 
 /// How long a day is. Days begin at its multiples since the epoch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Days {
     day_ms: u64,
 }
@@ -37,7 +39,7 @@ impl Days {
 }
 
 /// What a rule is about. Everything named must fit.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Filter {
     /// Keys begin so.
     pub prefix: Option<String>,
@@ -50,7 +52,7 @@ pub struct Filter {
 }
 
 /// What happens to current versions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Expiration {
     /// So many days after they were made.
     Days(u32),
@@ -61,7 +63,7 @@ pub enum Expiration {
 }
 
 /// What happens to versions that are not current any more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Noncurrent {
     /// So many days after they were superseded.
     pub days: u32,
@@ -70,7 +72,7 @@ pub struct Noncurrent {
 }
 
 /// One rule.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Rule {
     /// Unique in the configuration.
     pub id: String,
@@ -87,7 +89,7 @@ pub struct Rule {
 }
 
 /// A bucket's rules.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Configuration {
     rules: Vec<Rule>,
 }

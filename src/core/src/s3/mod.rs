@@ -4,6 +4,7 @@
 //! inside a ledger update, which these functions are made for: current state in, next state or a [`Refusal`] out.
 //!
 //! - [`policy`]: bucket and identity policies, and [`policy::decide`], the one place where access is granted.
+//! - [`account`]: who owns things.
 //! - [`acl`]: access control lists, object ownership and the public access block.
 //! - [`cors`]: what browsers are told. [`website`]: what a website host answers.
 //! - [`lifecycle`]: what expires when.
@@ -14,6 +15,7 @@
 
 use std::borrow::Cow;
 
+pub mod account;
 pub mod acl;
 pub mod calendar;
 pub mod cors;

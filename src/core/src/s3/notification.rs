@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
+use serde::{Deserialize, Serialize};
+
 use super::Refusal;
 use super::calendar::iso_date;
 
@@ -17,7 +19,7 @@ const ID_MAX: usize = 255;
 /// Something that happened
 /// (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-how-to-event-types-and-destinations.html>). Those
 /// that PALM makes; the names of all others are taken in configurations, and never happen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Event {
     /// PUT.
     CreatedPut,
@@ -106,7 +108,7 @@ const NAMES: &[&str] = &[
 ];
 
 /// One destination and what it is told.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Target {
     /// Unique in the configuration.
     pub id: String,
@@ -121,7 +123,7 @@ pub struct Target {
 }
 
 /// A bucket's destinations; none switches notifications off.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Configuration {
     targets: Vec<Target>,
 }

@@ -2,13 +2,15 @@
 //! <https://docs.aws.amazon.com/AmazonS3/latest/userguide/how-to-page-redirect.html>): what a request to a website host
 //! is answered with.
 
+use serde::{Deserialize, Serialize};
+
 use super::Refusal;
 
 /// The most routing rules.
 pub const RULES_MAX: usize = 50;
 
 /// `http` or `https`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Protocol {
     /// Plain.
     Http,
@@ -37,7 +39,7 @@ impl Protocol {
 }
 
 /// A bucket's website.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Website {
     /// `RedirectAllRequestsTo`.
     RedirectAll {
@@ -58,7 +60,7 @@ pub enum Website {
 }
 
 /// One routing rule: where to send what.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Rule {
     /// `KeyPrefixEquals`.
     pub key_prefix: Option<String>,
@@ -97,7 +99,7 @@ pub enum Route {
 }
 
 /// A redirection.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Redirect {
     /// 301 to 308.
     pub code: u16,

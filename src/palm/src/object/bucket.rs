@@ -18,7 +18,8 @@
 
 use palm_core::hlc::Ballot;
 use palm_core::id::KeyId;
-use palm_core::record::{BucketRecord, BucketState, Stored, key};
+use palm_core::record::{BucketConfig, BucketRecord, BucketState, Stored, key};
+use palm_core::s3::Refusal;
 use palm_core::wire::ScanQuery;
 use tracing::{debug, info, warn};
 
@@ -33,8 +34,8 @@ const DELETE_ATTEMPTS: usize = 3;
 const DROP_PAGE: u32 = 1000;
 
 impl Store {
-    /// Creates a bucket, with a data key of its own.
-    pub async fn create_bucket(&self, name: &str, owner: &str) -> Result<(), ObjectError> {
+    /// Creates a bucket of an account (its canonical id), with a data key of its own.
+    pub async fn create_bucket(&self, name: &str, owner: &str, config: BucketConfig) -> Result<(), ObjectError> {
         let register = key::bucket(name);
         if let Some(current) = self.ledger.read_shared(&register).await? {
             return Err(exists(&BucketRecord::decode(&current.value)?, owner));
@@ -50,6 +51,7 @@ impl Store {
             created_ms: self.ledger.now_ms(),
             state: BucketState::Active,
             data_key,
+            config,
         };
         let value = record.encode();
         let created = self.ledger.update(register, |current| match current {
@@ -69,6 +71,26 @@ impl Store {
         let current = self.ledger.read_shared(&key::bucket(name)).await?;
         let current = current.ok_or(ObjectError::NoSuchBucket)?;
         Ok(BucketRecord::decode(&current.value)?)
+    }
+
+    /// Changes a bucket: `change` is asked inside the ledger update, perhaps more than once.
+    pub async fn change_bucket(
+        &self,
+        name: &str,
+        change: impl Fn(&mut BucketRecord) -> Result<(), Refusal> + Send + Sync,
+    ) -> Result<BucketRecord, ObjectError> {
+        let changed = self.ledger.update(key::bucket(name), |current| {
+            let Some(current) = current else { return Decision::Keep(Err(ObjectError::NoSuchBucket)) };
+            let mut record = match BucketRecord::decode(&current.value) {
+                Ok(record) => record,
+                Err(error) => return Decision::Keep(Err(error.into())),
+            };
+            match change(&mut record) {
+                Ok(()) => Decision::Put(record.encode(), Ok(record)),
+                Err(refusal) => Decision::Keep(Err(refusal.into())),
+            }
+        });
+        changed.await?.answer
     }
 
     /// A bucket for a write to begin with: this peer's copy will do, since the write ends with
@@ -246,7 +268,13 @@ mod tests {
     use palm_core::hlc::Stamp;
 
     fn current(state: BucketState, stamp: u64) -> Current {
-        let record = BucketRecord { owner: "o".into(), created_ms: 0, state, data_key: KeyId::from_bytes([0; 16]) };
+        let record = BucketRecord {
+            owner: "o".into(),
+            created_ms: 0,
+            state,
+            data_key: KeyId::from_bytes([0; 16]),
+            config: BucketConfig::default(),
+        };
         Current { version: version(stamp), value: record.encode() }
     }
 

@@ -102,6 +102,8 @@ impl Store {
             data_key: upload.data_key,
             body: id,
             content: Content::Parts(assembled.parts),
+            subresources: upload.subresources,
+            customer_key: upload.customer_key,
         };
         let register = key::upload(bucket, key, id);
         let store = self.clone();
@@ -206,7 +208,7 @@ impl Store {
             Written::Before(standing) => standing,
         };
         self.confirm(at, written.version).await?;
-        Ok(Object { version: written.version, record, stale: false })
+        Ok(Object { version: written.version, id: None, record, stale: false })
     }
 
     /// Drops the parts that an object was completed without. They would otherwise stay as long as the object,
@@ -330,7 +332,7 @@ fn checksum_of(parts: &[PartRef], upload: &UploadRecord) -> Result<Option<Checks
 mod tests {
     use palm_core::hlc::Stamp;
     use palm_core::id::KeyId;
-    use palm_core::record::{Attributes, ChecksumAlgorithm, PartRecord};
+    use palm_core::record::{Attributes, ChecksumAlgorithm, PartRecord, Subresources};
 
     use super::super::body::Stripe;
     use super::super::digest::Digests;
@@ -347,6 +349,8 @@ mod tests {
             attributes: Attributes::default(),
             checksum,
             data_key: KeyId::from_bytes([0; 16]),
+            subresources: Subresources::default(),
+            customer_key: None,
         }
     }
 

@@ -37,7 +37,7 @@ pub(super) fn object_in(current: Option<&Current>) -> Result<Option<ObjectRecord
 #[cfg(test)]
 mod tests {
     use palm_core::id::{BodyId, KeyId};
-    use palm_core::record::{Attributes, Content, Etag};
+    use palm_core::record::{Attributes, Content, Etag, Subresources};
 
     use super::*;
 
@@ -50,6 +50,8 @@ mod tests {
             data_key: KeyId::from_bytes([0; 16]),
             body: BodyId::from_bytes([0; 16]),
             content: Content::Segments(Vec::new()),
+            subresources: Subresources::default(),
+            customer_key: None,
         }
     }
 

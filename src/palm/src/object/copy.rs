@@ -18,11 +18,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use palm_core::id::BodyId;
-use palm_core::record::{Attributes, ChecksumKind, Content, ObjectRecord, SharersRecord, Stored, key};
+use palm_core::record::{ChecksumKind, Content, ObjectRecord, SharersRecord, Stored, key};
 
 use super::conditions::object_in;
 use super::store::At;
-use super::{Incoming, Object, ObjectError, Store, WriteConditions};
+use super::{Incoming, NewObject, Object, ObjectError, Store, WriteConditions};
 use crate::pool::Decision;
 
 /// Objects sharing one body at most; a further copy gets a body of its own.
@@ -32,14 +32,14 @@ const HOLD: Duration = Duration::from_mins(5);
 
 impl Store {
     /// Makes `bucket/key` an object of the same bytes as `source`, which was read at `source_at` (bucket and
-    /// key), with other attributes. [`ObjectError::Conflict`] where the source has been replaced meanwhile.
+    /// key), with what `new` says of it. [`ObjectError::Conflict`] where the source has been replaced meanwhile.
     pub async fn copy(
         &self,
         source: &Object,
         source_at: (&str, &str),
         bucket: &str,
         key: &str,
-        attributes: Attributes,
+        new: NewObject,
         conditions: WriteConditions,
     ) -> Result<Object, ObjectError> {
         self.bucket_to_write(bucket).await?;
@@ -49,12 +49,12 @@ impl Store {
         let shared_ms = self.ledger.now_ms();
         if self.ledger.is_local() {
             // Two islands may add sharers to one body at the same time, and merging would keep one of the two lists.
-            return self.copy_bytes(source, bucket, key, attributes, conditions).await;
+            return self.copy_bytes(source, bucket, key, new, conditions).await;
         }
         let in_flight = self.in_flight.enter(body);
         if !empty {
             if !self.share(body, [&from.register, &to.register]).await? {
-                return self.copy_bytes(source, bucket, key, attributes, conditions).await;
+                return self.copy_bytes(source, bucket, key, new, conditions).await;
             }
             let current = self.ledger.read(&from.register).await?;
             match object_in(current.as_ref())? {
@@ -63,7 +63,8 @@ impl Store {
                 None => return Err(ObjectError::NoSuchKey),
             }
         }
-        let record = ObjectRecord { attributes, ..source.record.clone() };
+        let NewObject { attributes, subresources, customer_key } = new;
+        let record = ObjectRecord { attributes, subresources, customer_key, ..source.record.clone() };
         let store = self.clone();
         Self::settle(async move {
             let in_time = async {
@@ -109,7 +110,7 @@ impl Store {
         source: &Object,
         bucket: &str,
         key: &str,
-        attributes: Attributes,
+        new: NewObject,
         conditions: WriteConditions,
     ) -> Result<Object, ObjectError> {
         let size = source.record.size;
@@ -120,6 +121,6 @@ impl Store {
             algorithms: checksum.map(|checksum| checksum.algorithm).into_iter().collect(),
             verify: Box::new(|digested| Ok(digested.checksums.first().cloned())),
         };
-        self.put(bucket, key, attributes, conditions, body).await
+        self.put(bucket, key, new, conditions, body).await
     }
 }

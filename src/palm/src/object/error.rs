@@ -3,6 +3,7 @@
 use palm_core::code::CodeError;
 use palm_core::place::PlaceError;
 use palm_core::record::DecodeError;
+use palm_core::s3::Refusal;
 
 use super::body::{BodyError, Rejection};
 use crate::pool::LedgerError;
@@ -60,6 +61,9 @@ pub enum ObjectError {
     /// 507.
     #[error("pool is full")]
     PoolFull,
+    /// What S3's rules say no to: object lock, an ACL, a limit.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
     /// 503: too few voters or homes in reach; the text says how many are missing.
     #[error("unavailable: {0}")]
     Unavailable(String),

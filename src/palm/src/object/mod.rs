@@ -52,6 +52,7 @@ pub use body::{BodyError, ByteStream, Incoming, MAX_BODY_BYTES, Rejection, Verif
 pub use collect::{Amount, Because, CollectSettings, GcReport};
 pub use complete::{CompletedPart, Completion};
 pub use conditions::WriteConditions;
+pub use delete::{Deleted, Deletion};
 pub use digest::Digested;
 pub use error::ObjectError;
 pub use home::{Damaged, Home, HomeFigures};
@@ -59,4 +60,4 @@ pub use list::{ListPage, ListQuery, Listed, after_group, after_key};
 pub use multipart::{MAX_PARTS, NewUpload, PartInfo};
 pub use repair::{Figures as RepairFigures, RepairSettings};
 pub use scrub::Scrubbed;
-pub use store::{Counters, Credentials, Object, Store, StoreParts};
+pub use store::{Counters, Credentials, NewObject, Object, Store, StoreParts};

@@ -12,14 +12,14 @@ use bytes::Bytes;
 use palm_core::hlc::Ballot;
 use palm_core::id::BodyId;
 use palm_core::record::{
-    Attributes, Checksum, ChecksumAlgorithm, ChecksumKind, PartRecord, Stored, UploadRecord, UploadState, key,
+    Checksum, ChecksumAlgorithm, ChecksumKind, PartRecord, Stored, UploadRecord, UploadState, key,
 };
 use palm_core::wire::{Request, ScanQuery};
 
 use super::draft::Draft;
 use super::put::{Received, nothing_written};
 use super::store::{At, new_upload, random};
-use super::{Incoming, ListPage, ListQuery, Listed, Object, ObjectError, Store, list};
+use super::{Incoming, ListPage, ListQuery, Listed, NewObject, Object, ObjectError, Store, list};
 use crate::pool::Decision;
 use crate::pool::ledger::Item;
 
@@ -34,10 +34,10 @@ const COMPLETING_MS: u64 = 60 * 60 * 1000;
 /// A new upload's properties.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct NewUpload {
-    /// Access key of the asker.
+    /// Canonical id of the asker.
     pub owner: String,
-    /// For the object to come.
-    pub attributes: Attributes,
+    /// The object to come.
+    pub object: NewObject,
     /// Checksum asked for.
     pub checksum: Option<(ChecksumAlgorithm, ChecksumKind)>,
 }
@@ -94,9 +94,18 @@ impl Store {
         let data_key = self.bucket(bucket).await?.data_key;
         let now_ms = self.ledger.now_ms();
         let id = new_upload(now_ms)?;
-        let NewUpload { owner, attributes, checksum } = new;
-        let record =
-            UploadRecord { owner, created_ms: now_ms, state: UploadState::Open, attributes, checksum, data_key };
+        let NewUpload { owner, object, checksum } = new;
+        let NewObject { attributes, subresources, customer_key } = object;
+        let record = UploadRecord {
+            owner,
+            created_ms: now_ms,
+            state: UploadState::Open,
+            attributes,
+            checksum,
+            data_key,
+            subresources,
+            customer_key,
+        };
         let value = record.encode();
         self.ledger.update(key::upload(bucket, key, id), |_| Decision::Put(value.clone(), ())).await?;
         Ok(id)

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use palm_core::code::{SEGMENT_BYTES, STRIPE_BYTES};
 use palm_core::id::SegmentId;
-use palm_core::record::{Attributes, Checksum, Content, Etag, ObjectRecord, Segment, Stored};
+use palm_core::record::{Checksum, Content, Etag, ObjectRecord, Segment, Stored};
 use tokio::task::JoinHandle;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -22,7 +22,7 @@ use super::get::INLINE_BYTES;
 use super::store::{At, DataKey, new_body, random};
 use super::whole::Whole;
 use super::write::SegmentWriter;
-use super::{BodyError, Incoming, Object, ObjectError, Store, WriteConditions};
+use super::{BodyError, Incoming, NewObject, Object, ObjectError, Store, WriteConditions};
 use crate::blocking::spawn_blocking;
 use crate::pool::{Current, Decision, LedgerError};
 
@@ -35,7 +35,7 @@ impl Store {
         &self,
         bucket: &str,
         key: &str,
-        attributes: Attributes,
+        new: NewObject,
         conditions: WriteConditions,
         body: Incoming,
     ) -> Result<Object, ObjectError> {
@@ -53,7 +53,18 @@ impl Store {
             let storing = async {
                 let content = Content::Segments(rest.store(&draft).await?);
                 drop(share);
-                Ok(ObjectRecord { size: digested.size, etag, attributes, checksum, data_key, body, content })
+                let NewObject { attributes, subresources, customer_key } = new;
+                Ok(ObjectRecord {
+                    size: digested.size,
+                    etag,
+                    attributes,
+                    checksum,
+                    data_key,
+                    body,
+                    content,
+                    subresources,
+                    customer_key,
+                })
             };
             store.commit(&at, conditions, storing, Some(&draft)).await
         })
@@ -113,7 +124,7 @@ impl Store {
             }
             return Err(error);
         }
-        Ok(Object { version: updated.version, record, stale: false })
+        Ok(Object { version: updated.version, id: None, record, stale: false })
     }
 
     /// Receives a body to its end, judges it, and has all but its last fragments on their way. On any error

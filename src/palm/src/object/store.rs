@@ -9,7 +9,10 @@ use palm_backends::{Backends, IndexStore};
 use palm_core::code::SegmentSecret;
 use palm_core::hlc::Ballot;
 use palm_core::id::{BodyId, KeyId, PeerId, SegmentId};
-use palm_core::record::{AccessKeyRecord, DataKeyRecord, ObjectRecord, Stored, WhenMinority, key};
+use palm_core::record::{
+    AccessKeyRecord, Attributes, CustomerKey, DataKeyRecord, ObjectRecord, Stored, Subresources, WhenMinority, key,
+};
+use palm_core::s3::version::Name;
 use palm_core::wire::ScanQuery;
 use parking_lot::{Mutex, RwLock};
 use zeroize::Zeroizing;
@@ -35,6 +38,8 @@ const MAX_OPEN_DATA_KEYS: usize = 4096;
 pub struct Object {
     /// Stamp of the write that made it; its milliseconds are the last-modified time.
     pub version: Ballot,
+    /// Its version id; `None` in buckets that never had versions.
+    pub id: Option<Name>,
     /// The record.
     pub record: ObjectRecord,
     /// Not what a strong read found, but what this peer knew while no majority was in reach.
@@ -48,7 +53,24 @@ impl Object {
     }
 
     pub(super) fn decode(current: &Current) -> Result<Self, ObjectError> {
-        Ok(Self { version: current.version, record: ObjectRecord::decode(&current.value)?, stale: false })
+        Ok(Self { version: current.version, id: None, record: ObjectRecord::decode(&current.value)?, stale: false })
+    }
+}
+
+/// What an object to come is to be, beside its bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NewObject {
+    /// Headers and user metadata.
+    pub attributes: Attributes,
+    /// ACL, tags, lock.
+    pub subresources: Subresources,
+    /// Its bytes come encrypted with a key of the client's.
+    pub customer_key: Option<CustomerKey>,
+}
+
+impl From<Attributes> for NewObject {
+    fn from(attributes: Attributes) -> Self {
+        Self { attributes, ..Self::default() }
     }
 }
 

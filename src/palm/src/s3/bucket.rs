@@ -1,6 +1,6 @@
 //! Buckets.
 
-use palm_core::record::BucketRecord;
+use palm_core::record::{BucketConfig, BucketRecord};
 use s3s::dto::{
     Bucket, BucketLocationConstraint, CreateBucketInput, CreateBucketOutput, DeleteBucketInput, DeleteBucketOutput,
     GetBucketLocationInput, GetBucketLocationOutput, GetBucketVersioningInput, GetBucketVersioningOutput,
@@ -24,12 +24,12 @@ pub async fn create(
     frontend: &Frontend,
     request: S3Request<CreateBucketInput>,
 ) -> S3Result<S3Response<CreateBucketOutput>> {
-    let owner = super::asker(&request)?;
+    let owner = super::asker(&request)?.canonical_id();
     let bucket = &request.input.bucket;
     check_reserved(bucket)?;
     // A location is a pool's name, or whatever region a client believes in: one peer serves one pool, so
     // either is accepted.
-    frontend.store.create_bucket(bucket, owner).await.map_err(error::of)?;
+    frontend.store.create_bucket(bucket, &owner, BucketConfig::default()).await.map_err(error::of)?;
     let location = Some(format!("/{bucket}"));
     Ok(S3Response::new(CreateBucketOutput { location, ..CreateBucketOutput::default() }))
 }
@@ -79,7 +79,7 @@ pub async fn list(
     frontend: &Frontend,
     request: S3Request<ListBucketsInput>,
 ) -> S3Result<S3Response<ListBucketsOutput>> {
-    let owner = owner_of(super::asker(&request)?);
+    let owner = owner_of(&super::asker(&request)?.canonical_id());
     let ListBucketsInput { continuation_token, max_buckets, prefix, .. } = request.input;
     let max = match max_buckets {
         None => LIST_BUCKETS_MAX,

@@ -1,6 +1,7 @@
 //! Copies: `CopyObject` shares the source's body, `UploadPartCopy` streams a range of it into a part.
 
 use palm_core::record::ChecksumAlgorithm;
+use palm_core::s3::version::Name;
 use s3s::dto::{
     ChecksumType, CopyObjectInput, CopyObjectOutput, CopyObjectResult, CopyPartResult, CopySource, ETag,
     MetadataDirective, UploadPartCopyInput, UploadPartCopyOutput,
@@ -11,17 +12,16 @@ use super::attributes::{inherited, take_attributes};
 use super::auth::{EXPECTED_SOURCE_OWNER, expect_owner};
 use super::checksum::{Declared, set_checksum};
 use super::condition::{self, ReadConditions, Verdict};
-use super::object::{check_version, etag};
+use super::object::{etag, version_name};
 use super::{Frontend, body, checksum, error, multipart, range, timestamp};
-use crate::object::{MAX_BODY_BYTES, Object};
+use crate::object::{MAX_BODY_BYTES, NewObject, Object};
 
 /// Bucket and key a copy reads from.
-fn source_of(source: &CopySource) -> S3Result<(&str, &str)> {
+fn source_of(source: &CopySource) -> S3Result<(&str, &str, Option<Name>)> {
     match source {
         CopySource::Bucket { bucket, key, version_id } => {
-            check_version(version_id.as_deref())?;
             super::check_key(key)?;
-            Ok((bucket, key))
+            Ok((bucket, key, version_name(version_id.as_deref())?))
         }
         CopySource::AccessPoint { .. } | CopySource::Outpost { .. } => {
             Err(error::not_implemented("Copy sources are named as bucket and key"))
@@ -30,8 +30,12 @@ fn source_of(source: &CopySource) -> S3Result<(&str, &str)> {
 }
 
 /// The source of a copy, once its conditions hold. Every failed condition of a copy is 412.
-async fn find(frontend: &Frontend, (bucket, key): (&str, &str), conditions: &ReadConditions) -> S3Result<Object> {
-    let object = frontend.store.head(bucket, key).await.map_err(error::of)?;
+async fn find(
+    frontend: &Frontend,
+    (bucket, key, version): (&str, &str, Option<Name>),
+    conditions: &ReadConditions,
+) -> S3Result<Object> {
+    let object = frontend.store.head(bucket, key, version).await.map_err(error::of)?;
     match conditions.judge(&object.record.etag.to_string(), object.modified_ms()) {
         Verdict::Proceed => Ok(object),
         Verdict::NotModified | Verdict::Failed => Err(S3Error::new(S3ErrorCode::PreconditionFailed)),
@@ -58,14 +62,15 @@ pub async fn copy(frontend: &Frontend, request: S3Request<CopyObjectInput>) -> S
     let source = find(frontend, place, &source_conditions).await?;
     check_algorithm(&source, wanted)?;
     let attributes = if replace { asked } else { inherited(&source.record.attributes, asked) };
-    let onto_itself = place == (input.bucket.as_str(), input.key.as_str());
+    let onto_itself = place == (input.bucket.as_str(), input.key.as_str(), None);
     if onto_itself && !replace && attributes == source.record.attributes {
         return Err(error::invalid_request(
             "This copy request is illegal because it is trying to copy an object to itself without changing the \
              object's metadata, storage class, website redirect location or encryption attributes.",
         ));
     }
-    let copied = frontend.store.copy(&source, place, &input.bucket, &input.key, attributes, conditions).await;
+    let new = NewObject::from(attributes);
+    let copied = frontend.store.copy(&source, (place.0, place.1), &input.bucket, &input.key, new, conditions).await;
     let object = copied.map_err(error::of)?;
     let mut result = CopyObjectResult {
         e_tag: Some(etag(&object)),
@@ -150,10 +155,12 @@ mod tests {
             ("bucket/a+b", ("bucket", "a+b")),
         ];
         for (header, place) in table {
-            assert_eq!(source_of(&parse(header)).expect("bucket and key"), place, "{header}");
+            let source = parse(header);
+            let (bucket, key, _) = source_of(&source).expect("bucket and key");
+            assert_eq!((bucket, key), place, "{header}");
         }
-        let version = source_of(&parse("bucket/key?versionId=3HL4k")).expect_err("no versions");
-        assert_eq!(version.code().as_str(), "NoSuchVersion");
+        let version = parse("bucket/kä?versionId=null");
+        assert_eq!(source_of(&version).expect("a version").2, Some(Name::Null));
         assert!(source_of(&parse("bucket/nul%00key")).is_err());
         let arn = parse("arn:aws:s3:us-west-2:123456789012:accesspoint/point/object/key");
         assert_eq!(source_of(&arn).expect_err("access point").code().as_str(), "NotImplemented");

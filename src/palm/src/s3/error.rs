@@ -5,6 +5,7 @@
 
 use http::header::{CONTENT_RANGE, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, StatusCode};
+use palm_core::s3::Refusal;
 use s3s::{S3Error, S3ErrorCode};
 
 use crate::object::{BodyError, ObjectError, Rejection};
@@ -31,8 +32,8 @@ impl Answer {
     }
 
     /// A code s3s does not know.
-    fn custom(code: &'static str, status: StatusCode, text: &str) -> Self {
-        Self { code: S3ErrorCode::Custom(code.into()), status: Some(status), text: Some(text.to_owned()) }
+    fn custom(code: &'static str, status: StatusCode, text: impl Into<String>) -> Self {
+        Self { code: S3ErrorCode::Custom(code.into()), status: Some(status), text: Some(text.into()) }
     }
 
     fn into_error(self) -> S3Error {
@@ -107,6 +108,7 @@ fn answer(error: &ObjectError) -> Answer {
             "The provided 'x-amz-mp-object-size' header value does not match what was computed.",
         ),
         ObjectError::Mismatch(rejection) => answer_rejection(*rejection),
+        ObjectError::Refused(refusal) => refused(refusal),
         ObjectError::BadRange => Answer::known(S3ErrorCode::InvalidRange),
         ObjectError::Body(body) => answer_body(body),
         ObjectError::Overloaded => Answer::known(S3ErrorCode::SlowDown),
@@ -116,6 +118,17 @@ fn answer(error: &ObjectError) -> Answer {
         ObjectError::Unavailable(what) => Answer::said(S3ErrorCode::ServiceUnavailable, what.clone()),
         ObjectError::Internal(_) => Answer::known(S3ErrorCode::InternalError),
     }
+}
+
+/// A rule of S3 that says no.
+fn refused(refusal: &Refusal) -> Answer {
+    let status = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::BAD_REQUEST);
+    Answer::custom(refusal.code, status, refusal.message.clone())
+}
+
+/// What a client is told of a rule of S3 that says no.
+pub fn of_refusal(refusal: &Refusal) -> S3Error {
+    refused(refusal).into_error()
 }
 
 /// What a client is told. An internal error's text stays in our log: it may name paths or peers.

@@ -11,6 +11,7 @@
 
 use http::HeaderValue;
 use http::header::HeaderName;
+use palm_core::s3::account::Account;
 use s3s::dto;
 use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
 use time::OffsetDateTime;
@@ -87,11 +88,11 @@ operations! {
     abort_multipart_upload(AbortMultipartUploadInput) -> AbortMultipartUploadOutput = multipart::abort;
 }
 
-/// The access key that signed a request. `auth` lets no unsigned request come here; were one to come all the
+/// The account whose key signed a request. `auth` lets no unsigned request come here; were one to come all the
 /// same, it is refused.
-fn asker<T>(request: &S3Request<T>) -> S3Result<&str> {
+fn asker<T>(request: &S3Request<T>) -> S3Result<Account> {
     let credentials = request.credentials.as_ref();
-    credentials.map(|signed| signed.access_key.as_str()).ok_or_else(|| S3Error::new(S3ErrorCode::AccessDenied))
+    credentials.map(|_| Account::main()).ok_or_else(|| S3Error::new(S3ErrorCode::AccessDenied))
 }
 
 /// An answer, labelled where it is stale.
@@ -103,9 +104,9 @@ fn answer<T>(output: T, stale: bool) -> S3Response<T> {
     response
 }
 
-/// An access key as the owner of something.
-fn owner_of(access_key: &str) -> dto::Owner {
-    dto::Owner { display_name: Some(access_key.to_owned()), id: Some(access_key.to_owned()) }
+/// An account as the owner of something, by its canonical id.
+fn owner_of(id: &str) -> dto::Owner {
+    dto::Owner { display_name: None, id: Some(id.to_owned()) }
 }
 
 /// Milliseconds since the Unix epoch as s3s's time. Times beyond the calendar become the epoch rather than an

@@ -17,7 +17,7 @@ use super::checksum::{self, Declared, explain, given_checksum, set_checksum};
 use super::list::{Encoding, after_marker, fits_xml, given, page_size};
 use super::object::etag;
 use super::{Frontend, asker, body, condition, error, owner_of, signed, timestamp};
-use crate::object::{CompletedPart, Completion, ListQuery, Listed, MAX_PARTS, NewUpload, PartInfo};
+use crate::object::{CompletedPart, Completion, ListQuery, Listed, MAX_PARTS, NewObject, NewUpload, PartInfo};
 
 /// A part number a client may use.
 pub fn part_number(number: i32) -> S3Result<u16> {
@@ -39,9 +39,9 @@ pub async fn create(
     frontend: &Frontend,
     request: S3Request<CreateMultipartUploadInput>,
 ) -> S3Result<S3Response<CreateMultipartUploadOutput>> {
-    let owner = asker(&request)?.to_owned();
+    let owner = asker(&request)?.canonical_id();
     let mut input = request.input;
-    let attributes = take_attributes!(input)?;
+    let object = NewObject::from(take_attributes!(input)?);
     let asked_kind = input.checksum_type.as_ref().map(ChecksumType::as_str);
     let checksum = match input.checksum_algorithm.as_ref() {
         Some(name) => {
@@ -55,7 +55,7 @@ pub async fn create(
         }
         None => None,
     };
-    let new = NewUpload { owner, attributes, checksum };
+    let new = NewUpload { owner, object, checksum };
     let id = frontend.store.create_upload(&input.bucket, &input.key, new).await.map_err(error::of)?;
     let (checksum_algorithm, checksum_type) = described(checksum);
     Ok(S3Response::new(CreateMultipartUploadOutput {

@@ -2,6 +2,7 @@
 
 use futures::{StreamExt, stream};
 use palm_core::record::Checksum;
+use palm_core::s3::version::Name;
 use s3s::dto::{
     ChecksumMode, ChecksumType, DeleteObjectInput, DeleteObjectOutput, DeleteObjectsInput, DeleteObjectsOutput,
     DeletedObject, ETag, ETagCondition, Error as DeleteError, GetObjectInput, GetObjectOutput, HeadObjectInput,
@@ -15,7 +16,7 @@ use super::checksum::{Declared, explain, set_checksum};
 use super::condition::{self, ReadConditions, Verdict};
 use super::range::{Selection, select};
 use super::{Frontend, answer, body, checksum, error, signed, timestamp};
-use crate::object::{Object, ObjectError, WriteConditions};
+use crate::object::{Deletion, NewObject, Object, ObjectError, WriteConditions};
 
 /// Keys one `DeleteObjects` request names at most (AWS's limit).
 const DELETE_MAX_KEYS: usize = 1_000;
@@ -27,9 +28,9 @@ pub async fn put(frontend: &Frontend, mut request: S3Request<PutObjectInput>) ->
     let algorithm = declared.algorithm();
     let mut input = request.input;
     let conditions = condition::of_write(input.if_match.take(), input.if_none_match.as_ref())?;
-    let attributes = take_attributes!(input)?;
+    let new = NewObject::from(take_attributes!(input)?);
     let body = body::incoming(input.body, input.content_length, declared)?;
-    let stored = frontend.store.put(&input.bucket, &input.key, attributes, conditions, body).await;
+    let stored = frontend.store.put(&input.bucket, &input.key, new, conditions, body).await;
     let object = stored.map_err(|failure| explain(failure, algorithm))?;
     let mut output = PutObjectOutput { e_tag: Some(etag(&object)), ..PutObjectOutput::default() };
     if let Some(sum) = &object.record.checksum {
@@ -51,12 +52,9 @@ pub fn etag(object: &Object) -> ETag {
     ETag::Strong(object.record.etag.to_string())
 }
 
-/// Objects have one version until versioning is there, and its id is `null`.
-pub fn check_version(version: Option<&str>) -> S3Result<()> {
-    match version {
-        None | Some("null" | "") => Ok(()),
-        Some(_) => Err(S3Error::new(S3ErrorCode::NoSuchVersion)),
-    }
+/// The version a request names.
+pub fn version_name(version: Option<&str>) -> S3Result<Option<Name>> {
+    version.map(|version| version.parse().map_err(|refusal| error::of_refusal(&refusal))).transpose()
 }
 
 /// Turns the verdict on a read's conditions into its answer, if that ends the request.
@@ -95,8 +93,7 @@ async fn find(
     range: Option<s3s::dto::Range>,
     part: Option<i32>,
 ) -> S3Result<(Object, Selection)> {
-    check_version(version)?;
-    let object = frontend.store.head(bucket, key).await.map_err(error::of)?;
+    let object = frontend.store.head(bucket, key, version_name(version)?).await.map_err(error::of)?;
     obey(conditions.judge(&object.record.etag.to_string(), object.modified_ms()), &object)?;
     let selection = select(&object.record, range, part)?;
     Ok((object, selection))
@@ -180,10 +177,11 @@ pub async fn delete(
     if input.if_match_last_modified_time.is_some() || input.if_match_size.is_some() {
         return Err(error::not_implemented("Conditions on time or size belong to directory buckets"));
     }
-    check_version(input.version_id.as_deref())?;
+    let version = version_name(input.version_id.as_deref())?;
     let conditions = condition::of_write(input.if_match, None)?;
+    let deletion = Deletion { version, conditions, bypass: false };
     // Deleting what is not there succeeds too.
-    frontend.store.delete(&input.bucket, &input.key, conditions).await.map_err(error::of)?;
+    frontend.store.delete(&input.bucket, &input.key, deletion).await.map_err(error::of)?;
     Ok(S3Response::new(DeleteObjectOutput::default()))
 }
 
@@ -232,13 +230,13 @@ async fn delete_one(frontend: &Frontend, bucket: &str, object: &ObjectIdentifier
     if object.size.is_some() || object.last_modified_time.is_some() {
         return Err(error::not_implemented("Conditions on time or size belong to directory buckets"));
     }
-    check_version(object.version_id.as_deref())?;
+    let version = version_name(object.version_id.as_deref())?;
     super::check_key(&object.key)?;
     let conditions = match &object.e_tag {
         None => WriteConditions::default(),
         Some(tag) => condition::of_write(Some(ETagCondition::ETag(tag.clone())), None)?,
     };
-    match frontend.store.delete(bucket, &object.key, conditions).await {
+    match frontend.store.delete(bucket, &object.key, Deletion { version, conditions, bypass: false }).await {
         Ok(_) => Ok(()),
         // Deleting what is not there succeeds, whatever the object layer calls it.
         Err(ObjectError::NoSuchKey) if object.e_tag.is_none() => Ok(()),
@@ -250,7 +248,7 @@ async fn delete_one(frontend: &Frontend, bucket: &str, object: &ObjectIdentifier
 mod tests {
     use palm_core::hlc::{Ballot, Stamp};
     use palm_core::id::{BodyId, KeyId};
-    use palm_core::record::{Attributes, ChecksumAlgorithm, ChecksumKind, Content, Etag, ObjectRecord};
+    use palm_core::record::{Attributes, ChecksumAlgorithm, ChecksumKind, Content, Etag, ObjectRecord, Subresources};
 
     use super::*;
 
@@ -268,9 +266,12 @@ mod tests {
             data_key: KeyId::from_bytes([0; 16]),
             body: BodyId::from_bytes([0; 16]),
             content: Content::Segments(Vec::new()),
+            subresources: Subresources::default(),
+            customer_key: None,
         };
         Object {
             version: Ballot { stamp: Stamp::from_millis(784_111_777_500), peer: 0, nonce: 0 },
+            id: None,
             record,
             stale: false,
         }
@@ -302,8 +303,9 @@ mod tests {
     }
 
     #[test]
-    fn only_the_null_version_exists() {
-        assert!(check_version(None).is_ok() && check_version(Some("null")).is_ok());
-        assert_eq!(check_version(Some("3HL4k")).expect_err("none").code().as_str(), "NoSuchVersion");
+    fn versions_are_named_by_null_or_id() {
+        assert_eq!(version_name(None).expect("none"), None);
+        assert_eq!(version_name(Some("null")).expect("null"), Some(Name::Null));
+        assert_eq!(version_name(Some("3HL4k")).expect_err("no id").code().as_str(), "InvalidArgument");
     }
 }

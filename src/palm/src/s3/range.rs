@@ -95,7 +95,7 @@ pub fn select_source(text: &str, size: u64) -> S3Result<std::ops::Range<u64>> {
 #[cfg(test)]
 mod tests {
     use palm_core::id::{BodyId, KeyId};
-    use palm_core::record::{Attributes, Etag};
+    use palm_core::record::{Attributes, Etag, Subresources};
 
     use super::*;
 
@@ -108,6 +108,8 @@ mod tests {
             data_key: KeyId::from_bytes([0; 16]),
             body: BodyId::from_bytes([0; 16]),
             content,
+            subresources: Subresources::default(),
+            customer_key: None,
         }
     }
 

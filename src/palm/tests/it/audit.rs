@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use palm::admin::Admin;
-use palm::object::{CollectSettings, CompletedPart, Completion, NewUpload, RepairSettings, Store};
+use palm::object::{CollectSettings, CompletedPart, Completion, NewObject, NewUpload, RepairSettings, Store};
 use palm::pool::NewPool;
 use palm_core::id::BodyId;
 use palm_core::place::Policy;
-use palm_core::record::{Attributes, Consistency};
+use palm_core::record::{BucketConfig, Consistency};
 use palm_core::repair::{Health, Redundancy, Tally};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -46,13 +46,13 @@ async fn pool_of(count: u8, policy: Policy) -> Vec<(Peer, JoinSet<()>)> {
         })
     })
     .await;
-    peers[0].0.store.create_bucket("bucket", "owner").await.unwrap();
+    peers[0].0.store.create_bucket("bucket", "owner", BucketConfig::default()).await.unwrap();
     peers
 }
 
 /// An upload that is open still, and what completes it.
 async fn upload_parts(store: &Store, key: &str, sizes: &[usize]) -> (BodyId, Completion) {
-    let upload = NewUpload { owner: "owner".to_owned(), attributes: Attributes::default(), checksum: None };
+    let upload = NewUpload { owner: "owner".to_owned(), object: NewObject::default(), checksum: None };
     let id = store.create_upload("bucket", key, upload).await.unwrap();
     let mut completion = Completion::default();
     for (&size, number) in sizes.iter().zip(1..) {

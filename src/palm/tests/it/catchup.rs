@@ -18,7 +18,7 @@ use palm_backends::memory::MemoryIndex;
 use palm_backends::{Durability, IndexStore, Next, Space, Write};
 use palm_core::hlc::{Ballot, Stamp};
 use palm_core::id::{BodyId, FragmentId, KeyId, PeerId, RequestId, SegmentId};
-use palm_core::record::{Attributes, Content, Etag, ObjectRecord, Placed, Segment, Stored, key};
+use palm_core::record::{Attributes, Content, Etag, ObjectRecord, Placed, Segment, Stored, Subresources, key};
 use palm_core::register::{Accepted, Config, Record};
 use palm_core::wire::{self, FragmentOrigin, JoinRequest, JoinResponse, Request, Response};
 use parking_lot::Mutex;
@@ -121,6 +121,8 @@ fn object(number: u32, time: u64) -> Accepted {
         data_key: KeyId::from_bytes(half(22)),
         body: BodyId::from_bytes(half(23)),
         content: Content::Segments(vec![segment]),
+        subresources: Subresources::default(),
+        customer_key: None,
     };
     // Long ago, as of a pool that has lived: not ahead of any clock.
     let ballot = Ballot { stamp: Stamp::from_millis(1_700_000_000_000 + time), peer: u64::from(number % 3), nonce: 7 };

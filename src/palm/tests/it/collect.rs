@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{StreamExt, stream};
-use palm::object::{Because, CollectSettings, GcReport, Incoming, Object, WriteConditions};
+use palm::object::{Because, CollectSettings, Deletion, GcReport, Incoming, NewObject, Object, WriteConditions};
 use palm::pool::{Decision, Homes, NewPool};
 use palm_core::id::{FragmentId, PeerId};
 use palm_core::place::Policy;
-use palm_core::record::{Attributes, Consistency, Content, MovedRecord, Placed, Segment, Stored, key};
+use palm_core::record::{BucketConfig, Consistency, Content, MovedRecord, Placed, Segment, Stored, key};
 use palm_core::wire::{FragmentOrigin, Request, Response};
 
 use crate::object::{EAGER, Peer, cluster_of, eventually, get, put, sample, settings};
@@ -22,7 +22,7 @@ const LASTING: CollectSettings = CollectSettings { trash: Duration::from_hours(1
 async fn cluster(count: u8, collect: CollectSettings) -> Vec<Peer> {
     let policy = Some(Policy { k: 2, n: 3 });
     let peers = cluster_of(count, collect, NewPool { policy, ..settings(Consistency::Strong) }).await;
-    peers[0].store.create_bucket("bucket", "me").await.unwrap();
+    peers[0].store.create_bucket("bucket", "me", BucketConfig::default()).await.unwrap();
     peers
 }
 
@@ -103,14 +103,14 @@ async fn a_shared_body_goes_with_its_last_holder() {
     let peers = cluster(3, EAGER).await;
     let bytes = sample(9_000, 1);
     let original = put(&peers[0], "original", &bytes).await.unwrap();
-    let (attributes, conditions) = (Attributes::default(), WriteConditions::default());
-    peers[1].store.copy(&original, ("bucket", "original"), "bucket", "copy", attributes, conditions).await.unwrap();
-    assert!(peers[2].store.delete("bucket", "original", WriteConditions::default()).await.unwrap());
+    let (new, conditions) = (NewObject::default(), WriteConditions::default());
+    peers[1].store.copy(&original, ("bucket", "original"), "bucket", "copy", new, conditions).await.unwrap();
+    assert!(peers[2].store.delete("bucket", "original", Deletion::default()).await.unwrap().found);
     for _ in 0..3 {
         assert_eq!(figures(&look(&peers, false).await), [0; 4]);
     }
     assert_eq!(get(&peers[0], "copy", None).await.unwrap(), bytes);
-    assert!(peers[0].store.delete("bucket", "copy", WriteConditions::default()).await.unwrap());
+    assert!(peers[0].store.delete("bucket", "copy", Deletion::default()).await.unwrap().found);
     eventually("all of it is gone", || async {
         look(&peers, false).await;
         fragments(&peers).await == 0
@@ -141,7 +141,7 @@ async fn an_upload_that_stalls_is_waited_for() {
     };
     let store = peers[0].store.clone();
     let putting = tokio::spawn(async move {
-        store.put("bucket", "slow", Attributes::default(), WriteConditions::default(), incoming).await
+        store.put("bucket", "slow", NewObject::default(), WriteConditions::default(), incoming).await
     });
     eventually("the first segment is stored", || async { fragments(&peers).await >= 3 }).await;
     for _ in 0..3 {
@@ -247,14 +247,14 @@ async fn moves_are_forgotten_with_their_bodies() {
         let object = put(&peers[0], name, &sample(5_000, 5)).await.unwrap();
         registers.push(key::moved(only_segment(&object).id));
         if name == "late" {
-            assert!(peers[1].store.delete("bucket", name, WriteConditions::default()).await.unwrap());
+            assert!(peers[1].store.delete("bucket", name, Deletion::default()).await.unwrap().found);
             while fragments(&peers).await > 6 {
                 look(&peers, false).await;
             }
         }
         enter(&peers, &object, name, only_segment(&object).clone()).await;
     }
-    assert!(peers[1].store.delete("bucket", "dead", WriteConditions::default()).await.unwrap());
+    assert!(peers[1].store.delete("bucket", "dead", Deletion::default()).await.unwrap().found);
     let mut moved = 0;
     for _ in 0..4 {
         moved += look(&peers, false).await.moved;
@@ -299,7 +299,7 @@ async fn a_dead_writer_is_waited_for_until_it_is_no_member() {
 async fn without_a_majority_nothing_goes() {
     let peers = cluster(3, EAGER).await;
     put(&peers[0], "key", &sample(3_000, 6)).await.unwrap();
-    assert!(peers[0].store.delete("bucket", "key", WriteConditions::default()).await.unwrap());
+    assert!(peers[0].store.delete("bucket", "key", Deletion::default()).await.unwrap().found);
     peers[1].pool.shutdown().await;
     peers[2].pool.shutdown().await;
     let report = look(&peers[..1], false).await;

@@ -8,7 +8,7 @@ use futures::future::join_all;
 use palm::object::{CollectSettings, RepairSettings};
 use palm_backends::memory::{MemoryFragments, MemoryIndex};
 use palm_backends::{BackendState, Backends, FragmentStore};
-use palm_core::record::Consistency;
+use palm_core::record::{BucketConfig, Consistency};
 use palm_core::repair::Redundancy;
 use tokio::task::JoinSet;
 
@@ -39,7 +39,7 @@ async fn three_peers(backends: Arc<Backends>) -> Vec<Peer> {
         peers.iter().all(|peer| peer.store_candidates() == 3 && peer.pool.ledger().config().voters.len() == 3)
     })
     .await;
-    peers[0].store.create_bucket("bucket", "owner").await.unwrap();
+    peers[0].store.create_bucket("bucket", "owner", BucketConfig::default()).await.unwrap();
     peers
 }
 
@@ -131,7 +131,7 @@ async fn a_lone_peer_survives_the_loss_of_a_disk() {
     let (collect, new) = (CollectSettings::default(), settings(Consistency::Strong));
     let peer = Peer::start_on(Arc::clone(&backends), 1, None, collect, EAGER, new).await;
     eventually("it knows of its disks", || async { peer.pool.view().wanted_policy().n == 4 }).await;
-    peer.store.create_bucket("bucket", "owner").await.unwrap();
+    peer.store.create_bucket("bucket", "owner", BucketConfig::default()).await.unwrap();
     let objects: Vec<_> = SIZES.iter().zip(0..).map(|(&size, at)| (format!("object-{at}"), sample(size, at))).collect();
     for (key, bytes) in &objects {
         put(&peer, key, bytes).await.unwrap();

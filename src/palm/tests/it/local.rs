@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use palm::net::Net;
-use palm::object::{CollectSettings, CompletedPart, Completion, ListQuery, NewUpload, ObjectError, WriteConditions};
+use palm::object::{
+    CollectSettings, CompletedPart, Completion, Deletion, ListQuery, NewObject, NewUpload, ObjectError, WriteConditions,
+};
 use palm::pool::NewPool;
 use palm::pool::ledger::{Current, Decision, Ledger};
 use palm_core::hlc::Ballot;
 use palm_core::place::Policy;
-use palm_core::record::{Attributes, Consistency, WhenMinority};
+use palm_core::record::{BucketConfig, Consistency, WhenMinority};
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
@@ -133,7 +135,7 @@ async fn all_see(peers: &[Peer], live: usize) {
 async fn an_island_works_alone_and_is_merged() {
     let peers = cluster_of(5, CollectSettings::default(), settings(Consistency::Local)).await;
     let (alone, other) = (&peers[4], &peers[0]);
-    other.store.create_bucket("bucket", "me").await.unwrap();
+    other.store.create_bucket("bucket", "me", BucketConfig::default()).await.unwrap();
     let (small, large) = (sample(3_000, 1), sample(2 * MIB + 5, 2));
     put(other, "before", &small).await.unwrap();
     eventually("the bucket is known to all", || async {
@@ -153,13 +155,13 @@ async fn an_island_works_alone_and_is_merged() {
     put(alone, "contested", &small).await.unwrap();
     put(other, "mainland", &large).await.unwrap();
     let later = put(other, "contested", &large).await.unwrap();
-    alone.store.delete("bucket", "before", WriteConditions::default()).await.unwrap();
-    alone.store.create_bucket("island-bucket", "me").await.unwrap();
-    let source = alone.store.head("bucket", "island").await.unwrap();
-    let (attributes, conditions) = (Attributes::default(), WriteConditions::default());
-    alone.store.copy(&source, ("bucket", "island"), "bucket", "copy", attributes, conditions).await.unwrap();
+    alone.store.delete("bucket", "before", Deletion::default()).await.unwrap();
+    alone.store.create_bucket("island-bucket", "me", BucketConfig::default()).await.unwrap();
+    let source = alone.store.head("bucket", "island", None).await.unwrap();
+    let (new, conditions) = (NewObject::default(), WriteConditions::default());
+    alone.store.copy(&source, ("bucket", "island"), "bucket", "copy", new, conditions).await.unwrap();
     let absent = WriteConditions { if_absent: true, if_match: None };
-    let refused = alone.store.put("bucket", "island", Attributes::default(), absent, object::body(&small)).await;
+    let refused = alone.store.put("bucket", "island", NewObject::default(), absent, object::body(&small)).await;
     assert!(matches!(refused, Err(ObjectError::PreconditionFailed)));
 
     let id = alone.store.create_upload("bucket", "parts", NewUpload::default()).await.unwrap();
@@ -198,7 +200,7 @@ async fn an_island_works_alone_and_is_merged() {
             eventually("its bytes are there", || async { get(peer, name, None).await.is_ok_and(|got| got == bytes) })
                 .await;
         }
-        assert_eq!(peer.store.head("bucket", "contested").await.unwrap().version, later.version);
+        assert_eq!(peer.store.head("bucket", "contested", None).await.unwrap().version, later.version);
         let query = ListQuery { limit: 10, ..ListQuery::default() };
         assert_eq!(peer.store.list_buckets(query).await.unwrap().items.len(), 2);
     }
@@ -214,7 +216,7 @@ async fn nothing_is_collected_while_a_member_is_away() {
         let store = peer.store.clone();
         tokio::spawn(async move { store.collect().await });
     }
-    peers[0].store.create_bucket("bucket", "me").await.unwrap();
+    peers[0].store.create_bucket("bucket", "me", BucketConfig::default()).await.unwrap();
     let (old, new) = (sample(40_000, 1), sample(50_000, 2));
     put(&peers[0], "key", &old).await.unwrap();
     eventually("all have it", || async { get(&peers[2], "key", None).await.is_ok() }).await;
@@ -250,25 +252,25 @@ async fn a_minority_serves_what_it_knows_and_says_so() {
     let new = NewPool { policy, when_minority: WhenMinority::ReadStale, ..settings(Consistency::Strong) };
     let peers = cluster_of(3, CollectSettings::default(), new).await;
     let (alone, other) = (&peers[2], &peers[0]);
-    other.store.create_bucket("bucket", "me").await.unwrap();
+    other.store.create_bucket("bucket", "me", BucketConfig::default()).await.unwrap();
     let (old, young) = (sample(40_000, 1), sample(3_000, 2));
     put(other, "key", &old).await.unwrap();
-    assert!(!alone.store.head("bucket", "key").await.unwrap().stale);
+    assert!(!alone.store.head("bucket", "key", None).await.unwrap().stale);
     eventually("its own copy has heard", || async { alone.pool.ledger().local_scan(b"o").unwrap().len() == 1 }).await;
 
     isolate(&peers, 2, false);
     all_see(&peers[2..], 1).await;
     put(other, "key", &young).await.unwrap();
-    let known = alone.store.head("bucket", "key").await.unwrap();
+    let known = alone.store.head("bucket", "key", None).await.unwrap();
     assert!(known.stale);
     assert_eq!(get(alone, "key", None).await.unwrap(), old);
     let listed = alone.store.list("bucket", ListQuery { limit: 10, ..ListQuery::default() }).await.unwrap();
     assert!(listed.stale && listed.items.len() == 1);
-    assert!(matches!(alone.store.head("bucket", "unheard-of").await, Err(ObjectError::Unavailable(_))));
+    assert!(matches!(alone.store.head("bucket", "unheard-of", None).await, Err(ObjectError::Unavailable(_))));
     assert!(matches!(put(alone, "key", &old).await, Err(ObjectError::Unavailable(_))));
 
     isolate(&peers, 2, true);
     all_see(&peers, 3).await;
-    assert!(!alone.store.head("bucket", "key").await.unwrap().stale);
+    assert!(!alone.store.head("bucket", "key", None).await.unwrap().stale);
     assert_eq!(get(alone, "key", None).await.unwrap(), young);
 }

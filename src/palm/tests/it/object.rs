@@ -10,8 +10,8 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use palm::net::{Identity, Net};
 use palm::object::{
-    BodyError, CollectSettings, CompletedPart, Completion, Incoming, ListQuery, Listed, NewUpload, Object, ObjectError,
-    Rejection, RepairSettings, Store, StoreParts, WriteConditions,
+    BodyError, CollectSettings, CompletedPart, Completion, Deletion, Incoming, ListQuery, Listed, NewObject, NewUpload,
+    Object, ObjectError, Rejection, RepairSettings, Store, StoreParts, WriteConditions,
 };
 use palm::pool::join::Coordinator;
 use palm::pool::{Discovery, JoinWish, NewPool, Parts, Pool, Services};
@@ -20,7 +20,7 @@ use palm_backends::{
     Backends, FragmentReader, FragmentStat, FragmentStore, FragmentWriter, IndexStore, StoreError, Usage,
 };
 use palm_core::id::FragmentId;
-use palm_core::record::{Attributes, ChecksumAlgorithm, ChecksumKind, Consistency, Content, WhenMinority};
+use palm_core::record::{BucketConfig, ChecksumAlgorithm, ChecksumKind, Consistency, Content, WhenMinority};
 use parking_lot::Mutex;
 
 /// Garbage goes at once, so that tests can see it go.
@@ -264,12 +264,12 @@ pub(crate) fn body(bytes: &Bytes) -> Incoming {
 }
 
 pub(crate) async fn put(peer: &Peer, key: &str, bytes: &Bytes) -> Result<Object, ObjectError> {
-    let (attributes, conditions) = (Attributes::default(), WriteConditions::default());
-    peer.store.put("bucket", key, attributes, conditions, body(bytes)).await
+    let (new, conditions) = (NewObject::default(), WriteConditions::default());
+    peer.store.put("bucket", key, new, conditions, body(bytes)).await
 }
 
 pub(crate) async fn get(peer: &Peer, key: &str, range: Option<Range<usize>>) -> Result<Vec<u8>, ObjectError> {
-    let object = peer.store.head("bucket", key).await?;
+    let object = peer.store.head("bucket", key, None).await?;
     let range = range.map_or(0..object.record.size, |range| range.start as u64..range.end as u64);
     let stream = peer.store.read(&object, range).await?;
     let chunks: Vec<Bytes> = stream.try_collect().await?;
@@ -303,8 +303,8 @@ pub(crate) async fn keys(peer: &Peer, delimiter: Option<&str>, limit: u32) -> Ve
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_put_at_one_peer_is_read_at_all_others() {
     let peers = cluster(5, CollectSettings::default()).await;
-    peers[0].store.create_bucket("bucket", "me").await.unwrap();
-    let again = peers[1].store.create_bucket("bucket", "you").await;
+    peers[0].store.create_bucket("bucket", "me", BucketConfig::default()).await.unwrap();
+    let again = peers[1].store.create_bucket("bucket", "you", BucketConfig::default()).await;
     assert!(matches!(again, Err(ObjectError::BucketExists { owned: false })));
 
     let sizes = [0, 1, 1_000, 64 << 10, 200_000, MIB - 1, MIB, MIB + 1, 3 * MIB + 17, 70 * MIB + 5];
@@ -328,7 +328,7 @@ async fn what_is_put_at_one_peer_is_read_at_all_others() {
     }
     assert!(matches!(get(&peers[0], "dir0/object-0", Some(0..1)).await, Err(ObjectError::BadRange)));
     assert!(matches!(get(&peers[0], "no", None).await, Err(ObjectError::NoSuchKey)));
-    assert!(matches!(peers[0].store.head("nobucket", "no").await, Err(ObjectError::NoSuchBucket)));
+    assert!(matches!(peers[0].store.head("nobucket", "no", None).await, Err(ObjectError::NoSuchBucket)));
 
     let mut expected: Vec<String> =
         sizes.iter().enumerate().map(|(at, size)| format!("dir{}/object-{size}", at % 3)).collect();
@@ -338,10 +338,10 @@ async fn what_is_put_at_one_peer_is_read_at_all_others() {
 
     assert!(matches!(peers[2].store.delete_bucket("bucket").await, Err(ObjectError::BucketNotEmpty)));
     for key in expected {
-        assert!(peers[2].store.delete("bucket", &key, WriteConditions::default()).await.unwrap());
-        assert!(matches!(peers[0].store.head("bucket", &key).await, Err(ObjectError::NoSuchKey)));
+        assert!(peers[2].store.delete("bucket", &key, Deletion::default()).await.unwrap().found);
+        assert!(matches!(peers[0].store.head("bucket", &key, None).await, Err(ObjectError::NoSuchKey)));
     }
-    assert!(!peers[2].store.delete("bucket", "gone", WriteConditions::default()).await.unwrap());
+    assert!(!peers[2].store.delete("bucket", "gone", Deletion::default()).await.unwrap().found);
     peers[2].store.delete_bucket("bucket").await.unwrap();
     assert!(matches!(put(&peers[1], "late", &sample(9, 9)).await, Err(ObjectError::NoSuchBucket)));
     assert!(matches!(peers[1].store.bucket("bucket").await, Err(ObjectError::NoSuchBucket)));
@@ -353,7 +353,7 @@ async fn what_is_put_at_one_peer_is_read_at_all_others() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_of_five_may_die_and_a_third_is_said_so_in_time() {
     let peers = cluster(5, CollectSettings::default()).await;
-    peers[0].store.create_bucket("bucket", "me").await.unwrap();
+    peers[0].store.create_bucket("bucket", "me", BucketConfig::default()).await.unwrap();
     let (small, large) = (sample(5_000, 1), sample(9 * MIB, 2));
     put(&peers[4], "small", &small).await.unwrap();
     put(&peers[4], "large", &large).await.unwrap();
@@ -381,7 +381,7 @@ async fn two_of_five_may_die_and_a_third_is_said_so_in_time() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rotten_fragments_never_become_wrong_bytes() {
     let peers = cluster(5, CollectSettings::default()).await;
-    peers[0].store.create_bucket("bucket", "me").await.unwrap();
+    peers[0].store.create_bucket("bucket", "me", BucketConfig::default()).await.unwrap();
     for (key, len) in [("small", 3_000), ("large", 3 * MIB + 3)] {
         let bytes = sample(len, 5);
         let object = put(&peers[0], key, &bytes).await.unwrap();
@@ -416,10 +416,10 @@ async fn rotten_fragments_never_become_wrong_bytes() {
 async fn failed_uploads_leave_nothing() {
     let peers = cluster(3, CollectSettings::default()).await;
     let store = &peers[0].store;
-    store.create_bucket("bucket", "me").await.unwrap();
+    store.create_bucket("bucket", "me", BucketConfig::default()).await.unwrap();
     let bytes = sample(70 * MIB, 3);
     let attempt =
-        |incoming: Incoming| store.put("bucket", "key", Attributes::default(), WriteConditions::default(), incoming);
+        |incoming: Incoming| store.put("bucket", "key", NewObject::default(), WriteConditions::default(), incoming);
     let short = Incoming { length: Some(bytes.len() as u64 + 1), ..body(&bytes) };
     assert!(matches!(attempt(short).await, Err(ObjectError::Body(BodyError::Incomplete))));
     let refused = Incoming { verify: Box::new(|_| Err(Rejection::BadDigest)), ..body(&bytes) };
@@ -434,11 +434,11 @@ async fn failed_uploads_leave_nothing() {
     let taken = put(&peers[1], "taken", &sample(10, 1)).await.unwrap();
     let absent = WriteConditions { if_absent: true, if_match: None };
     let small = sample(20, 2);
-    let result = store.put("bucket", "taken", Attributes::default(), absent, body(&small)).await;
+    let result = store.put("bucket", "taken", NewObject::default(), absent, body(&small)).await;
     assert!(matches!(result, Err(ObjectError::PreconditionFailed)));
-    assert_eq!(store.head("bucket", "taken").await.unwrap(), taken);
+    assert_eq!(store.head("bucket", "taken", None).await.unwrap(), taken);
 
-    assert!(matches!(store.head("bucket", "key").await, Err(ObjectError::NoSuchKey)));
+    assert!(matches!(store.head("bucket", "key", None).await, Err(ObjectError::NoSuchKey)));
     eventually("only the one object's fragments are left", || async {
         let mut left = 0;
         for peer in &peers {
@@ -455,9 +455,9 @@ async fn failed_uploads_leave_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_multipart_upload_through_several_peers_is_one_object() {
     let peers = cluster(3, CollectSettings::default()).await;
-    peers[0].store.create_bucket("bucket", "me").await.unwrap();
+    peers[0].store.create_bucket("bucket", "me", BucketConfig::default()).await.unwrap();
     let checksum = Some((ChecksumAlgorithm::Crc64Nvme, ChecksumKind::FullObject));
-    let new = NewUpload { owner: "me".into(), attributes: Attributes::default(), checksum };
+    let new = NewUpload { owner: "me".into(), object: NewObject::default(), checksum };
     let id = peers[0].store.create_upload("bucket", "key", new.clone()).await.unwrap();
     let parts = [sample(5 * MIB, 1), sample(6 * MIB + 3, 2), sample(100, 3)];
     let numbers = [1_u16, 4, 9];
@@ -517,7 +517,7 @@ async fn collection_takes_garbage_and_nothing_else() {
             tokio::spawn(async move { store.collect().await })
         })
         .collect();
-    peers[0].store.create_bucket("bucket", "me").await.unwrap();
+    peers[0].store.create_bucket("bucket", "me", BucketConfig::default()).await.unwrap();
     let (old, new) = (sample(40_000, 1), sample(2 * MIB, 2));
     for round in 0..5 {
         put(&peers[round % 3], "overwritten", &old).await.unwrap();
@@ -525,11 +525,10 @@ async fn collection_takes_garbage_and_nothing_else() {
     put(&peers[1], "overwritten", &new).await.unwrap();
     let original = put(&peers[2], "original", &old).await.unwrap();
     let at = ("bucket", "original");
-    let (attributes, conditions) = (Attributes::default(), WriteConditions::default());
-    peers[0].store.copy(&original, at, "bucket", "copy", attributes, conditions).await.unwrap();
-    peers[1].store.delete("bucket", "original", WriteConditions::default()).await.unwrap();
-    let stale =
-        peers[0].store.copy(&original, at, "bucket", "copy2", Attributes::default(), WriteConditions::default());
+    let (plain, conditions) = (NewObject::default(), WriteConditions::default());
+    peers[0].store.copy(&original, at, "bucket", "copy", plain, conditions).await.unwrap();
+    peers[1].store.delete("bucket", "original", Deletion::default()).await.unwrap();
+    let stale = peers[0].store.copy(&original, at, "bucket", "copy2", NewObject::default(), WriteConditions::default());
     assert!(matches!(stale.await, Err(ObjectError::NoSuchKey)));
 
     let id = peers[0].store.create_upload("bucket", "never", NewUpload::default()).await.unwrap();
@@ -562,7 +561,7 @@ async fn deleting_a_bucket_never_loses_an_acknowledged_object() {
     let bytes = sample(100, 1);
     let mut survived = 0;
     for round in 0..20 {
-        match peers[0].store.create_bucket("bucket", "me").await {
+        match peers[0].store.create_bucket("bucket", "me", BucketConfig::default()).await {
             Ok(()) | Err(ObjectError::BucketExists { .. }) => {}
             Err(error) => panic!("{error}"),
         }
@@ -574,11 +573,11 @@ async fn deleting_a_bucket_never_loses_an_acknowledged_object() {
                 survived += 1;
                 assert!(deleted.is_err(), "the bucket went under an acknowledged object");
                 assert_eq!(get(&peers[0], &key, None).await.unwrap(), bytes);
-                peers[0].store.delete("bucket", &key, WriteConditions::default()).await.unwrap();
+                peers[0].store.delete("bucket", &key, Deletion::default()).await.unwrap();
             }
             Err(ObjectError::NoSuchBucket) => {
                 deleted.unwrap();
-                assert!(matches!(peers[0].store.head("bucket", &key).await, Err(ObjectError::NoSuchBucket)));
+                assert!(matches!(peers[0].store.head("bucket", &key, None).await, Err(ObjectError::NoSuchBucket)));
             }
             Err(error) => panic!("{error}"),
         }

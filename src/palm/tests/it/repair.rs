@@ -7,7 +7,7 @@ use futures::future::join_all;
 use palm::object::{CollectSettings, RepairSettings};
 use palm::pool::NewPool;
 use palm_core::place::Policy;
-use palm_core::record::Consistency;
+use palm_core::record::{BucketConfig, Consistency};
 use palm_core::repair::{Health, Redundancy};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -36,7 +36,7 @@ impl Pool {
         let new = NewPool { policy, ..settings(Consistency::Strong) };
         let mut pool = Self { peers: Vec::new(), upkeep: Vec::new(), new };
         pool.grow_to(count).await;
-        pool.peers[0].store.create_bucket("bucket", "owner").await.unwrap();
+        pool.peers[0].store.create_bucket("bucket", "owner", BucketConfig::default()).await.unwrap();
         pool
     }
 

@@ -8,12 +8,11 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use md5::{Digest, Md5};
 use palm::object::{
-    BodyError, CompletedPart, Completion, Incoming, ListQuery, Listed, NewUpload, Object, ObjectError, Store,
-    WriteConditions, after_key,
+    BodyError, CompletedPart, Completion, Deletion, Incoming, ListQuery, Listed, NewObject, NewUpload, Object,
+    ObjectError, Store, WriteConditions, after_key,
 };
 use palm::pool::{Decision, Ledger, LedgerError, Pool};
 use palm_core::id::PeerId;
-use palm_core::record::Attributes;
 use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
@@ -181,7 +180,7 @@ impl Client {
         let tag = hex(&Md5::digest(&bytes));
         self.world.expect_tag(tag.clone(), value);
         let op = self.call(key, action);
-        match self.store.put(BUCKET, key, Attributes::default(), conditions, incoming(&bytes)).await {
+        match self.store.put(BUCKET, key, NewObject::default(), conditions, incoming(&bytes)).await {
             Ok(_) => {
                 self.world.answer(op, Outcome::Done);
                 self.seen.insert(key, (tag, value));
@@ -194,9 +193,9 @@ impl Client {
 
     async fn delete(&mut self, key: &'static str) {
         let op = self.call(key, Action::Delete);
-        match self.store.delete(BUCKET, key, WriteConditions::default()).await {
-            Ok(true) => self.world.answer(op, Outcome::Done),
-            Ok(false) => self.world.answer(op, Outcome::Refused),
+        match self.store.delete(BUCKET, key, Deletion::default()).await {
+            Ok(deleted) if deleted.found => self.world.answer(op, Outcome::Done),
+            Ok(_) => self.world.answer(op, Outcome::Refused),
             Err(error) => self.failed(op, &error),
         }
     }
@@ -239,12 +238,12 @@ impl Client {
     /// Makes an object of another one's body.
     async fn copy(&mut self, key: &'static str) {
         let from = OBJECTS[self.dice.random_range(0..OBJECTS.len())];
-        let Ok(source) = self.store.head(BUCKET, from).await else { return };
+        let Ok(source) = self.store.head(BUCKET, from, None).await else { return };
         let tag = source.record.etag.to_string();
         let Some(value) = self.world.value_of(&tag).filter(|_| from != key) else { return };
         let op = self.call(key, Action::Put(value));
-        let (attributes, conditions) = (Attributes::default(), WriteConditions::default());
-        match self.store.copy(&source, (BUCKET, from), BUCKET, key, attributes, conditions).await {
+        let (new, conditions) = (NewObject::default(), WriteConditions::default());
+        match self.store.copy(&source, (BUCKET, from), BUCKET, key, new, conditions).await {
             Ok(_) => {
                 self.world.answer(op, Outcome::Done);
                 self.seen.insert(key, (tag, value));
@@ -279,7 +278,7 @@ impl Client {
     /// Reads an object, its body too. Answers whether that succeeded.
     async fn get(&mut self, key: &'static str) -> bool {
         let op = self.call(key, Action::Read);
-        let object = match self.store.head(BUCKET, key).await {
+        let object = match self.store.head(BUCKET, key, None).await {
             Ok(object) => object,
             Err(ObjectError::NoSuchKey) => {
                 self.world.answer(op, Outcome::Saw(Vec::new()));

@@ -11,7 +11,7 @@ use palm::pool::join::Coordinator;
 use palm::pool::voters::wanted;
 use palm::pool::{Discovery, JoinToken, JoinWish, NewPool, Parts, Pool, PoolState, Services};
 use palm_backends::{Backends, IndexStore};
-use palm_core::record::{Consistency, WhenMinority};
+use palm_core::record::{BucketConfig, Consistency, WhenMinority};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use tokio::task::JoinSet;
@@ -218,7 +218,7 @@ impl Peer {
         let voters = wanted(world.machines);
         configs.wait_for(|config| config.voters.len() == voters && config.outgoing.is_none()).await?;
         if self.store.bucket(BUCKET).await.is_err() && self.pool.is_creator() {
-            self.store.create_bucket(BUCKET, "sim").await?;
+            self.store.create_bucket(BUCKET, "sim", BucketConfig::default()).await?;
         }
         Ok(())
     }

@@ -224,7 +224,7 @@ fn of_bucket(upload: &Current, bucket: Option<&Current>) -> Result<bool, ObjectE
 mod tests {
     use palm_core::hlc::Ballot;
     use palm_core::id::KeyId;
-    use palm_core::record::{Attributes, Content, Etag};
+    use palm_core::record::{Attributes, Content, Etag, Subresources};
 
     use super::*;
 
@@ -241,6 +241,8 @@ mod tests {
             data_key: KeyId::from_bytes([0; 16]),
             body: mine,
             content: Content::Segments(Vec::new()),
+            subresources: Subresources::default(),
+            customer_key: None,
         };
         let current = Current { version: Ballot::ZERO, value: record.encode() };
         assert_eq!(held(Some(&current), mine).unwrap(), Some(record));
