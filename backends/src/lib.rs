@@ -14,6 +14,8 @@
 pub mod conformance;
 #[cfg(feature = "disk")]
 pub mod disk;
+#[cfg(feature = "exec")]
+pub mod exec;
 pub mod fragment;
 pub mod index;
 #[cfg(feature = "memory")]

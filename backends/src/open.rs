@@ -3,6 +3,7 @@
 //! | URL | store | options |
 //! | --- | --- | --- |
 //! | `disk:///srv/palm` | a directory of this machine | `max_bytes`, `reserve` (fragments only) |
+//! | `exec:///path/to/program` | whatever the program keeps them in (fragments only) | the program's own |
 //! | `memory:` | this process, as long as it lives | `max_bytes` (fragments only) |
 //!
 //! Sizes are bytes, or carry a unit: `max_bytes=500GiB`, `reserve=2GB`.
@@ -71,6 +72,8 @@ const KNOWN: &[&str] = &[
     "disk:///DIRECTORY",
     #[cfg(feature = "memory")]
     "memory:",
+    #[cfg(feature = "exec")]
+    "exec:///PROGRAM",
 ];
 
 /// Opens a fragment store, and makes it where there is none. Blocks while a log is read.
@@ -129,6 +132,12 @@ fn open_fragments(url: &str, known: bool) -> Result<Arc<dyn FragmentStore>, Open
             }
             url.no_path()?;
             Ok(Arc::new(crate::memory::MemoryFragments::new(max_bytes)))
+        }
+        #[cfg(feature = "exec")]
+        "exec" => {
+            let mut options = crate::exec::ExecOptions::new(url.directory()?);
+            options.options.extend(url.options()?.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())));
+            Ok(Arc::new(crate::exec::ExecFragments::lazy(options)))
         }
         _ => Err(url.unknown_scheme()),
     }
