@@ -12,6 +12,7 @@
 
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
+pub mod decorate;
 #[cfg(feature = "disk")]
 pub mod disk;
 #[cfg(feature = "exec")]

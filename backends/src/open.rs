@@ -6,15 +6,24 @@
 //! | `exec:///path/to/program` | whatever the program keeps them in (fragments only) | the program's own |
 //! | `memory:` | this process, as long as it lives | `max_bytes` (fragments only) |
 //!
+//! Besides its own options every backend of fragments takes:
+//!
+//! | option | is |
+//! | --- | --- |
+//! | `bandwidth=50MB` | bytes a second at most, reads and writes together |
+//! | `quiet=23:00-07:00`, `quiet_bandwidth=5MB` | another bound in these hours, by this machine's clock |
+//! | `cache=64MiB` | small fragments are kept in memory, up to so many bytes |
+//!
 //! Sizes are bytes, or carry a unit: `max_bytes=500GiB`, `reserve=2GB`.
 #![cfg_attr(
     not(all(feature = "disk", feature = "memory")),
-    allow(dead_code, reason = "each backend uses some parts of a URL")
+    allow(dead_code, unused_variables, reason = "each backend uses some parts of a URL")
 )]
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::decorate::{Bandwidth, Cached, QuietHours, Throttle, local_minute};
 use crate::fragment::{FragmentStore, StoreError};
 use crate::index::IndexStore;
 
@@ -104,14 +113,19 @@ pub fn place(url: &str) -> &str {
 
 fn open_fragments(url: &str, known: bool) -> Result<Arc<dyn FragmentStore>, OpenError> {
     let url = Url::parse(url)?;
+    let (decorations, options) = Decorations::of(&url)?;
+    Ok(decorations.around(open_plain(&url, options, known)?))
+}
+
+fn open_plain(url: &Url<'_>, options: Options<'_>, known: bool) -> Result<Arc<dyn FragmentStore>, OpenError> {
     match url.scheme {
         #[cfg(feature = "disk")]
         "disk" => {
-            let mut options = crate::disk::DiskOptions::default();
-            for (name, value) in url.options()? {
+            let mut bounds = crate::disk::DiskOptions::default();
+            for (name, value) in options {
                 match name {
-                    "max_bytes" => options.max_bytes = url.size(name, value)?,
-                    "reserve" => options.reserve_bytes = url.size(name, value)?,
+                    "max_bytes" => bounds.max_bytes = url.size(name, value)?,
+                    "reserve" => bounds.reserve_bytes = url.size(name, value)?,
                     _ => return Err(url.unknown_option(name, "max_bytes, reserve")),
                 }
             }
@@ -119,12 +133,12 @@ fn open_fragments(url: &str, known: bool) -> Result<Arc<dyn FragmentStore>, Open
             if known {
                 crate::disk::DiskFragments::expect(&dir)?;
             }
-            Ok(Arc::new(crate::disk::DiskFragments::open(&dir, options)?))
+            Ok(Arc::new(crate::disk::DiskFragments::open(&dir, bounds)?))
         }
         #[cfg(feature = "memory")]
         "memory" => {
             let mut max_bytes = u64::MAX;
-            for (name, value) in url.options()? {
+            for (name, value) in options {
                 match name {
                     "max_bytes" => max_bytes = url.size(name, value)?,
                     _ => return Err(url.unknown_option(name, "max_bytes")),
@@ -135,12 +149,69 @@ fn open_fragments(url: &str, known: bool) -> Result<Arc<dyn FragmentStore>, Open
         }
         #[cfg(feature = "exec")]
         "exec" => {
-            let mut options = crate::exec::ExecOptions::new(url.directory()?);
-            options.options.extend(url.options()?.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())));
-            Ok(Arc::new(crate::exec::ExecFragments::lazy(options)))
+            let mut run = crate::exec::ExecOptions::new(url.directory()?);
+            run.options.extend(options.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())));
+            Ok(Arc::new(crate::exec::ExecFragments::lazy(run)))
         }
         _ => Err(url.unknown_scheme()),
     }
+}
+
+/// Options as written: names and values.
+type Options<'a> = Vec<(&'a str, &'a str)>;
+
+/// What a URL asks to have around its store.
+#[derive(Debug, Default)]
+struct Decorations {
+    bytes_per_second: Option<u64>,
+    /// First and last minute of the day.
+    quiet: Option<(u16, u16)>,
+    quiet_bytes_per_second: Option<u64>,
+    cache_bytes: Option<u64>,
+}
+
+impl Decorations {
+    /// Takes them out of a URL's options; the rest is the backend's.
+    fn of<'a>(url: &Url<'a>) -> Result<(Self, Options<'a>), OpenError> {
+        let (mut asked, mut rest) = (Self::default(), Vec::new());
+        for (name, value) in url.options()? {
+            match name {
+                "bandwidth" => asked.bytes_per_second = Some(url.size(name, value)?),
+                "quiet_bandwidth" => asked.quiet_bytes_per_second = Some(url.size(name, value)?),
+                "cache" => asked.cache_bytes = Some(url.size(name, value)?),
+                "quiet" => {
+                    let hours = value.split_once('-').and_then(|(from, until)| Some((minute(from)?, minute(until)?)));
+                    let hours = hours.ok_or_else(|| url.bad(format!("quiet={value} is not like 23:00-07:00")))?;
+                    asked.quiet = Some(hours);
+                }
+                _ => rest.push((name, value)),
+            }
+        }
+        if asked.quiet.is_some() != asked.quiet_bytes_per_second.is_some() {
+            return Err(url.bad("quiet and quiet_bandwidth belong together"));
+        }
+        Ok((asked, rest))
+    }
+
+    fn around(self, mut store: Arc<dyn FragmentStore>) -> Arc<dyn FragmentStore> {
+        let quiet = self.quiet.zip(self.quiet_bytes_per_second);
+        let quiet = quiet.map(|((from, until), bytes_per_second)| QuietHours { from, until, bytes_per_second });
+        let bandwidth = Bandwidth { bytes_per_second: self.bytes_per_second, quiet };
+        if bandwidth.bytes_per_second.is_some() || bandwidth.quiet.is_some() {
+            store = Arc::new(Throttle::new(store, bandwidth, local_minute));
+        }
+        if let Some(bytes) = self.cache_bytes {
+            store = Arc::new(Cached::new(store, bytes));
+        }
+        store
+    }
+}
+
+/// Minutes after midnight of `23:00`.
+fn minute(text: &str) -> Option<u16> {
+    let (hour, minute) = text.split_once(':')?;
+    let (hour, minute): (u16, u16) = (hour.parse().ok()?, minute.parse().ok()?);
+    (hour < 24 && minute < 60).then_some(hour * 60 + minute)
 }
 
 /// Opens an index. Blocks while a log is read.
@@ -193,7 +264,7 @@ impl<'a> Url<'a> {
         self.bad(format!("unknown option {name:?}, known are: {known}"))
     }
 
-    fn options(&self) -> Result<Vec<(&'a str, &'a str)>, OpenError> {
+    fn options(&self) -> Result<Options<'a>, OpenError> {
         let pairs = self.query.split('&').filter(|pair| !pair.is_empty());
         pairs
             .map(|pair| pair.split_once('=').ok_or_else(|| self.bad(format!("option {pair:?} has no value"))))
@@ -260,7 +331,10 @@ mod tests {
         assert!(message("memory:?max_bytes=99999999TiB").contains("not a size"));
         assert!(message("memory:?max_bytes").contains("no value"));
         assert!(message("memory:path").contains("takes no path"));
+        assert!(message("memory:?quiet=11pm-7am&quiet_bandwidth=1MB").contains("23:00-07:00"));
+        assert!(message("memory:?quiet=23:00-07:00").contains("belong together"));
         assert!(fragments("memory:?max_bytes=10MiB").is_ok());
+        assert!(fragments("memory:?cache=1MiB&bandwidth=5MB&quiet=23:00-07:00&quiet_bandwidth=1MB").is_ok());
         assert!(index("memory:").is_ok());
         assert!(index("memory:?max_bytes=1").is_err());
     }

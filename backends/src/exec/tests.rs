@@ -44,7 +44,7 @@ while True:
     if header["do"] == "hello": answer(header["call"], ok={{"protocol": 1}})
     else: act(header, body)
 "#,
-        act = act.lines().map(|line| format!("    {line}\n")).collect::<String>(),
+        act = act.lines().fold(String::new(), |text, line| text + "    " + line + "\n"),
     );
     std::fs::write(&path, text).unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
