@@ -21,16 +21,16 @@
 //! Deliberately absent: a cache of contents (the kernel has one), a journal of its own, and knowledge of
 //! what a fragment belongs to.
 
-mod commit;
-mod db;
-mod dir;
+pub(crate) mod commit;
+pub(crate) mod db;
+pub(crate) mod dir;
 mod files;
 mod fragments;
-mod health;
+pub(crate) mod health;
 mod index;
 mod packed;
 mod rescue;
-mod room;
+pub(crate) mod room;
 mod sys;
 
 #[cfg(test)]

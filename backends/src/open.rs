@@ -4,6 +4,7 @@
 //! | --- | --- | --- |
 //! | `disk:///srv/palm` | a directory of this machine | `max_bytes`, `reserve` (fragments only) |
 //! | `exec:///path/to/program` | whatever the program keeps them in (fragments only) | the program's own |
+//! | `rocksdb:///srv/palm` | one RocksDB in a directory, for fragments | `max_bytes`, `reserve` |
 //! | `memory:` | this process, as long as it lives | `max_bytes` (fragments only) |
 //!
 //! Besides its own options every backend of fragments takes:
@@ -81,6 +82,8 @@ const KNOWN: &[&str] = &[
     "disk:///DIRECTORY",
     #[cfg(feature = "memory")]
     "memory:",
+    #[cfg(feature = "rocksdb")]
+    "rocksdb:///DIRECTORY",
     #[cfg(feature = "exec")]
     "exec:///PROGRAM",
 ];
@@ -121,15 +124,7 @@ fn open_plain(url: &Url<'_>, options: Options<'_>, known: bool) -> Result<Arc<dy
     match url.scheme {
         #[cfg(feature = "disk")]
         "disk" => {
-            let mut bounds = crate::disk::DiskOptions::default();
-            for (name, value) in options {
-                match name {
-                    "max_bytes" => bounds.max_bytes = url.size(name, value)?,
-                    "reserve" => bounds.reserve_bytes = url.size(name, value)?,
-                    _ => return Err(url.unknown_option(name, "max_bytes, reserve")),
-                }
-            }
-            let dir = url.directory()?;
+            let (dir, bounds) = (url.directory()?, url.bounds(options)?);
             if known {
                 crate::disk::DiskFragments::expect(&dir)?;
             }
@@ -146,6 +141,14 @@ fn open_plain(url: &Url<'_>, options: Options<'_>, known: bool) -> Result<Arc<dy
             }
             url.no_path()?;
             Ok(Arc::new(crate::memory::MemoryFragments::new(max_bytes)))
+        }
+        #[cfg(feature = "rocksdb")]
+        "rocksdb" => {
+            let (dir, bounds) = (url.directory()?, url.bounds(options)?);
+            if known {
+                crate::rocks::RocksFragments::expect(&dir)?;
+            }
+            Ok(Arc::new(crate::rocks::RocksFragments::open(&dir, bounds)?))
         }
         #[cfg(feature = "exec")]
         "exec" => {
@@ -269,6 +272,20 @@ impl<'a> Url<'a> {
         pairs
             .map(|pair| pair.split_once('=').ok_or_else(|| self.bad(format!("option {pair:?} has no value"))))
             .collect()
+    }
+
+    /// The options of a store in a directory.
+    #[cfg(feature = "disk")]
+    fn bounds(&self, options: Options<'_>) -> Result<crate::disk::DiskOptions, OpenError> {
+        let mut bounds = crate::disk::DiskOptions::default();
+        for (name, value) in options {
+            match name {
+                "max_bytes" => bounds.max_bytes = self.size(name, value)?,
+                "reserve" => bounds.reserve_bytes = self.size(name, value)?,
+                _ => return Err(self.unknown_option(name, "max_bytes, reserve")),
+            }
+        }
+        Ok(bounds)
     }
 
     fn size(&self, name: &str, value: &str) -> Result<u64, OpenError> {

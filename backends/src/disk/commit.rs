@@ -21,7 +21,7 @@ const QUEUED_COMMITS: usize = 1024;
 const GROUP_BYTES: usize = 4 << 20;
 
 /// What a database's commits mean. Runs on the commit thread alone, so it may keep state without locks.
-pub(super) trait Changes: Send + 'static {
+pub(crate) trait Changes: Send + 'static {
     type Request: Send + 'static;
     type Answer: Send + 'static;
 
@@ -47,31 +47,31 @@ struct Commit<C: Changes> {
 }
 
 /// The handle of a commit thread. Dropping it commits what is queued and ends the thread.
-pub(super) struct Committer<C: Changes> {
+pub(crate) struct Committer<C: Changes> {
     queue: Option<mpsc::Sender<Commit<C>>>,
     thread: Option<JoinHandle<()>>,
 }
 
 /// The answer to come of a commit that is queued.
-pub(super) struct Pending<A>(oneshot::Receiver<Result<A, StoreError>>);
+pub(crate) struct Pending<A>(oneshot::Receiver<Result<A, StoreError>>);
 
 impl<A> Pending<A> {
     /// Waits on a thread that may block.
-    pub(super) fn wait(self) -> Result<A, StoreError> {
+    pub(crate) fn wait(self) -> Result<A, StoreError> {
         self.0.blocking_recv().unwrap_or_else(|_| Err(stopped()))
     }
 }
 
 impl<C: Changes> Committer<C> {
     /// Starts the thread, called `name`.
-    pub(super) fn start(name: &str, db: Arc<DB>, health: Arc<Health>, changes: C) -> io::Result<Self> {
+    pub(crate) fn start(name: &str, db: Arc<DB>, health: Arc<Health>, changes: C) -> io::Result<Self> {
         let (queue, waiting) = mpsc::channel(QUEUED_COMMITS);
         let thread = Builder::new().name(name.to_owned()).spawn(move || run(&db, &health, changes, waiting))?;
         Ok(Self { queue: Some(queue), thread: Some(thread) })
     }
 
     /// Commits, and answers when the request is applied and as durable as asked for.
-    pub(super) async fn commit(&self, request: C::Request, durability: Durability) -> Result<C::Answer, StoreError> {
+    pub(crate) async fn commit(&self, request: C::Request, durability: Durability) -> Result<C::Answer, StoreError> {
         let (answer, answered) = oneshot::channel();
         let queue = self.queue.as_ref().ok_or_else(stopped)?;
         queue.send(Commit { request, durability, answer }).await.map_err(|_| stopped())?;
@@ -79,7 +79,7 @@ impl<C: Changes> Committer<C> {
     }
 
     /// Queues a commit from a thread that may block. Commits are applied in the order they are queued.
-    pub(super) fn submit(&self, request: C::Request, durability: Durability) -> Result<Pending<C::Answer>, StoreError> {
+    pub(crate) fn submit(&self, request: C::Request, durability: Durability) -> Result<Pending<C::Answer>, StoreError> {
         let (answer, answered) = oneshot::channel();
         let queue = self.queue.as_ref().ok_or_else(stopped)?;
         queue.blocking_send(Commit { request, durability, answer }).map_err(|_| stopped())?;

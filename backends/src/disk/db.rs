@@ -23,16 +23,25 @@ const BACKGROUND_JOBS: i32 = 2;
 /// A table of which half of this many neighbouring entries are deletions is merged soon: what was deleted takes space no
 /// longer.
 const DELETION_WINDOW: usize = 1_024;
+/// Smaller values stay in the tables.
+#[cfg(feature = "rocksdb")]
+const MIN_BLOB_BYTES: u64 = 4 << 10;
+/// Blob files are rewritten when this part of them is garbage.
+#[cfg(feature = "rocksdb")]
+const BLOB_GARBAGE: f64 = 0.3;
 const BLOOM_BITS_PER_KEY: f64 = 10.0;
 const MAX_INFO_LOG_BYTES: usize = 1 << 20;
 
 /// What a column family keeps.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Shape {
+pub(crate) enum Shape {
     /// Small text-like records, read by key and in order.
     Records,
     /// Ciphertext of up to 64 KiB, read by key: not worth compressing.
     Blobs,
+    /// Ciphertext of up to 128 KiB, kept beside the tables in blob files, which merging does not copy.
+    #[cfg(feature = "rocksdb")]
+    BlobFiles,
 }
 
 /// One memory budget for all databases of this process, however many peers or backends it runs.
@@ -47,20 +56,20 @@ fn memory() -> &'static (Cache, WriteBufferManager) {
 
 /// Forgets all blocks in memory, of all databases of this process: the next read of each comes from its table, and is
 /// verified.
-pub(super) fn forget_cached() {
+pub(crate) fn forget_cached() {
     let mut cache = memory().0.clone();
     cache.set_capacity(0);
     cache.set_capacity(MEMORY_BYTES);
 }
 
 /// Opens a database with these column families, made where missing.
-pub(super) fn open(dir: &Path, families: &[(&str, Shape)]) -> Result<DB, StoreError> {
+pub(crate) fn open(dir: &Path, families: &[(&str, Shape)]) -> Result<DB, StoreError> {
     open_with(dir, families, |_| {})
 }
 
 /// The same for a last look: its tables are left as they are, never merged. (Opened for reading only, a database that
 /// verifies its logs by the manifest crashes the process, `RocksDB` 11.8.)
-pub(super) fn open_unmerged(dir: &Path, families: &[(&str, Shape)]) -> Result<DB, StoreError> {
+pub(crate) fn open_unmerged(dir: &Path, families: &[(&str, Shape)]) -> Result<DB, StoreError> {
     open_with(dir, families, |options| options.set_disable_auto_compactions(true))
 }
 
@@ -112,18 +121,27 @@ fn family_options(shape: Shape) -> Options {
             options.set_compression_type(DBCompressionType::None);
             table.set_block_size(16 << 10);
         }
+        #[cfg(feature = "rocksdb")]
+        Shape::BlobFiles => {
+            options.set_compression_type(DBCompressionType::None);
+            options.set_enable_blob_files(true);
+            options.set_min_blob_size(MIN_BLOB_BYTES);
+            options.set_enable_blob_gc(true);
+            options.set_blob_gc_age_cutoff(1.0);
+            options.set_blob_gc_force_threshold(BLOB_GARBAGE);
+        }
     }
     options.set_block_based_table_factory(&table);
     options
 }
 
 /// The handle of a family that [`open`] was told of.
-pub(super) fn family<'a>(db: &'a DB, name: &str) -> Result<&'a ColumnFamily, StoreError> {
+pub(crate) fn family<'a>(db: &'a DB, name: &str) -> Result<&'a ColumnFamily, StoreError> {
     db.cf_handle(name).ok_or_else(|| StoreError::Corrupt(format!("column family {name:?} is missing")))
 }
 
 /// A database's error by what the caller can do about it.
-pub(super) fn store_error(error: &rocksdb::Error) -> StoreError {
+pub(crate) fn store_error(error: &rocksdb::Error) -> StoreError {
     // RocksDB tells a full disk only by its words.
     let full = ["No space left on device", "Space limit reached"];
     match error.kind() {

@@ -15,7 +15,7 @@ const LOCK_TEXT_BYTES: u64 = 128;
 
 /// The exclusive lock on a store's directory, an `flock`: the kernel drops it with the process.
 #[derive(Debug)]
-pub(super) struct DirLock {
+pub(crate) struct DirLock {
     path: PathBuf,
     /// Device and inode.
     place: (u64, u64),
@@ -24,13 +24,13 @@ pub(super) struct DirLock {
 
 impl DirLock {
     /// Whether a store was made in this directory.
-    pub(super) fn is_in(dir: &Path) -> bool {
+    pub(crate) fn is_in(dir: &Path) -> bool {
         dir.join(LOCK_FILE).is_file()
     }
 
     /// Refuses when the directory is no longer the one that was opened. What it held stays readable and even
     /// writable through files that are open, so a write that succeeds proves nothing.
-    pub(super) fn check(&self) -> Result<(), StoreError> {
+    pub(crate) fn check(&self) -> Result<(), StoreError> {
         match fs::symlink_metadata(&self.path) {
             Ok(found) if (found.dev(), found.ino()) == self.place => Ok(()),
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
@@ -43,7 +43,7 @@ impl DirLock {
 
     /// Makes the directory where needed and locks it. `format` is one line that names what is kept there and its
     /// version; a directory that says something else is refused rather than misread.
-    pub(super) fn acquire(dir: &Path, format: &str) -> Result<Self, OpenError> {
+    pub(crate) fn acquire(dir: &Path, format: &str) -> Result<Self, OpenError> {
         create_dir(dir)?;
         let path = dir.join(LOCK_FILE);
         let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path)?;
@@ -68,7 +68,7 @@ impl DirLock {
 }
 
 /// Makes a directory and its parents where needed, each entry durable.
-pub(super) fn create_dir(dir: &Path) -> io::Result<()> {
+pub(crate) fn create_dir(dir: &Path) -> io::Result<()> {
     if dir.is_dir() {
         return Ok(());
     }
@@ -85,6 +85,6 @@ pub(super) fn create_dir(dir: &Path) -> io::Result<()> {
 }
 
 /// Makes the entries of a directory durable.
-pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
+pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }

@@ -12,7 +12,7 @@ use crate::fragment::StoreError;
 
 /// The space a store may use: what the file system has, less a reserve, and never beyond `max_bytes`.
 #[derive(Debug)]
-pub(super) struct Room {
+pub(crate) struct Room {
     path: CString,
     max_bytes: u64,
     reserve_bytes: u64,
@@ -20,20 +20,20 @@ pub(super) struct Room {
 }
 
 impl Room {
-    pub(super) fn new(dir: &Path, max_bytes: u64, reserve_bytes: u64) -> io::Result<Self> {
+    pub(crate) fn new(dir: &Path, max_bytes: u64, reserve_bytes: u64) -> io::Result<Self> {
         let path = CString::new(dir.as_os_str().as_bytes())?;
         Ok(Self { path, max_bytes, reserve_bytes, promised: AtomicU64::new(0) })
     }
 
     /// Bytes that could still be stored when `used` are, and all promises are kept.
-    pub(super) fn free(&self, used: u64) -> io::Result<u64> {
+    pub(crate) fn free(&self, used: u64) -> io::Result<u64> {
         Ok(self.limit(used)?.saturating_sub(self.promised.load(Ordering::Relaxed)))
     }
 
     /// Sets `bytes` aside for a fragment that is being written. What it has written already counts twice until
     /// the promise is dropped, and of two that race for the last space both may be refused: near the end a store is
     /// full a little early, never late.
-    pub(super) fn promise(self: &Arc<Self>, bytes: u64, used: u64) -> Result<Promise, StoreError> {
+    pub(crate) fn promise(self: &Arc<Self>, bytes: u64, used: u64) -> Result<Promise, StoreError> {
         let promised = self.promised.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
         let promise = Promise { room: Arc::clone(self), bytes };
         if promised > self.limit(used)? {
@@ -50,14 +50,14 @@ impl Room {
 
 /// Space set aside, given back when dropped.
 #[derive(Debug)]
-pub(super) struct Promise {
+pub(crate) struct Promise {
     room: Arc<Room>,
     bytes: u64,
 }
 
 impl Promise {
     /// Widens it to `bytes` in all.
-    pub(super) fn grow_to(&mut self, bytes: u64, used: u64) -> Result<(), StoreError> {
+    pub(crate) fn grow_to(&mut self, bytes: u64, used: u64) -> Result<(), StoreError> {
         if bytes > self.bytes {
             let mut more = self.room.promise(bytes - self.bytes, used)?;
             self.bytes += std::mem::take(&mut more.bytes);
