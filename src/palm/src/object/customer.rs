@@ -156,7 +156,7 @@ mod tests {
             assert_eq!(counter, expected);
         }
     }
-    const GOLDEN_CHECK: &str = "";
+    const GOLDEN_CHECK: &str = "9ef26baf47f1d1a2e69c69ddd35cf3f261764ecb141921b36164091de910e24e";
     const GOLDEN_STREAM: &str = "";
     const GOLDEN_ETAG: &str = "";
 

@@ -44,7 +44,7 @@ impl Store {
         }
         let data_key = self.bucket_to_write(bucket).await?.data_key;
         let at = At::new(bucket, key);
-        let draft = Arc::new(Draft::new(self, new_body()?, at.register.clone()));
+        let draft = Arc::new(Draft::new(self, new_body()?, at.register.clone(), new.attributes.storage_class.clone()));
         let sealing = self.data_key(data_key).await?;
         let received = self.receive(&draft, sealing, body).await?;
 
@@ -152,7 +152,7 @@ impl Store {
             let long = Long { draft, data_key, cipher, remaining: length, finished: Vec::new(), finishing: None };
             long.receive(cutter, first, digests).await?
         } else if first.len() > 0 {
-            let (digested, whole) = self.receive_whole(data_key, cipher.clone(), first, digests).await?;
+            let (digested, whole) = self.receive_whole(draft, data_key, cipher.clone(), first, digests).await?;
             (digested, Rest::Whole(Box::new(whole)))
         } else {
             (digests.finish(), Rest::Empty)
@@ -166,12 +166,13 @@ impl Store {
     /// Hashes and seals a body of one stripe, side by side.
     async fn receive_whole(
         &self,
+        draft: &Draft,
         data_key: Arc<DataKey>,
         cipher: Option<Cipher>,
         stripe: Stripe,
         mut digests: Digests,
     ) -> Result<(Digested, Whole), ObjectError> {
-        let planned = self.plan(SegmentId::from_bytes(random()?), stripe.len() as u64)?;
+        let planned = self.plan(SegmentId::from_bytes(random()?), stripe.len() as u64, draft.class.as_deref())?;
         if stripe.len() <= INLINE_BYTES {
             digests.update(&stripe);
             return Ok((digests.finish(), Whole::seal(planned, &data_key, cipher, &stripe)?));
@@ -273,7 +274,7 @@ impl Long<'_> {
 
     fn open(&self) -> Result<SegmentWriter, ObjectError> {
         let expected = self.remaining.map_or(SEGMENT_BYTES, |remaining| remaining.clamp(1, SEGMENT_BYTES));
-        let planned = self.draft.store.plan(SegmentId::from_bytes(random()?), expected)?;
+        let planned = self.draft.store.plan(SegmentId::from_bytes(random()?), expected, self.draft.class.as_deref())?;
         SegmentWriter::new(self.draft, planned, &self.data_key, self.cipher.clone())
     }
 

@@ -18,7 +18,7 @@ pub fn source_key(source: &str, bucket: &str) -> S3Result<String> {
     // The rest is as in the header of a copy's source.
     let whole = if source.starts_with('/') { source.to_owned() } else { format!("{bucket}/{source}") };
     match CopySource::parse(&whole) {
-        Ok(CopySource::Bucket { bucket: of, key, version_id: None }) if *of == *bucket => Ok(key.into()),
+        Ok(CopySource::Bucket { bucket: of, key, version_id: None }) if *of == *bucket && !key.is_empty() => Ok(key.into()),
         _ => Err(invalid()),
     }
 }
