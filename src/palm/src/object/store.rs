@@ -200,6 +200,17 @@ impl Store {
         self.view.touch();
     }
 
+    /// Whether objects of these storage classes have the same policy, so that they may share a body.
+    pub fn codes_alike(&self, one: &Attributes, other: &Attributes) -> bool {
+        let policy = |attributes: &Attributes| self.view.class_policy(attributes.storage_class.as_deref());
+        policy(one) == policy(other)
+    }
+
+    /// The time by the ledger's clock, milliseconds since the Unix epoch.
+    pub fn now_ms(&self) -> u64 {
+        self.ledger.now_ms()
+    }
+
     /// Counts for metrics.
     pub fn counters(&self) -> &Counters {
         &self.counters

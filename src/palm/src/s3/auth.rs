@@ -68,20 +68,12 @@ pub(super) async fn expect_owner(store: &Store, bucket: &str, headers: &HeaderMa
 
 /// Headers that ask for something, and the values PALM can honour: everything else under these names is 501
 /// rather than silently dropped. A name that ends in `-` stands for all that start with it.
-const HONOURED: [(&str, &[&str]); 13] = [
+const HONOURED: [(&str, &[&str]); 6] = [
     // The pool's keys own everything alike, so these all say the same.
     ("x-amz-acl", &["private", "bucket-owner-read", "bucket-owner-full-control"]),
     ("x-amz-object-ownership", &["BucketOwnerEnforced"]),
     ("x-amz-grant-", &[]),
-    ("x-amz-tagging", &[""]),
-    // All data is sealed, so AES256 is true of every object.
-    ("x-amz-server-side-encryption", &["AES256"]),
-    ("x-amz-server-side-encryption-", &[]),
-    ("x-amz-copy-source-server-side-encryption-", &[]),
-    ("x-amz-bucket-object-lock-enabled", &["false"]),
-    ("x-amz-object-lock-", &[]),
     ("x-amz-write-offset-bytes", &[]),
-    ("x-amz-rename-source", &[]),
     ("x-amz-mfa", &[]),
     ("x-amz-security-token", &[]),
 ];
@@ -140,16 +132,8 @@ mod tests {
         for (name, value) in honoured {
             assert!(!refused(name, value), "{name}: {value}");
         }
-        let unsupported = [
-            ("x-amz-acl", "public-read"),
-            ("x-amz-grant-read", "uri=\"all\""),
-            ("x-amz-tagging", "a=b"),
-            ("x-amz-server-side-encryption", "aws:kms"),
-            ("x-amz-server-side-encryption-customer-algorithm", "AES256"),
-            ("x-amz-copy-source-server-side-encryption-customer-key", "key"),
-            ("x-amz-object-lock-mode", "COMPLIANCE"),
-            ("x-amz-security-token", "session"),
-        ];
+        let unsupported =
+            [("x-amz-acl", "public-read"), ("x-amz-grant-read", "uri=\"all\""), ("x-amz-security-token", "session")];
         for (name, value) in unsupported {
             assert!(refused(name, value), "{name}: {value}");
         }

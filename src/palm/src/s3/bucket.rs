@@ -1,6 +1,7 @@
 //! Buckets.
 
-use palm_core::record::{BucketConfig, BucketRecord};
+use palm_core::record::{BucketConfig, BucketRecord, ObjectLock};
+use palm_core::s3::version::Versioning;
 use s3s::dto::{
     Bucket, BucketLocationConstraint, CreateBucketInput, CreateBucketOutput, DeleteBucketInput, DeleteBucketOutput,
     GetBucketLocationInput, GetBucketLocationOutput, HeadBucketInput, HeadBucketOutput, ListBucketsInput,
@@ -29,7 +30,12 @@ pub async fn create(
     check_reserved(bucket)?;
     // A location is a pool's name, or whatever region a client believes in: one peer serves one pool, so
     // either is accepted.
-    frontend.store.create_bucket(bucket, &owner, BucketConfig::default()).await.map_err(error::of)?;
+    let mut config = BucketConfig::default();
+    if request.input.object_lock_enabled_for_bucket == Some(true) {
+        config.versioning = Versioning::Enabled;
+        config.object_lock = Some(ObjectLock::default());
+    }
+    frontend.store.create_bucket(bucket, &owner, config).await.map_err(error::of)?;
     let location = Some(format!("/{bucket}"));
     Ok(S3Response::new(CreateBucketOutput { location, ..CreateBucketOutput::default() }))
 }

@@ -17,7 +17,14 @@ pub async fn list(
     request: S3Request<ListObjectVersionsInput>,
 ) -> S3Result<S3Response<ListObjectVersionsOutput>> {
     let ListObjectVersionsInput {
-        bucket, delimiter, encoding_type, key_marker, max_keys, prefix, version_id_marker, ..
+        bucket,
+        delimiter,
+        encoding_type,
+        key_marker,
+        max_keys,
+        prefix,
+        version_id_marker,
+        ..
     } = request.input;
     let limit = page_size(max_keys, "max-keys")?;
     let delimiter = given(delimiter);
