@@ -9,7 +9,6 @@ use s3s::dto::{
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
 
 use super::attributes::{inherited, take_attributes};
-use super::auth::{EXPECTED_SOURCE_OWNER, expect_owner};
 use super::checksum::{Declared, set_checksum};
 use super::condition::{self, ReadConditions, Verdict};
 use super::object::{etag, version_name};
@@ -58,7 +57,6 @@ pub async fn copy(frontend: &Frontend, request: S3Request<CopyObjectInput>) -> S
     let asked = take_attributes!(input)?;
     let wanted = input.checksum_algorithm.as_ref().map(|name| checksum::parse_name(name.as_str())).transpose()?;
     let place = source_of(&input.copy_source)?;
-    expect_owner(&frontend.store, place.0, &request.headers, EXPECTED_SOURCE_OWNER).await?;
     let source = find(frontend, place, &source_conditions).await?;
     check_algorithm(&source, wanted)?;
     let attributes = if replace { asked } else { inherited(&source.record.attributes, asked) };
@@ -104,7 +102,6 @@ pub async fn copy_part(
     let id = multipart::upload_id(&input.upload_id)?;
     let upload = frontend.store.upload(&input.bucket, &input.key, id).await.map_err(error::of)?;
     let place = source_of(&input.copy_source)?;
-    expect_owner(&frontend.store, place.0, &request.headers, EXPECTED_SOURCE_OWNER).await?;
     let source = find(frontend, place, &conditions).await?;
     let size = source.record.size;
     let bytes = match &input.copy_source_range {
