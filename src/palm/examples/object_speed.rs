@@ -90,6 +90,7 @@ async fn put(store: &Store, key: &str, bytes: &Bytes) -> Object {
         length: Some(bytes.len() as u64),
         algorithms: Vec::new(),
         verify: Box::new(|_| Ok(None)),
+        cipher: None,
     };
     store.put("bucket", key, NewObject::default(), WriteConditions::default(), body).await.unwrap()
 }

@@ -95,9 +95,4 @@ impl Store {
         let mut accounts = listed.into_iter().filter_map(|listed| Account::named(&listed.record.account).ok());
         Ok(accounts.find(|account| account.canonical_id() == canonical_id))
     }
-
-    /// The present, milliseconds since the Unix epoch.
-    pub fn now_ms(&self) -> u64 {
-        self.ledger.now_ms()
-    }
 }

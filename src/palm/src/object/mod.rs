@@ -8,6 +8,7 @@
 //!   `rebuild` makes up for homes that fail under way, `homes` speaks to them.
 //! - `get`: stripes of the range, each from the quickest k homes (`fetch`), and from others where it does not
 //!   open (`recover`).
+//! - `customer`: keys that clients keep.
 //! - `bucket`, `delete`, `list`, `copy`, `multipart`, `complete`: the other operations, each with its
 //!   races explained at its top.
 //! - `identity`: whose an access key is.
@@ -27,6 +28,7 @@ mod collect;
 mod complete;
 mod conditions;
 mod copy;
+mod customer;
 mod delete;
 mod digest;
 mod draft;
@@ -54,6 +56,7 @@ pub use body::{BodyError, ByteStream, Incoming, MAX_BODY_BYTES, Rejection, Verif
 pub use collect::{Amount, Because, CollectSettings, GcReport};
 pub use complete::{CompletedPart, Completion};
 pub use conditions::WriteConditions;
+pub use customer::{CLIENT_KEY_BYTES, Cipher, ClientKey};
 pub use delete::{Deleted, Deletion};
 pub use digest::Digested;
 pub use error::ObjectError;

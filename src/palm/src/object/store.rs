@@ -190,6 +190,11 @@ impl Store {
         self.view.touch();
     }
 
+    /// The time by the ledger's clock, milliseconds since the Unix epoch.
+    pub fn now_ms(&self) -> u64 {
+        self.ledger.now_ms()
+    }
+
     /// Counts for metrics.
     pub fn counters(&self) -> &Counters {
         &self.counters

@@ -1,7 +1,7 @@
 //! Access control lists (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/acl-overview.html>): between their core form
 //! and headers and XML.
 
-use http::HeaderMap;
+use http::{Extensions, HeaderMap};
 use palm_core::record::{BucketConfig, BucketRecord};
 use palm_core::s3::account::Account;
 use palm_core::s3::acl::{Acl, Grant, Grantee, Of, Ownership, Permission, Wording, check_acl};
@@ -12,7 +12,7 @@ use s3s::dto::{
 };
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
 
-use super::access::{self, Asker, header, ownership};
+use super::access::{self, header, ownership};
 use super::object::version_name;
 use super::{Frontend, error};
 use crate::object::Store;
@@ -80,13 +80,9 @@ async fn grantee(store: &Store, kind: &str, value: &str) -> S3Result<Grantee> {
 
 /// The list of an object to come, whose request has these headers (or form fields under the headers' names). `None`: it
 /// belongs to the bucket's owner, who alone may do anything with it.
-pub async fn of_new_object(
-    store: &Store,
-    asker: &Asker,
-    bucket: &BucketRecord,
-    headers: &HeaderMap,
-) -> S3Result<Option<Acl>> {
-    let asked = asked(store, headers).await?;
+pub async fn of_new_object(frontend: &Frontend, extensions: &Extensions, headers: &HeaderMap) -> S3Result<Option<Acl>> {
+    let (asker, bucket) = (&access::admitted(extensions)?.asker, access::bucket(extensions)?);
+    let asked = asked(&frontend.store, headers).await?;
     let ownership = ownership(bucket);
     let full_control = matches!(asked, Asked::Canned("bucket-owner-full-control"));
     let writer = asker.signer().map(|identity| identity.canonical_id.as_str());

@@ -1,8 +1,9 @@
 //! Buckets.
 
 use http::HeaderMap;
-use palm_core::record::{BucketConfig, BucketRecord};
+use palm_core::record::{BucketConfig, BucketRecord, ObjectLock};
 use palm_core::s3::acl::Ownership;
+use palm_core::s3::version::Versioning;
 use s3s::dto::{
     Bucket, BucketLocationConstraint, CreateBucketInput, CreateBucketOutput, DeleteBucketInput, DeleteBucketOutput,
     GetBucketLocationInput, GetBucketLocationOutput, GetBucketVersioningInput, GetBucketVersioningOutput,
@@ -31,7 +32,11 @@ pub async fn create(
     check_reserved(bucket)?;
     // A location is a pool's name, or whatever region a client believes in: one peer serves one pool, so
     // either is accepted.
-    let config = config(frontend, &owner, &request.headers).await?;
+    let mut config = config(frontend, &owner, &request.headers).await?;
+    if request.input.object_lock_enabled_for_bucket == Some(true) {
+        config.versioning = Versioning::Enabled;
+        config.object_lock = Some(ObjectLock::default());
+    }
     frontend.store.create_bucket(bucket, &owner, config).await.map_err(error::of)?;
     let location = Some(format!("/{bucket}"));
     Ok(S3Response::new(CreateBucketOutput { location, ..CreateBucketOutput::default() }))

@@ -3,7 +3,7 @@
 //!
 //! A good order to read: [`server`] takes connections and puts limits on them; `access` says who may do
 //! what; `Frontend` below hands each operation to its family (`bucket`, `object`, `copy`, `multipart`, `list`);
-//! `body`, `checksum`, `condition`, `range` and `attributes` are what the families share; `guard` watches
+//! `body`, `checksum`, `condition`, `range`, `attributes`, `asked` and `customer_key` are what the families share; `guard` watches
 //! bodies on their way to s3s; `error` is the one table from failures to S3's codes.
 //!
 //! What is not here answers 501: s3s says so for every operation that `Frontend` does not override, and
@@ -19,21 +19,28 @@ use crate::object::Store;
 
 mod access;
 mod acl;
+mod asked;
 mod attributes;
 mod body;
 mod bucket;
 mod checksum;
 mod condition;
 mod copy;
+mod customer_key;
+mod delete;
 mod error;
+mod get_attributes;
 mod guard;
 mod list;
+mod lock;
 mod multipart;
 mod object;
 mod ownership;
 mod policy;
 mod range;
+mod rename;
 pub mod server;
+mod tagging;
 
 pub use server::{S3Options, Service, ServiceError, serve, service};
 
@@ -94,10 +101,21 @@ operations! {
     put_object(PutObjectInput) -> PutObjectOutput = object::put;
     get_object(GetObjectInput) -> GetObjectOutput = object::get;
     head_object(HeadObjectInput) -> HeadObjectOutput = object::head;
-    delete_object(DeleteObjectInput) -> DeleteObjectOutput = object::delete;
-    delete_objects(DeleteObjectsInput) -> DeleteObjectsOutput = object::delete_many;
+    delete_object(DeleteObjectInput) -> DeleteObjectOutput = delete::delete;
+    delete_objects(DeleteObjectsInput) -> DeleteObjectsOutput = delete::delete_many;
     copy_object(CopyObjectInput) -> CopyObjectOutput = copy::copy;
     upload_part_copy(UploadPartCopyInput) -> UploadPartCopyOutput = copy::copy_part;
+    rename_object(RenameObjectInput) -> RenameObjectOutput = rename::rename;
+    get_object_attributes(GetObjectAttributesInput) -> GetObjectAttributesOutput = get_attributes::get;
+    get_object_tagging(GetObjectTaggingInput) -> GetObjectTaggingOutput = tagging::get;
+    put_object_tagging(PutObjectTaggingInput) -> PutObjectTaggingOutput = tagging::put;
+    delete_object_tagging(DeleteObjectTaggingInput) -> DeleteObjectTaggingOutput = tagging::delete;
+    get_object_lock_configuration(GetObjectLockConfigurationInput) -> GetObjectLockConfigurationOutput = lock::get_configuration;
+    put_object_lock_configuration(PutObjectLockConfigurationInput) -> PutObjectLockConfigurationOutput = lock::put_configuration;
+    get_object_retention(GetObjectRetentionInput) -> GetObjectRetentionOutput = lock::get_retention;
+    put_object_retention(PutObjectRetentionInput) -> PutObjectRetentionOutput = lock::put_retention;
+    get_object_legal_hold(GetObjectLegalHoldInput) -> GetObjectLegalHoldOutput = lock::get_legal_hold;
+    put_object_legal_hold(PutObjectLegalHoldInput) -> PutObjectLegalHoldOutput = lock::put_legal_hold;
     list_objects(ListObjectsInput) -> ListObjectsOutput = list::list_v1;
     list_objects_v2(ListObjectsV2Input) -> ListObjectsV2Output = list::list_v2;
     create_multipart_upload(CreateMultipartUploadInput) -> CreateMultipartUploadOutput = multipart::create;
@@ -120,11 +138,6 @@ fn answer<T>(output: T, stale: bool) -> S3Response<T> {
         response.headers.insert(CONSISTENCY, HeaderValue::from_static("stale"));
     }
     response
-}
-
-/// An account as the owner of something, by its canonical id.
-fn owner_of(id: &str) -> dto::Owner {
-    dto::Owner { display_name: None, id: Some(id.to_owned()) }
 }
 
 /// Milliseconds since the Unix epoch as s3s's time. Times beyond the calendar become the epoch rather than an

@@ -22,6 +22,7 @@ use super::unsupported::refuse_unsupported;
 use super::{Asker, Origin, Query, error, table};
 use crate::object::Store;
 use crate::s3::object::version_name;
+use crate::s3::rename::source_key;
 
 /// Names the owner a client expects a bucket to have.
 const EXPECTED_OWNER: &str = "x-amz-expected-bucket-owner";
@@ -242,8 +243,8 @@ fn copy_source(headers: &HeaderMap) -> S3Result<Place> {
 /// (<https://docs.aws.amazon.com/AmazonS3/latest/API/API_RenameObject.html>).
 fn rename_source(bucket: Option<&str>, headers: &HeaderMap) -> S3Result<Place> {
     let given = header(headers, "x-amz-rename-source").unwrap_or_default();
-    let named = bucket.and_then(|bucket| Some((bucket.to_owned(), super::rename_key(bucket, given)?, None)));
-    named.ok_or_else(|| error::invalid_argument("Rename Source must mention the source key"))
+    let bucket = bucket.ok_or_else(|| error::invalid_argument("A key is renamed within a bucket"))?;
+    Ok((bucket.to_owned(), source_key(given, bucket)?, None))
 }
 
 fn iso(date: &s3s::dto::Timestamp) -> Option<String> {

@@ -79,15 +79,3 @@ pub async fn source(
         None => store.head(bucket, key, version).await.map_err(error::of),
     }
 }
-
-/// The key `x-amz-rename-source` names: percent-encoded, with or without a leading slash and the bucket
-/// (<https://docs.aws.amazon.com/AmazonS3/latest/API/API_RenameObject.html>).
-pub fn rename_key(bucket: &str, source: &str) -> Option<String> {
-    let escaped = source.replace('+', "%2B").replace('&', "%26").replace('=', "%3D");
-    let decoded = Query::parse(&format!("source={escaped}"));
-    let path = decoded.get("source")?;
-    let key = path
-        .strip_prefix('/')
-        .map_or(path, |path| path.strip_prefix(bucket).and_then(|rest| rest.strip_prefix('/')).unwrap_or(path));
-    (!key.is_empty()).then(|| key.to_owned())
-}

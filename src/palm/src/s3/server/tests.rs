@@ -74,7 +74,7 @@ impl S3 for StandIn {
 
 /// Reads a body to its end and lets it be judged.
 async fn receive(incoming: Incoming) -> Result<(), ObjectError> {
-    let Incoming { mut stream, length, algorithms, verify } = incoming;
+    let Incoming { mut stream, length, algorithms, verify, .. } = incoming;
     let mut bytes = Vec::new();
     while let Some(chunk) = stream.next().await {
         bytes.extend_from_slice(&chunk?);
