@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use futures::{StreamExt, stream};
+use http::HeaderMap;
 use palm_core::s3::version::Name;
 use s3s::dto::{
     DeleteObjectInput, DeleteObjectOutput, DeleteObjectsInput, DeleteObjectsOutput, DeletedObject, ETagCondition,
@@ -11,6 +12,7 @@ use s3s::dto::{
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
 use time::OffsetDateTime;
 
+use super::access::{self, Admitted};
 use super::object::version_name;
 use super::{Frontend, condition, error, lock};
 use crate::object::{Deleted, Deletion, ObjectError, WriteConditions};
@@ -87,6 +89,7 @@ pub async fn delete_many(
     frontend: &Frontend,
     request: S3Request<DeleteObjectsInput>,
 ) -> S3Result<S3Response<DeleteObjectsOutput>> {
+    let (admitted, headers) = (access::admitted(&request.extensions)?, request.headers);
     let DeleteObjectsInput { bucket, delete, bypass_governance_retention, .. } = request.input;
     if delete.objects.is_empty() || delete.objects.len() > DELETE_MAX_KEYS {
         return Err(S3Error::new(S3ErrorCode::MalformedXML));
@@ -108,7 +111,7 @@ pub async fn delete_many(
         .collect();
     let outcomes: Vec<(ObjectIdentifier, S3Result<Deleted>)> = stream::iter(objects)
         .map(|object| async {
-            let outcome = delete_identified(frontend, &bucket, &object, bypass).await;
+            let outcome = delete_identified((frontend, admitted, &headers), &bucket, &object, bypass).await;
             (object, outcome)
         })
         .buffered(DELETE_CONCURRENCY)
@@ -134,7 +137,7 @@ pub async fn delete_many(
 }
 
 async fn delete_identified(
-    frontend: &Frontend,
+    (frontend, admitted, headers): (&Frontend, &Admitted, &HeaderMap),
     bucket: &str,
     object: &ObjectIdentifier,
     bypass: bool,
@@ -142,6 +145,7 @@ async fn delete_identified(
     // `<VersionId/>` is how some clients write none.
     let version = version_name(object.version_id.as_deref().filter(|version| !version.is_empty()))?;
     super::check_key(&object.key)?;
+    admitted.may_delete(&frontend.store, headers, &object.key, version).await?;
     let given = Conditions {
         tag: object.e_tag.clone().map(ETagCondition::ETag),
         size: object.size,
