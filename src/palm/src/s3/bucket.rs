@@ -1,6 +1,7 @@
 //! Buckets.
 
 use palm_core::record::{BucketConfig, BucketRecord};
+use palm_core::s3::tags::On;
 use s3s::dto::{
     Bucket, BucketLocationConstraint, CreateBucketInput, CreateBucketOutput, DeleteBucketInput, DeleteBucketOutput,
     GetBucketLocationInput, GetBucketLocationOutput, GetBucketVersioningInput, GetBucketVersioningOutput,
@@ -8,6 +9,7 @@ use s3s::dto::{
 };
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 
+use super::bucket_settings::{read_tags, settings};
 use super::list::{decode_token, encode_token};
 use super::{Frontend, error, owner_of, timestamp};
 use crate::object::{ListQuery, Listed};
@@ -16,6 +18,9 @@ use crate::object::{ListQuery, Listed};
 const LIST_BUCKETS_MAX: u32 = 10_000;
 /// Buckets asked of the object layer at once.
 const LIST_BUCKETS_PAGE: u32 = 1_000;
+
+/// Longest location that is taken.
+const LOCATION_MAX_BYTES: usize = 64;
 
 /// AWS's name for the region without a name, whose location is empty.
 const NAMELESS_REGION: &str = "us-east-1";
@@ -28,8 +33,17 @@ pub async fn create(
     let bucket = &request.input.bucket;
     check_reserved(bucket)?;
     // A location is a pool's name, or whatever region a client believes in: one peer serves one pool, so
-    // either is accepted.
-    frontend.store.create_bucket(bucket, &owner, BucketConfig::default()).await.map_err(error::of)?;
+    // either is accepted, and given back.
+    let asked = request.input.create_bucket_configuration.unwrap_or_default();
+    let config = BucketConfig {
+        location: asked.location_constraint.map(|location| location.as_str().to_owned()),
+        tags: read_tags(asked.tags.unwrap_or_default(), On::Bucket)?,
+        ..BucketConfig::default()
+    };
+    if config.location.as_ref().is_some_and(|location| location.len() > LOCATION_MAX_BYTES) {
+        return Err(s3_error!(InvalidLocationConstraint));
+    }
+    frontend.store.create_bucket(bucket, &owner, config).await.map_err(error::of)?;
     let location = Some(format!("/{bucket}"));
     Ok(S3Response::new(CreateBucketOutput { location, ..CreateBucketOutput::default() }))
 }
@@ -60,9 +74,9 @@ pub async fn location(
     frontend: &Frontend,
     request: S3Request<GetBucketLocationInput>,
 ) -> S3Result<S3Response<GetBucketLocationOutput>> {
-    frontend.store.bucket(&request.input.bucket).await.map_err(error::of)?;
-    let named = frontend.region != NAMELESS_REGION;
-    let location_constraint = named.then(|| BucketLocationConstraint::from(frontend.region.clone()));
+    let given = settings(frontend, &request.input.bucket).await?.location;
+    let named = Some(frontend.region.clone()).filter(|region| region != NAMELESS_REGION);
+    let location_constraint = given.or(named).map(BucketLocationConstraint::from);
     Ok(S3Response::new(GetBucketLocationOutput { location_constraint }))
 }
 

@@ -106,9 +106,9 @@ fn read_encryption(rules: Vec<ServerSideEncryptionRule>) -> S3Result<DefaultEncr
     let [rule] = <[_; 1]>::try_from(rules).map_err(|_| malformed())?;
     let default = rule.apply_server_side_encryption_by_default.ok_or_else(malformed)?;
     match default.sse_algorithm.as_str() {
-        ServerSideEncryption::AES256 if default.kms_master_key_id.is_some() => {
-            Err(error::invalid_argument("a KMSMasterKeyID is not applicable if the default sse algorithm is not aws:kms"))
-        }
+        ServerSideEncryption::AES256 if default.kms_master_key_id.is_some() => Err(error::invalid_argument(
+            "a KMSMasterKeyID is not applicable if the default sse algorithm is not aws:kms",
+        )),
         ServerSideEncryption::AES256 => Ok(DefaultEncryption { bucket_key: rule.bucket_key_enabled.unwrap_or(false) }),
         ServerSideEncryption::AWS_KMS | ServerSideEncryption::AWS_KMS_DSSE => {
             Err(error::not_implemented("Server-side encryption with keys of a key service is not implemented"))
@@ -125,10 +125,11 @@ pub async fn get_encryption(
 ) -> S3Result<S3Response<GetBucketEncryptionOutput>> {
     let encryption = settings(frontend, &request.input.bucket).await?.encryption;
     let encryption = encryption.ok_or_else(|| {
-        S3Error::with_message(
-            S3ErrorCode::ServerSideEncryptionConfigurationNotFoundError,
-            "The server side encryption configuration was not found",
-        )
+        let text = "The server side encryption configuration was not found";
+        let mut told = S3Error::with_message(S3ErrorCode::ServerSideEncryptionConfigurationNotFoundError, text);
+        // s3s says 400, AWS does not.
+        told.set_status_code(http::StatusCode::NOT_FOUND);
+        told
     })?;
     let by_default = ServerSideEncryptionByDefault {
         kms_master_key_id: None,

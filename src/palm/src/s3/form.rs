@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use palm_core::s3::post_policy::{self, PostPolicy};
 use palm_core::s3::tags::On;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use s3s::auth::S3Auth;
+use s3s::auth::{Credentials, S3Auth};
 use s3s::xml::{Deserialize, Deserializer};
 use s3s::{Body, S3Error, S3ErrorCode, S3Result, dto};
 use time::OffsetDateTime;
@@ -48,8 +48,10 @@ const HEADER_PREFIXES: [&str; 6] = [
     "x-amz-sdk-checksum-",
     "x-amz-server-side-encryption",
 ];
-/// What stays as it is in the path of an object's URL.
-const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+/// What stands for itself anywhere in a URL (RFC 3986, section 2.3) and what is written otherwise.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+/// The same within the path of an object's URL.
+const IN_PATH: &AsciiSet = &RESERVED.remove(b'/');
 
 /// The bucket that a form is sent to; `None` for a request that is no form.
 pub fn target<B>(request: &Request<B>, place: &Place, bucket: Option<&str>) -> Option<S3Result<String>> {
@@ -136,22 +138,24 @@ impl Form {
             return Ok(None);
         }
         let policy = self.required("policy")?;
-        let (access_key, is_genuine) = if let Some(signature) = self.field("x-amz-signature") {
+        let (access_key, secret, is_genuine) = if let Some(signature) = self.field("x-amz-signature") {
             let scope = Scope::read(self)?;
             let secret = keys.get_secret_key(scope.access_key).await?;
-            (scope.access_key, scope.verify(secret.expose(), policy, signature))
+            let is_genuine = scope.verify(secret.expose(), policy, signature);
+            (scope.access_key, secret, is_genuine)
         } else {
             let signature = self.required("signature")?;
             let access_key = self.required("awsaccesskeyid")?;
             let secret = keys.get_secret_key(access_key).await?;
             let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, secret.expose().as_bytes());
             let tag = BASE64.decode(signature.as_bytes()).unwrap_or_default();
-            (access_key, hmac::verify(&key, policy.as_bytes(), &tag).is_ok())
+            let is_genuine = hmac::verify(&key, policy.as_bytes(), &tag).is_ok();
+            (access_key, secret, is_genuine)
         };
         if !is_genuine {
             return Err(S3Error::new(S3ErrorCode::SignatureDoesNotMatch));
         }
-        Ok(Some(Signer { access_key: access_key.to_owned() }))
+        Ok(Some(Signer(Credentials { access_key: access_key.to_owned(), secret_key: secret })))
     }
 
     /// Enforces the policy, if there is one.
@@ -192,37 +196,33 @@ impl Form {
     fn answer(&self, bucket: &str, origin: &str, answer: Response<Body>) -> Response<Body> {
         let (mut head, _) = answer.into_parts();
         let key = self.key();
-        let tag = head.headers.get(ETAG).and_then(|tag| tag.to_str().ok()).unwrap_or_default();
-        let tag = tag.to_owned();
+        let tag = head.headers.get(ETAG).and_then(|tag| tag.to_str().ok()).unwrap_or_default().to_owned();
         head.headers.remove(CONTENT_LENGTH);
         head.headers.remove(CONTENT_TYPE);
-        let mut body = Body::empty();
         let to = self.field("success_action_redirect").or_else(|| self.field("redirect"));
-        let location = match to.and_then(|to| redirection(to, bucket, key, &tag)) {
-            Some(to) => {
-                head.status = StatusCode::SEE_OTHER;
-                to
-            }
-            None => {
-                let location = format!("{origin}{}", path(bucket, key));
-                head.status = match self.field("success_action_status") {
-                    Some("200") => StatusCode::OK,
-                    Some("201") => StatusCode::CREATED,
-                    _ => StatusCode::NO_CONTENT,
-                };
-                if head.status == StatusCode::CREATED {
-                    head.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/xml"));
-                    body = Body::from(format!(
-                        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<PostResponse><Location>{}</Location><Bucket>{}</Bucket>\
-                         <Key>{}</Key><ETag>{}</ETag></PostResponse>",
-                        escape(&location),
-                        escape(bucket),
-                        escape(key),
-                        escape(&tag),
-                    ));
-                }
-                location
-            }
+        let location = if let Some(to) = to.and_then(|to| redirection(to, bucket, key, &tag)) {
+            head.status = StatusCode::SEE_OTHER;
+            to
+        } else {
+            head.status = match self.field("success_action_status") {
+                Some("200") => StatusCode::OK,
+                Some("201") => StatusCode::CREATED,
+                _ => StatusCode::NO_CONTENT,
+            };
+            format!("{origin}{}", path(bucket, key))
+        };
+        let body = if head.status == StatusCode::CREATED {
+            head.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/xml"));
+            Body::from(format!(
+                "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<PostResponse><Location>{}</Location><Bucket>{}</Bucket>\
+                 <Key>{}</Key><ETag>{}</ETag></PostResponse>",
+                escape(&location),
+                escape(bucket),
+                escape(key),
+                escape(&tag),
+            ))
+        } else {
+            Body::empty()
         };
         if let Ok(location) = HeaderValue::try_from(location) {
             head.headers.insert(LOCATION, location);
@@ -272,14 +272,14 @@ fn missing(field: &str) -> S3Error {
 fn read_tagging(xml: &str) -> S3Result<String> {
     let mut reader = Deserializer::new(xml.as_bytes());
     let tagging = dto::Tagging::deserialize(&mut reader).map_err(|_| S3Error::new(S3ErrorCode::MalformedXML))?;
-    let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+    let encode = |text: &str| utf8_percent_encode(text, RESERVED).to_string();
     let tags = read_tags(tagging.tag_set, On::Object)?;
     Ok(tags.iter().map(|(name, value)| format!("{}={}", encode(name), encode(value))).collect::<Vec<_>>().join("&"))
 }
 
 /// An object's path, in path style.
 fn path(bucket: &str, key: &str) -> String {
-    format!("/{bucket}/{}", utf8_percent_encode(key, PATH))
+    format!("/{bucket}/{}", utf8_percent_encode(key, IN_PATH))
 }
 
 /// What a client calls this peer: scheme and host.
@@ -294,7 +294,7 @@ fn redirection(to: &str, bucket: &str, key: &str, tag: &str) -> Option<String> {
     if !matches!(uri.scheme_str(), Some("http" | "https")) {
         return None;
     }
-    let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+    let encode = |text: &str| utf8_percent_encode(text, RESERVED).to_string();
     let joint = if uri.query().is_some() { '&' } else { '?' };
     Some(format!("{to}{joint}bucket={}&key={}&etag={}", encode(bucket), encode(key), encode(tag)))
 }

@@ -166,7 +166,8 @@ pub fn check<B>(request: &Request<B>) -> S3Result<()> {
     if is_form(request) && !request.headers().contains_key(CONTENT_LENGTH) {
         return Err(S3Error::new(S3ErrorCode::MissingContentLength));
     }
-    let has = |start: &str| request.uri().query().is_some_and(|query| query.split('&').any(|pair| pair.starts_with(start)));
+    let has =
+        |start: &str| request.uri().query().is_some_and(|query| query.split('&').any(|pair| pair.starts_with(start)));
     let signed = request.headers().contains_key(AUTHORIZATION) || has("X-Amz-Signature=");
     if !signed && has("response-") && matches!(*request.method(), Method::GET | Method::HEAD) {
         let text = "Request specific response headers cannot be used for anonymous GET requests.";

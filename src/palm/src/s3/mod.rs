@@ -114,7 +114,8 @@ operations! {
 /// The account whose key signed a request. `auth` lets no unsigned request come here; were one to come all the
 /// same, it is refused.
 fn asker<T>(request: &S3Request<T>) -> S3Result<Account> {
-    let credentials = request.credentials.as_ref();
+    let signer = request.extensions.get::<server::Signer>().map(|signer| &signer.0);
+    let credentials = request.credentials.as_ref().or(signer);
     credentials.map(|_| Account::main()).ok_or_else(|| S3Error::new(S3ErrorCode::AccessDenied))
 }
 

@@ -13,7 +13,7 @@ use http_body::Body as HttpBody;
 use palm_core::record::BucketConfig;
 use rand::rngs::SmallRng;
 use rand::{RngCore, SeedableRng};
-use s3s::auth::S3Auth;
+use s3s::auth::{Credentials, S3Auth};
 use s3s::config::{S3Config, StaticConfigProvider};
 use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s::{Body, S3Error, S3ErrorCode, StdError};
@@ -83,13 +83,10 @@ pub struct Connection {
     pub tls: Option<rustls::ProtocolVersion>,
 }
 
-/// Whose access key vouches for a request that s3s sees without a signature, since the front end has verified another: a
-/// browser form's. Among the request's extensions, where no client can put anything.
+/// Who signed a request that s3s sees without a signature, since the front end has verified another: a browser form's.
+/// Among the request's extensions, where no client can put anything.
 #[derive(Debug, Clone)]
-pub(super) struct Signer {
-    /// The access key.
-    pub access_key: String,
-}
+pub(super) struct Signer(pub Credentials);
 
 /// Where the settings of buckets are found, for what is decided outside s3s.
 #[async_trait::async_trait]
@@ -305,9 +302,10 @@ fn bucket_of(path: &str) -> Option<String> {
 fn is_unknown(response: &Response<Body>) -> bool {
     const UNKNOWN: &[u8] = b"<Message>Unknown operation</Message>";
     response.status() == StatusCode::NOT_IMPLEMENTED
-        && response.body().bytes().is_none_or(|body| {
-            body.is_empty() || body.windows(UNKNOWN.len()).any(|window| window == UNKNOWN)
-        })
+        && response
+            .body()
+            .bytes()
+            .is_none_or(|body| body.is_empty() || body.windows(UNKNOWN.len()).any(|window| window == UNKNOWN))
 }
 
 fn log(status: StatusCode, code: Option<&str>, elapsed: Duration) {

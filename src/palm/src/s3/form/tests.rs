@@ -37,7 +37,9 @@ fn example() -> Vec<(&'static str, &'static str)> {
 async fn verify(fields: &[(&str, &str)]) -> Result<Option<String>, String> {
     let keys = SimpleAuth::from_single(KEY, SECRET);
     let signer = form(fields).verify(&keys).await;
-    signer.map(|signer| signer.map(|signer| signer.access_key)).map_err(|told| told.code().as_str().to_owned())
+    signer
+        .map(|signer| signer.map(|Signer(credentials)| credentials.access_key))
+        .map_err(|told| told.code().as_str().to_owned())
 }
 
 /// Scenario: AWS's published example, then each way to spoil it. Danger: anybody uploads in the signer's name.

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::RwLock;
+use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::ServerConfig;
 use tokio::net::TcpStream;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_rustls::TlsAcceptor;
@@ -60,7 +60,7 @@ impl Tls {
         let provider = Arc::new(default_provider());
         let read = read(certificate, key, &provider)?;
         let certificate = Arc::new(Certificate {
-            certificate: certificate.to_owned(),
+            chain: certificate.to_owned(),
             key: key.to_owned(),
             provider: Arc::clone(&provider),
             shown: RwLock::new(Arc::new(read)),
@@ -101,7 +101,7 @@ impl Tls {
 /// The certificate that is shown, and where it comes from.
 #[derive(Debug)]
 struct Certificate {
-    certificate: PathBuf,
+    chain: PathBuf,
     key: PathBuf,
     provider: Arc<CryptoProvider>,
     shown: RwLock<Arc<CertifiedKey>>,
@@ -110,11 +110,11 @@ struct Certificate {
 impl Certificate {
     /// Shows what the files hold now. Half a renewal, or a wrong one, leaves what is shown.
     fn reload(&self) {
-        match read(&self.certificate, &self.key, &self.provider) {
+        match read(&self.chain, &self.key, &self.provider) {
             Ok(fresh) if fresh.cert == self.shown.read().cert => {}
             Ok(fresh) => {
                 *self.shown.write() = Arc::new(fresh);
-                tracing::info!(certificate = %self.certificate.display(), "certificate reloaded");
+                tracing::info!(certificate = %self.chain.display(), "certificate reloaded");
             }
             Err(error) => tracing::warn!(%error, "certificate not reloaded; the old one is shown still"),
         }
