@@ -158,23 +158,12 @@ def test_what_is_not_wanted_says_so(target, bucket, name):
     assert (answer.status, answer.code) == (501, "NotImplemented"), answer
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "query"),
-    [("PATCH", "/{bucket}/k", []), ("PUT", "/", []), ("DELETE", "/", []), ("POST", "/{bucket}/k", []), ("FOO", "/{bucket}", [])],
-)
-def test_methods_that_a_resource_has_not(target, bucket, method, path, query):
-    """A method that the resource does not know (ErrorResponses). Expected: 405 MethodNotAllowed, as XML with the request's id."""
-    answer = target.server.signed(method, path.format(bucket=bucket), b"", query)
-    assert (answer.status, answer.code) == (405, "MethodNotAllowed"), answer
-    assert answer.headers["x-amz-request-id"].encode() in answer.body
-
-
-def test_overrides_are_for_those_who_sign(target, s3, bucket):
-    """response-* parameters (API_GetObject, "Overriding response headers"). Danger: a public text file is made a page of this host by whoever
-    makes the link. Expected: signed requests have them, anonymous ones 400 InvalidRequest."""
-    s3.put_object(Bucket=bucket, Key="k", Body=b"x")
-    query = [("response-content-type", "text/html")]
-    server = target.server
-    assert server.signed("GET", f"/{bucket}/k", query=query).headers["content-type"] == "text/html"
-    answer = server.send(server.request("GET", f"/{bucket}/k", query))
-    assert (answer.status, answer.code) == (400, "InvalidRequest"), answer
+def test_settings_are_bounded_together(s3, bucket, refused):
+    """The largest rules one may put, as often as one may. Danger: a bucket whose settings are read with every request grows without end.
+    Expected: refused with 400 at some size, and what was there before is still there."""
+    small = {"CORSRules": [{"AllowedMethods": ["GET"], "AllowedOrigins": ["*"]}]}
+    s3.put_bucket_cors(Bucket=bucket, CORSConfiguration=small)
+    rule = {"AllowedMethods": ["GET"], "AllowedOrigins": [f"http://{index}.{'x' * 200}.test" for index in range(80)]}
+    with refused(("InvalidRequest", "MalformedXML", "MaxMessageLengthExceeded"), 400):
+        s3.put_bucket_cors(Bucket=bucket, CORSConfiguration={"CORSRules": [rule] * 100})
+    assert s3.get_bucket_cors(Bucket=bucket)["CORSRules"] == small["CORSRules"]

@@ -11,6 +11,7 @@ use s3s::auth::{S3Auth, SecretKey};
 use s3s::{S3Error, S3ErrorCode, S3Result};
 
 use super::error;
+use super::senseless::Admission;
 use super::server::Signer;
 use crate::object::Store;
 
@@ -48,6 +49,9 @@ impl S3Access for Gate {
         refuse_unsupported(context.headers())?;
         if let Some(bucket) = context.s3_path().get_bucket_name() {
             expect_owner(&self.store, bucket, context.headers(), EXPECTED_OWNER).await?;
+        }
+        if let Some(admission) = context.extensions_mut().get::<Admission>().cloned() {
+            admission.grant(context.credentials());
         }
         Ok(())
     }

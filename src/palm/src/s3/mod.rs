@@ -35,6 +35,7 @@ mod list;
 mod multipart;
 mod object;
 mod range;
+mod senseless;
 pub mod server;
 mod website;
 

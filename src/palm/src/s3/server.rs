@@ -23,7 +23,7 @@ use super::auth::{Gate, Keys};
 use super::cors::{self, Crossing};
 use super::guard::{self, Judged, Patient, Promise, XML_MAX_BYTES};
 use super::hosts::{BadDomain, CustomDomains, Hosts, Place};
-use super::{CONSISTENCY, Frontend, error, form, website};
+use super::{CONSISTENCY, Frontend, error, form, senseless, website};
 use crate::object::{BodyError, MAX_BODY_BYTES, ObjectError, Store};
 
 mod listen;
@@ -243,7 +243,10 @@ impl Service {
             }
         });
         let answer = match form::target(&request, place, bucket) {
-            None => self.dispatch(request).await,
+            None => match senseless::find(&request) {
+                names if names.is_empty() => self.dispatch(request).await,
+                names => senseless::pass_over(self, request, &names).await,
+            },
             Some(target) => match target {
                 Ok(bucket) => form::receive(self, &bucket, request).await.unwrap_or_else(error_response),
                 Err(told) => error_response(told),

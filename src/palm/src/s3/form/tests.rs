@@ -79,7 +79,7 @@ async fn the_older_signature_is_taken() {
 /// renames or signs. Expectation: only what belongs to an object becomes a header.
 #[test]
 fn only_what_belongs_to_an_object_is_passed_on() {
-    let tagging = "<Tagging><TagSet><Tag><Key>a b</Key><Value>c&amp;d</Value></Tag></TagSet></Tagging>";
+    let tagging = "<Tagging><TagSet><Tag><Key>a b</Key><Value>c=d</Value></Tag></TagSet></Tagging>";
     let fields = [
         ("acl", "public-read"),
         ("tagging", tagging),
@@ -97,7 +97,7 @@ fn only_what_belongs_to_an_object_is_passed_on() {
     let mut names: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
     names.sort_unstable();
     assert_eq!(names, ["content-type", "x-amz-acl", "x-amz-meta-uuid", "x-amz-tagging"]);
-    assert_eq!(headers["x-amz-tagging"], "a%20b=c%26d");
+    assert_eq!(headers["x-amz-tagging"], "a%20b=c%3Dd");
     let broken = form(&[("x-amz-meta-a", "line\r\nbreak")]).headers().expect_err("refused");
     assert_eq!(broken.code().as_str(), "InvalidArgument");
 }
