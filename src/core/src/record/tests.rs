@@ -132,6 +132,7 @@ fn config() -> BucketConfig {
         expiration: Some(lifecycle::Expiration::Days(3)),
         noncurrent: Some(lifecycle::Noncurrent { days: 1, keep_newer: Some(2) }),
         abort_days: Some(7),
+        ..lifecycle::Rule::default()
     };
     BucketConfig {
         versioning: Versioning::Suspended,

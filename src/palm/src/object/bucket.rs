@@ -73,6 +73,11 @@ impl Store {
         Ok(BucketRecord::decode(&current.value)?)
     }
 
+    /// A bucket as this peer knows it, for what is told besides an answer and for what is looked at again later.
+    pub fn peek_bucket(&self, name: &str) -> Option<BucketRecord> {
+        BucketRecord::decode(&self.ledger.peek(&key::bucket(name))?.value).ok()
+    }
+
     /// Changes a bucket: `change` is asked inside the ledger update, perhaps more than once.
     pub async fn change_bucket(
         &self,

@@ -27,6 +27,7 @@ mod condition;
 mod copy;
 mod error;
 mod guard;
+mod lifecycle;
 mod list;
 mod multipart;
 mod object;
@@ -70,6 +71,11 @@ operations! {
     delete_bucket(DeleteBucketInput) -> DeleteBucketOutput = bucket::delete;
     get_bucket_location(GetBucketLocationInput) -> GetBucketLocationOutput = bucket::location;
     get_bucket_versioning(GetBucketVersioningInput) -> GetBucketVersioningOutput = bucket::versioning;
+    put_bucket_lifecycle_configuration(PutBucketLifecycleConfigurationInput) -> PutBucketLifecycleConfigurationOutput
+        = lifecycle::put;
+    get_bucket_lifecycle_configuration(GetBucketLifecycleConfigurationInput) -> GetBucketLifecycleConfigurationOutput
+        = lifecycle::get;
+    delete_bucket_lifecycle(DeleteBucketLifecycleInput) -> DeleteBucketLifecycleOutput = lifecycle::delete;
     post_object(PostObjectInput) -> PostObjectOutput = object::post;
     put_object(PutObjectInput) -> PutObjectOutput = object::put;
     get_object(GetObjectInput) -> GetObjectOutput = object::get;
