@@ -16,11 +16,13 @@ use crate::s3::lock::Lock;
 use crate::s3::tags::Tag;
 
 mod bucket;
+mod event;
 pub mod key;
 #[cfg(test)]
 mod tests;
 
 pub use bucket::{BucketConfig, BucketRecord, BucketState, DefaultEncryption, Logging, ObjectLock};
+pub use event::{EventRecord, EventTarget, Outcome};
 
 /// Bytes that are not the record they should be. They come from disks and peers, so this is an answer,
 /// never a panic.

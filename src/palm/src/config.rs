@@ -15,6 +15,7 @@ use palm_core::place::Policy;
 use palm_core::record::{Consistency, WhenMinority};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::object::NotifyTarget;
 use crate::pool::{DEFAULT_MAX_MEMBERS, MAX_MAX_MEMBERS};
 
 mod lasting;
@@ -59,6 +60,10 @@ pub struct Settings {
     pub scrub: Scrub,
     /// When garbage goes.
     pub collection: Collection,
+    /// How lifecycle rules are carried out.
+    pub lifecycle: Lifecycle,
+    /// Who can be told of events.
+    pub notify: Notify,
     /// Logging, to stderr.
     pub log: Log,
     /// The pool, when one is made.
@@ -164,6 +169,22 @@ pub struct Collection {
     pub every: Lasting,
 }
 
+/// How lifecycle rules are carried out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Lifecycle {
+    /// How long a day of theirs is: shorter for tests only.
+    pub day: Lasting,
+}
+
+/// Who can be told of events.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Notify {
+    /// Targets of bucket notifications, each `NAME=URL`.
+    pub targets: Vec<NotifyTarget>,
+}
+
 /// Logging.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -216,6 +237,8 @@ impl Default for Settings {
             repair: Repair::default(),
             scrub: Scrub::default(),
             collection: Collection::default(),
+            lifecycle: Lifecycle::default(),
+            notify: Notify::default(),
             log: Log::default(),
             pool: NewPool::default(),
         }
@@ -273,6 +296,12 @@ impl Default for Collection {
             trash: Lasting(Duration::from_hours(1)),
             every: Lasting(Duration::from_hours(1)),
         }
+    }
+}
+
+impl Default for Lifecycle {
+    fn default() -> Self {
+        Self { day: Lasting(Duration::from_hours(24)) }
     }
 }
 

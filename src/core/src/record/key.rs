@@ -8,6 +8,7 @@
 //! | `p` | upload id (16 bytes), part number (u16 BE), attempt (u64 BE) | [`PartRecord`](super::PartRecord) |
 //! | `s` | body id (16 bytes) | [`SharersRecord`](super::SharersRecord) |
 //! | `v` | segment id (16 bytes) | [`MovedRecord`](super::MovedRecord) |
+//! | `e` | when it was begun (milliseconds, u64 BE), random (8 bytes) | [`EventRecord`](super::EventRecord) |
 //! | `m` | peer id (32 bytes) | [`MemberRecord`](super::MemberRecord) |
 //! | `k` | access key id | [`AccessKeyRecord`](super::AccessKeyRecord) |
 //! | `d` | key id (16 bytes) | [`DataKeyRecord`](super::DataKeyRecord) |
@@ -129,10 +130,20 @@ pub fn all_parts() -> Bytes {
     Bytes::from_static(b"p")
 }
 
-/// Whether a register belongs to the data (buckets, objects, uploads, parts, sharers, moved segments, data keys) and not to the pool
+/// Whether a register belongs to the data (buckets, objects, uploads, parts, sharers, moved segments, data keys, events) and not to the pool
 /// itself (members, access keys, tokens, settings, voters). In a pool of local consistency the data is local.
 pub fn is_data(key: &[u8]) -> bool {
-    matches!(key.first(), Some(b'b' | b'o' | b'u' | b'p' | b's' | b'v' | b'd'))
+    matches!(key.first(), Some(b'b' | b'o' | b'u' | b'p' | b's' | b'v' | b'd' | b'e'))
+}
+
+/// An event that is to be told.
+pub fn event(begun_ms: u64, nonce: u64) -> Bytes {
+    join(&[b"e", &begun_ms.to_be_bytes(), &nonce.to_be_bytes()])
+}
+
+/// Prefix of all events, the oldest first.
+pub fn events() -> Bytes {
+    Bytes::from_static(b"e")
 }
 
 /// A member.
@@ -216,6 +227,7 @@ mod tests {
             part(id, 1, 1),
             sharers(id),
             moved(SegmentId::from_bytes([4; 16])),
+            event(1, 2),
             data_key(KeyId::from_bytes([1; 16])),
         ];
         assert!(data.iter().all(|key| is_data(key)));

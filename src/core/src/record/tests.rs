@@ -158,6 +158,24 @@ fn config() -> BucketConfig {
     }
 }
 
+#[test]
+fn events() {
+    let event = EventRecord {
+        event: notification::Event::CreatedPut,
+        bucket: "b".to_owned(),
+        bucket_owner: "o".to_owned(),
+        key: "k".to_owned(),
+        principal: "p".to_owned(),
+        source_ip: "i".to_owned(),
+        request_id: "r".to_owned(),
+        by: PeerId::from_bytes([2; 32]),
+        begun_ms: 300,
+        targets: vec![EventTarget { arn: "a".to_owned(), configuration: "c".to_owned() }],
+        outcome: Some(Outcome { time_ms: 301, sequencer: 7, size: 5, etag: "e".to_owned(), version_id: None }),
+    };
+    golden(&event, "");
+}
+
 fn subresources() -> Subresources {
     Subresources {
         acl: Some(Acl { owner: "o".to_owned(), grants: Vec::new() }),

@@ -25,7 +25,7 @@ use super::{CliError, failed, logging, print};
 use crate::admin::{Admin, socket};
 use crate::config::{self, Settings};
 use crate::net::{Identity, Net};
-use crate::object::{CollectSettings, RepairSettings, Store, StoreParts};
+use crate::object::{ChoreSettings, CollectSettings, RepairSettings, Store, StoreParts};
 use crate::pool::{
     AccessKey, Discovery, JoinToken, JoinWish, NewPool, Parts, Pool, PoolState, Progress, Services, address,
 };
@@ -120,6 +120,7 @@ pub(super) async fn run(settings: Settings, start: Start, json: bool) -> Result<
         sealing_key: pool.sealing_key().clone(),
         collect: collect_settings(&settings),
         repair: repair_settings(&settings),
+        chores: chore_settings(&settings),
     });
 
     let services = Services { s3: listeners.s3.local_addr().ok(), admin: listeners.admin.local_addr().ok() };
@@ -190,6 +191,9 @@ fn upkeep(store: &Store, fragments: Arc<Backends>, scrub_period: Duration) -> Jo
     tasks.spawn(async move { collecting.collect().await });
     tasks.spawn(async move { repairing.keep_repairing().await });
     tasks.spawn(async move { auditing.keep_auditing().await });
+    let (expiring, telling) = (store.clone(), store.clone());
+    tasks.spawn(async move { telling.keep_telling().await });
+    tasks.spawn(async move { expiring.keep_lifecycle().await });
     tasks.spawn(async move { home.keep_scrubbing(scrub_period).await });
     tasks.spawn(async move { fragments.watch().await });
     tasks
@@ -279,6 +283,14 @@ fn repair_settings(settings: &Settings) -> RepairSettings {
         bandwidth: bandwidth.map(|size| size.0),
         every: every.0,
         settle: settle.0,
+    }
+}
+
+fn chore_settings(settings: &Settings) -> ChoreSettings {
+    ChoreSettings {
+        day: settings.lifecycle.day.0,
+        targets: settings.notify.targets.clone(),
+        region: settings.s3.region.clone(),
     }
 }
 

@@ -28,6 +28,8 @@ pub(super) const NAMES: &[(&str, bool)] = &[
     ("collection.released", false),
     ("collection.trash", false),
     ("collection.every", false),
+    ("lifecycle.day", false),
+    ("notify.targets", true),
     ("log.format", false),
     ("log.level", false),
     ("pool.name", false),

@@ -13,6 +13,7 @@
 //! - `home`: what this peer does as a home; `scrub`: how it finds rot; `collect`: how garbage goes.
 //! - `placement`: where segments are now; `repair`: how they are made whole again; `audit`: who counts them and finds what
 //!   needs it.
+//! - `chores`: what happens without a client waiting: `lifecycle`, `events`.
 //!
 //! Every change of state is one ledger update. What an operation checks (conditions, the upload's state) is
 //! checked inside it; what spans two registers (an object and its bucket, a body and its sharers) is kept right by
@@ -22,6 +23,7 @@ mod audit;
 mod body;
 mod bucket;
 mod budget;
+mod chores;
 mod collect;
 mod complete;
 mod conditions;
@@ -30,10 +32,12 @@ mod delete;
 mod digest;
 mod draft;
 mod error;
+mod events;
 mod fetch;
 mod get;
 mod home;
 mod homes;
+mod lifecycle;
 mod list;
 mod multipart;
 mod placement;
@@ -49,12 +53,14 @@ mod write;
 
 pub use audit::{Findings, Level, PoolHealth};
 pub use body::{BodyError, ByteStream, Incoming, MAX_BODY_BYTES, Rejection, Verify};
+pub use chores::ChoreSettings;
 pub use collect::{Amount, Because, CollectSettings, GcReport};
 pub use complete::{CompletedPart, Completion};
 pub use conditions::WriteConditions;
 pub use delete::{Deleted, Deletion};
 pub use digest::Digested;
 pub use error::ObjectError;
+pub use events::{About, EVENTS_MAX, EventFigures, Notice, NotifyTarget};
 pub use home::{Damaged, Home, HomeFigures};
 pub use list::{ListPage, ListQuery, Listed, after_group, after_key};
 pub use multipart::{MAX_PARTS, NewUpload, PartInfo};

@@ -20,10 +20,11 @@ use zeroize::Zeroizing;
 use super::audit::Audit;
 use super::budget::Budget;
 use super::collect::Collector;
+use super::events::Events;
 use super::home::Home;
 use super::repair::{Pace, Queue};
 use super::suspects::{Reports, Suspects};
-use super::{CollectSettings, ObjectError, RepairSettings};
+use super::{ChoreSettings, CollectSettings, ObjectError, RepairSettings};
 use crate::net::Net;
 use crate::pool::keys::AccessKey;
 use crate::pool::ledger::Page;
@@ -101,6 +102,8 @@ pub struct StoreParts {
     pub collect: CollectSettings,
     /// How repair goes about it.
     pub repair: RepairSettings,
+    /// How chores are done.
+    pub chores: ChoreSettings,
 }
 
 /// Buckets, objects and uploads over the ledger and the homes. Cheap to clone.
@@ -121,6 +124,8 @@ pub struct Inner {
     pub(super) collector: Collector,
     pub(super) counters: Counters,
     pub(super) repair: RepairSettings,
+    pub(super) chores: ChoreSettings,
+    pub(super) events: Events,
     pub(super) repairs: Queue,
     pub(super) pace: Pace,
     pub(super) audit: Audit,
@@ -149,6 +154,10 @@ pub struct Counters {
     pub collected_fragments: AtomicU64,
     /// Their bytes.
     pub collected_bytes: AtomicU64,
+    /// Objects and versions that lifecycle rules took away.
+    pub expired_objects: AtomicU64,
+    /// Uploads that lifecycle rules aborted.
+    pub aborted_uploads: AtomicU64,
 }
 
 impl Counters {
@@ -160,7 +169,7 @@ impl Counters {
 impl Store {
     /// A store of these parts. Nothing runs by itself: see [`collect`](Self::collect).
     pub fn new(parts: StoreParts) -> Self {
-        let StoreParts { ledger, net, view, fragments, index, sealing_key, collect, repair } = parts;
+        let StoreParts { ledger, net, view, fragments, index, sealing_key, collect, repair, chores } = parts;
         let in_flight = Arc::new(InFlight::default());
         let clock = ledger.clone();
         let repairs = Queue::new(Arc::clone(&index));
@@ -178,6 +187,8 @@ impl Store {
             collector: Collector::new(collect),
             counters: Counters::default(),
             repair,
+            events: Events::new(chores.targets.clone()),
+            chores,
             repairs,
             pace: Pace::new(repair.bandwidth),
             audit: Audit::new(),

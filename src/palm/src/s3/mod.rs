@@ -30,6 +30,7 @@ mod guard;
 mod lifecycle;
 mod list;
 mod multipart;
+mod notification;
 mod object;
 mod range;
 pub mod server;
@@ -76,6 +77,10 @@ operations! {
     get_bucket_lifecycle_configuration(GetBucketLifecycleConfigurationInput) -> GetBucketLifecycleConfigurationOutput
         = lifecycle::get;
     delete_bucket_lifecycle(DeleteBucketLifecycleInput) -> DeleteBucketLifecycleOutput = lifecycle::delete;
+    put_bucket_notification_configuration(PutBucketNotificationConfigurationInput)
+        -> PutBucketNotificationConfigurationOutput = notification::put;
+    get_bucket_notification_configuration(GetBucketNotificationConfigurationInput)
+        -> GetBucketNotificationConfigurationOutput = notification::get;
     post_object(PostObjectInput) -> PostObjectOutput = object::post;
     put_object(PutObjectInput) -> PutObjectOutput = object::put;
     get_object(GetObjectInput) -> GetObjectOutput = object::get;
