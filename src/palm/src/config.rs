@@ -64,6 +64,8 @@ pub struct Settings {
     pub lifecycle: Lifecycle,
     /// Who can be told of events.
     pub notify: Notify,
+    /// Access logs of buckets.
+    pub access_log: AccessLog,
     /// Logging, to stderr.
     pub log: Log,
     /// The pool, when one is made.
@@ -185,6 +187,14 @@ pub struct Notify {
     pub targets: Vec<NotifyTarget>,
 }
 
+/// Access logs of buckets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AccessLog {
+    /// How often they are delivered.
+    pub every: Lasting,
+}
+
 /// Logging.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -239,6 +249,7 @@ impl Default for Settings {
             collection: Collection::default(),
             lifecycle: Lifecycle::default(),
             notify: Notify::default(),
+            access_log: AccessLog::default(),
             log: Log::default(),
             pool: NewPool::default(),
         }
@@ -302,6 +313,12 @@ impl Default for Collection {
 impl Default for Lifecycle {
     fn default() -> Self {
         Self { day: Lasting(Duration::from_hours(24)) }
+    }
+}
+
+impl Default for AccessLog {
+    fn default() -> Self {
+        Self { every: Lasting(Duration::from_mins(5)) }
     }
 }
 

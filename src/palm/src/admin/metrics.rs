@@ -101,6 +101,10 @@ fn request_figures(page: &Page, store: &Store) -> Result<(), Error> {
     told.with_label_values(&["taken"]).inc_by(events.told);
     told.with_label_values(&["not-taken"]).inc_by(events.failed);
     told.with_label_values(&["dropped"]).inc_by(events.dropped);
+    let (delivered, dropped) = store.access_log_figures();
+    let lines = page.counters("palm_access_log_lines_total", "Lines of access logs", &["outcome"])?;
+    lines.with_label_values(&["delivered"]).inc_by(delivered);
+    lines.with_label_values(&["dropped"]).inc_by(dropped);
     Ok(())
 }
 

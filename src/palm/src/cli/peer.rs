@@ -141,7 +141,7 @@ pub(super) async fn run(settings: Settings, start: Start, json: bool) -> Result<
     let serving = tokio::spawn(s3::serve(listeners.s3, service, stop_s3.clone()));
     let upkeep = upkeep(&store, fragments, settings.scrub.period.0);
 
-    let admin = Admin::new(pool.clone(), store, settings.scrub.period.0);
+    let admin = Admin::new(pool.clone(), store.clone(), settings.scrub.period.0);
     let stop_admin = CancellationToken::new();
     let socket = socket::listen(dir.path()).map_err(failed("admin socket"))?;
     let commands = tokio::spawn(admin.clone().serve_commands(socket, stop_admin.clone()));
@@ -163,6 +163,7 @@ pub(super) async fn run(settings: Settings, start: Start, json: bool) -> Result<
         stop_s3.cancel();
         log_panic("s3", serving.await);
         drop(upkeep);
+        store.flush_log().await;
         stop_admin.cancel();
         log_panic("admin commands", commands.await);
         log_panic("admin http", http.await);
@@ -191,7 +192,8 @@ fn upkeep(store: &Store, fragments: Arc<Backends>, scrub_period: Duration) -> Jo
     tasks.spawn(async move { collecting.collect().await });
     tasks.spawn(async move { repairing.keep_repairing().await });
     tasks.spawn(async move { auditing.keep_auditing().await });
-    let (expiring, telling) = (store.clone(), store.clone());
+    let (expiring, telling, logging) = (store.clone(), store.clone(), store.clone());
+    tasks.spawn(async move { logging.keep_logging().await });
     tasks.spawn(async move { telling.keep_telling().await });
     tasks.spawn(async move { expiring.keep_lifecycle().await });
     tasks.spawn(async move { home.keep_scrubbing(scrub_period).await });
@@ -291,6 +293,7 @@ fn chore_settings(settings: &Settings) -> ChoreSettings {
         day: settings.lifecycle.day.0,
         targets: settings.notify.targets.clone(),
         region: settings.s3.region.clone(),
+        log_every: settings.access_log.every.0,
     }
 }
 

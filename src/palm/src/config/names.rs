@@ -30,6 +30,7 @@ pub(super) const NAMES: &[(&str, bool)] = &[
     ("collection.every", false),
     ("lifecycle.day", false),
     ("notify.targets", true),
+    ("access_log.every", false),
     ("log.format", false),
     ("log.level", false),
     ("pool.name", false),

@@ -18,6 +18,8 @@ use super::{NotifyTarget, Store};
 pub struct ChoreSettings {
     /// How long a day of lifecycle rules is: shorter in tests.
     pub day: Duration,
+    /// How often access logs are delivered.
+    pub log_every: Duration,
     /// Who can be told of events.
     pub targets: Vec<NotifyTarget>,
     /// What events call the region.
@@ -26,7 +28,12 @@ pub struct ChoreSettings {
 
 impl Default for ChoreSettings {
     fn default() -> Self {
-        Self { day: Duration::from_hours(24), targets: Vec::new(), region: String::new() }
+        Self {
+            day: Duration::from_hours(24),
+            log_every: Duration::from_mins(5),
+            targets: Vec::new(),
+            region: String::new(),
+        }
     }
 }
 

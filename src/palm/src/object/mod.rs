@@ -13,12 +13,13 @@
 //! - `home`: what this peer does as a home; `scrub`: how it finds rot; `collect`: how garbage goes.
 //! - `placement`: where segments are now; `repair`: how they are made whole again; `audit`: who counts them and finds what
 //!   needs it.
-//! - `chores`: what happens without a client waiting: `lifecycle`, `events`.
+//! - `chores`: what happens without a client waiting: `lifecycle`, `events`, `access_log`.
 //!
 //! Every change of state is one ledger update. What an operation checks (conditions, the upload's state) is
 //! checked inside it; what spans two registers (an object and its bucket, a body and its sharers) is kept right by
 //! the order of writes and reads, written down where it matters.
 
+mod access_log;
 mod audit;
 mod body;
 mod bucket;
@@ -51,6 +52,7 @@ mod suspects;
 mod whole;
 mod write;
 
+pub use access_log::LogLine;
 pub use audit::{Findings, Level, PoolHealth};
 pub use body::{BodyError, ByteStream, Incoming, MAX_BODY_BYTES, Rejection, Verify};
 pub use chores::ChoreSettings;

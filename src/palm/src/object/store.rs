@@ -17,6 +17,7 @@ use palm_core::wire::ScanQuery;
 use parking_lot::{Mutex, RwLock};
 use zeroize::Zeroizing;
 
+use super::access_log::AccessLog;
 use super::audit::Audit;
 use super::budget::Budget;
 use super::collect::Collector;
@@ -126,6 +127,8 @@ pub struct Inner {
     pub(super) repair: RepairSettings,
     pub(super) chores: ChoreSettings,
     pub(super) events: Events,
+    pub(super) access_log: AccessLog,
+    pub(super) index: Arc<dyn IndexStore>,
     pub(super) repairs: Queue,
     pub(super) pace: Pace,
     pub(super) audit: Audit,
@@ -173,7 +176,7 @@ impl Store {
         let in_flight = Arc::new(InFlight::default());
         let clock = ledger.clone();
         let repairs = Queue::new(Arc::clone(&index));
-        let home = Home::new(fragments, index, in_flight.clone(), move || clock.now_ms());
+        let home = Home::new(fragments, Arc::clone(&index), in_flight.clone(), move || clock.now_ms());
         Self(Arc::new(Inner {
             me: view.me(),
             ledger,
@@ -188,6 +191,8 @@ impl Store {
             counters: Counters::default(),
             repair,
             events: Events::new(chores.targets.clone()),
+            index,
+            access_log: AccessLog::default(),
             chores,
             repairs,
             pace: Pace::new(repair.bandwidth),
@@ -205,6 +210,11 @@ impl Store {
     /// Notes that this peer serves a client now: what can wait goes slower meanwhile.
     pub fn touch(&self) {
         self.view.touch();
+    }
+
+    /// Milliseconds since the Unix epoch, by the ledger's clock.
+    pub fn now_ms(&self) -> u64 {
+        self.ledger.now_ms()
     }
 
     /// Counts for metrics.

@@ -18,6 +18,7 @@ use time::OffsetDateTime;
 
 use crate::object::Store;
 
+mod access_log;
 mod attributes;
 mod auth;
 mod body;
@@ -29,6 +30,7 @@ mod error;
 mod guard;
 mod lifecycle;
 mod list;
+mod logging;
 mod multipart;
 mod notification;
 mod object;
@@ -81,6 +83,8 @@ operations! {
         -> PutBucketNotificationConfigurationOutput = notification::put;
     get_bucket_notification_configuration(GetBucketNotificationConfigurationInput)
         -> GetBucketNotificationConfigurationOutput = notification::get;
+    put_bucket_logging(PutBucketLoggingInput) -> PutBucketLoggingOutput = logging::put;
+    get_bucket_logging(GetBucketLoggingInput) -> GetBucketLoggingOutput = logging::get;
     post_object(PostObjectInput) -> PostObjectOutput = object::post;
     put_object(PutObjectInput) -> PutObjectOutput = object::put;
     get_object(GetObjectInput) -> GetObjectOutput = object::get;
