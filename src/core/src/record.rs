@@ -20,9 +20,11 @@ mod event;
 pub mod key;
 #[cfg(test)]
 mod tests;
+mod usage;
 
 pub use bucket::{BucketConfig, BucketRecord, BucketState, DefaultEncryption, Logging, ObjectLock};
 pub use event::{EventRecord, EventTarget, Outcome};
+pub use usage::UsageRecord;
 
 /// Bytes that are not the record they should be. They come from disks and peers, so this is an answer,
 /// never a panic.

@@ -9,6 +9,7 @@
 //! | `s` | body id (16 bytes) | [`SharersRecord`](super::SharersRecord) |
 //! | `v` | segment id (16 bytes) | [`MovedRecord`](super::MovedRecord) |
 //! | `e` | when it was begun (milliseconds, u64 BE), random (8 bytes) | [`EventRecord`](super::EventRecord) |
+//! | `q` | bucket name | [`UsageRecord`](super::UsageRecord) |
 //! | `m` | peer id (32 bytes) | [`MemberRecord`](super::MemberRecord) |
 //! | `k` | access key id | [`AccessKeyRecord`](super::AccessKeyRecord) |
 //! | `d` | key id (16 bytes) | [`DataKeyRecord`](super::DataKeyRecord) |
@@ -130,10 +131,15 @@ pub fn all_parts() -> Bytes {
     Bytes::from_static(b"p")
 }
 
-/// Whether a register belongs to the data (buckets, objects, uploads, parts, sharers, moved segments, data keys, events) and not to the pool
+/// Whether a register belongs to the data (buckets, objects, uploads, parts, sharers, moved segments, data keys, events, usage) and not to the pool
 /// itself (members, access keys, tokens, settings, voters). In a pool of local consistency the data is local.
 pub fn is_data(key: &[u8]) -> bool {
-    matches!(key.first(), Some(b'b' | b'o' | b'u' | b'p' | b's' | b'v' | b'd' | b'e'))
+    matches!(key.first(), Some(b'b' | b'o' | b'u' | b'p' | b's' | b'v' | b'd' | b'e' | b'q'))
+}
+
+/// What a bucket with a quota holds.
+pub fn usage(bucket: &str) -> Bytes {
+    join(&[b"q", bucket.as_bytes()])
 }
 
 /// An event that is to be told.
@@ -228,6 +234,7 @@ mod tests {
             sharers(id),
             moved(SegmentId::from_bytes([4; 16])),
             event(1, 2),
+            usage("b"),
             data_key(KeyId::from_bytes([1; 16])),
         ];
         assert!(data.iter().all(|key| is_data(key)));

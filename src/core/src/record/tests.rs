@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::s3::acl::{Grant, Grantee, Ownership, Permission, PublicAccessBlock};
 use crate::s3::lock::{DefaultRetention, Mode, Retention};
-use crate::s3::quota::Quota;
+use crate::s3::quota::{Quota, Usage};
 use crate::s3::version::Versioning;
 use crate::s3::website::{Protocol, Website};
 use crate::s3::{cors, lifecycle, notification};
@@ -156,6 +156,12 @@ fn config() -> BucketConfig {
         quota: Quota { bytes: Some(300), objects: None },
         location: Some("eu".to_owned()),
     }
+}
+
+#[test]
+fn usage() {
+    let usage = UsageRecord { usage: Usage { bytes: 300, objects: 2 }, turnover: Usage { bytes: 301, objects: 3 } };
+    golden(&usage, "01ac0202ad0203");
 }
 
 #[test]

@@ -192,7 +192,8 @@ fn upkeep(store: &Store, fragments: Arc<Backends>, scrub_period: Duration) -> Jo
     tasks.spawn(async move { collecting.collect().await });
     tasks.spawn(async move { repairing.keep_repairing().await });
     tasks.spawn(async move { auditing.keep_auditing().await });
-    let (expiring, telling, logging) = (store.clone(), store.clone(), store.clone());
+    let (expiring, telling, logging, counting) = (store.clone(), store.clone(), store.clone(), store.clone());
+    tasks.spawn(async move { counting.keep_counting().await });
     tasks.spawn(async move { logging.keep_logging().await });
     tasks.spawn(async move { telling.keep_telling().await });
     tasks.spawn(async move { expiring.keep_lifecycle().await });

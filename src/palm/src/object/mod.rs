@@ -13,7 +13,7 @@
 //! - `home`: what this peer does as a home; `scrub`: how it finds rot; `collect`: how garbage goes.
 //! - `placement`: where segments are now; `repair`: how they are made whole again; `audit`: who counts them and finds what
 //!   needs it.
-//! - `chores`: what happens without a client waiting: `lifecycle`, `events`, `access_log`.
+//! - `chores`: what happens without a client waiting: `lifecycle`, `events`, `access_log`, `quota`.
 //!
 //! Every change of state is one ledger update. What an operation checks (conditions, the upload's state) is
 //! checked inside it; what spans two registers (an object and its bucket, a body and its sharers) is kept right by
@@ -43,6 +43,7 @@ mod list;
 mod multipart;
 mod placement;
 mod put;
+mod quota;
 mod rebuild;
 mod recover;
 mod repair;
