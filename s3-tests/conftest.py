@@ -67,8 +67,8 @@ def pytest_collection_modifyitems(config, items):
             item.add_marker(pytest.mark.skip(reason="long: runs with --long"))
         if not item.get_closest_marker("own_pool"):
             item.add_marker(pytest.mark.conformance)
-        elif config.getoption("--endpoint"):
-            item.add_marker(pytest.mark.skip(reason="needs peers of its own"))
+        if config.getoption("--endpoint") and any(map(item.get_closest_marker, ["own_pool", "palm"])):
+            item.add_marker(pytest.mark.skip(reason="needs PALM and peers of its own"))
 
 
 @pytest.hookimpl(wrapper=True)

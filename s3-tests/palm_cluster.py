@@ -329,6 +329,11 @@ class Peer:
                 return int(line.split()[1]) * 1024
         raise AssertionError("no VmHWM in /proc")
 
+    def cpu_seconds(self) -> float:
+        """Time of all cores that the process has used."""
+        user, system = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
     def files(self) -> Iterator[pathlib.Path]:
         """Every file that this peer has on its disk."""
         return (path for path in self.data.rglob("*") if path.is_file() and not path.is_symlink())

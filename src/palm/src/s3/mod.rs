@@ -28,6 +28,7 @@ mod copy;
 mod error;
 mod guard;
 mod list;
+mod mechanism;
 mod multipart;
 mod object;
 mod range;

@@ -29,7 +29,7 @@ use tracing::Instrument;
 
 use super::auth::{Gate, Keys};
 use super::guard::{self, Draining, Judged, Patient, Promise, XML_MAX_BYTES};
-use super::{CONSISTENCY, Frontend, error};
+use super::{CONSISTENCY, Frontend, error, mechanism};
 use crate::object::{BodyError, MAX_BODY_BYTES, Store};
 
 /// Connections served at once; more wait in the listener's backlog.
@@ -281,7 +281,8 @@ impl Service {
         B: HttpBody<Data = Bytes> + Send + Sync + Unpin + 'static,
         B::Error: Into<StdError>,
     {
-        let promise = match guard::check_form(&request).and_then(|()| Promise::of(&request)) {
+        let checked = mechanism::check(request.headers()).and_then(|()| guard::check_form(&request));
+        let promise = match checked.and_then(|()| Promise::of(&request)) {
             Ok(promise) => promise,
             Err(told) => return error_response(told),
         };
