@@ -35,7 +35,7 @@ def least(shape):
         case "blob":
             return b"x"
         case _:
-            return shape.enum[0] if shape.enum else "x"
+            return shape.enum[0] if shape.enum else "x" * shape.metadata.get("min", 1)
 
 
 @pytest.mark.parametrize("operation", REFUSED)
