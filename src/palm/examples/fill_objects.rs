@@ -13,8 +13,11 @@ use palm_backends::disk::DiskIndex;
 use palm_backends::{Durability, IndexStore, Space, Write};
 use palm_core::hlc::{Ballot, Stamp};
 use palm_core::id::{BodyId, FragmentId, KeyId, PeerId, RequestId, SegmentId};
-use palm_core::record::{Attributes, Content, Etag, ObjectRecord, Placed, Segment, Stored, Subresources, key};
+use palm_core::record::{
+    Attributes, Content, Etag, HeadRecord, ObjectRecord, Placed, Segment, Stored, Subresources, key,
+};
 use palm_core::register::{Accepted, Record};
+use palm_core::s3::version::{Kind, Null};
 
 /// Objects of one commit.
 const BATCH: u32 = 2_000;
@@ -42,7 +45,7 @@ struct Arguments {
 
 fn object(number: u32) -> Accepted {
     let random = |salt: u8| *blake3::hash(&[&number.to_le_bytes()[..], &[salt]].concat()).as_bytes();
-    let half = |salt: u8| u128::from_le_bytes(std::array::from_fn(|at| random(salt)[at])).to_le_bytes();
+    let half = |salt: u8| -> [u8; 16] { std::array::from_fn(|at| random(salt)[at]) };
     let fragments = (0..FRAGMENTS).map(|index| Placed {
         index,
         home: PeerId::from_bytes(random(index)),
@@ -66,8 +69,10 @@ fn object(number: u32) -> Accepted {
         subresources: Subresources::default(),
         customer_key: None,
     };
-    let ballot = Ballot { stamp: Stamp::from_millis(WRITTEN_MS), peer: u64::from(FRAGMENTS), nonce: number.into() };
-    Accepted { ballot, record: Record::write(None, RequestId(number.into()), ballot, Some(record.encode())) }
+    let stamp = Stamp::from_millis(WRITTEN_MS);
+    let head = HeadRecord { null: Some(Null { stamp, kind: Kind::Object(record) }), ..HeadRecord::default() };
+    let ballot = Ballot { stamp, peer: u64::from(FRAGMENTS), nonce: number };
+    Accepted { ballot, record: Record::write(None, RequestId(number.into()), ballot, Some(head.encode())) }
 }
 
 #[tokio::main]

@@ -28,11 +28,13 @@ mod copy;
 mod error;
 mod guard;
 mod list;
+mod list_versions;
 mod mechanism;
 mod multipart;
 mod object;
 mod range;
 pub mod server;
+mod versioning;
 
 pub use server::{S3Options, Service, ServiceError, serve, service};
 
@@ -70,7 +72,8 @@ operations! {
     head_bucket(HeadBucketInput) -> HeadBucketOutput = bucket::head;
     delete_bucket(DeleteBucketInput) -> DeleteBucketOutput = bucket::delete;
     get_bucket_location(GetBucketLocationInput) -> GetBucketLocationOutput = bucket::location;
-    get_bucket_versioning(GetBucketVersioningInput) -> GetBucketVersioningOutput = bucket::versioning;
+    get_bucket_versioning(GetBucketVersioningInput) -> GetBucketVersioningOutput = versioning::get;
+    put_bucket_versioning(PutBucketVersioningInput) -> PutBucketVersioningOutput = versioning::put;
     post_object(PostObjectInput) -> PostObjectOutput = object::post;
     put_object(PutObjectInput) -> PutObjectOutput = object::put;
     get_object(GetObjectInput) -> GetObjectOutput = object::get;
@@ -81,6 +84,7 @@ operations! {
     upload_part_copy(UploadPartCopyInput) -> UploadPartCopyOutput = copy::copy_part;
     list_objects(ListObjectsInput) -> ListObjectsOutput = list::list_v1;
     list_objects_v2(ListObjectsV2Input) -> ListObjectsV2Output = list::list_v2;
+    list_object_versions(ListObjectVersionsInput) -> ListObjectVersionsOutput = list_versions::list;
     create_multipart_upload(CreateMultipartUploadInput) -> CreateMultipartUploadOutput = multipart::create;
     upload_part(UploadPartInput) -> UploadPartOutput = multipart::upload_part;
     list_parts(ListPartsInput) -> ListPartsOutput = multipart::list_parts;
