@@ -53,10 +53,9 @@ fn asked_versioning(status: Option<&str>) -> Result<Versioning, Refusal> {
     match status {
         Some(BucketVersioningStatus::ENABLED) => Ok(Versioning::Enabled),
         Some(BucketVersioningStatus::SUSPENDED) => Ok(Versioning::Suspended),
-        None => Err(Refusal::bad(
-            "IllegalVersioningConfigurationException",
-            "The Versioning element must be specified",
-        )),
+        None => {
+            Err(Refusal::bad("IllegalVersioningConfigurationException", "The Versioning element must be specified"))
+        }
         Some(_) => Err(Refusal::malformed_xml()),
     }
 }
