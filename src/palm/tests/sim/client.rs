@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use md5::{Digest, Md5};
 use palm::object::{
-    BodyError, CompletedPart, Completion, Deletion, Incoming, ListQuery, Listed, NewObject, NewUpload, Object,
+    BodyError, CompletedPart, Completion, Deletion, Incoming, ListQuery, Listed, ListedObject, NewObject, NewUpload, Object,
     ObjectError, Store, WriteConditions, after_key,
 };
 use palm::pool::{Decision, Ledger, LedgerError, Pool};
@@ -330,7 +330,7 @@ impl Client {
             }
         };
         for (key, op) in OBJECTS.into_iter().zip(ops) {
-            let value = listed.remove(key).and_then(|object| self.world.value_of(&object.record.etag.to_string()));
+            let value = listed.remove(key).and_then(|object| self.world.value_of(&object.summary.etag.to_string()));
             self.world.answer(op, Outcome::Saw(value.into_iter().collect()));
         }
         if !listed.is_empty() {
@@ -339,7 +339,7 @@ impl Client {
         true
     }
 
-    async fn list_pages(&self, limit: u32) -> Result<BTreeMap<String, Object>, ObjectError> {
+    async fn list_pages(&self, limit: u32) -> Result<BTreeMap<String, ListedObject>, ObjectError> {
         let mut listed = BTreeMap::new();
         let mut start = String::new();
         loop {
