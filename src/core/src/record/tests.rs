@@ -224,15 +224,24 @@ fn heads_and_pages() {
     let marker = LineRecord { id: id(300), kind: Kind::DeleteMarker };
     let null = Some(Null { stamp: Stamp(3), kind: Kind::Object(object.clone()) });
     let plain = HeadRecord { null, ..HeadRecord::default() };
-    golden(&plain, "PLAIN");
+    golden(
+        &plain,
+        "0301010300f0a2040505050505050505050505050505050500000000000000000107474c41434945520001010104010203040404040404040404040404040404040406060606060606060606060606060606000001016f0001016b01760100ac020100000000",
+    );
     let full = HeadRecord {
         null: Some(Null { stamp: Stamp(3), kind: Kind::DeleteMarker }),
         recent: vec![marker, line.clone()],
         pages: vec![PageRef { id: 300, newest: id(2), oldest: id(1) }],
         moving: Some(Move::Return(300)),
     };
-    golden(&full, "FULL");
-    golden(&PageRecord { lines: vec![line], frozen: true }, "PAGE");
+    golden(
+        &full,
+        "030001030102ac02ac020102ac0200f0a204050505050505050505050505050505050001016f0107474c4143494552010101040102030401ac0202ac0201ac020101ac02",
+    );
+    golden(
+        &PageRecord { lines: vec![line], frozen: true },
+        "010102ac0200f0a204050505050505050505050505050505050001016f0107474c4143494552010101040102030401",
+    );
 
     assert!(!HeadRecord::is_hidden(&plain.encode()) && HeadRecord::is_hidden(&full.encode()));
     let belied = [&[3, 1][..], &full.encode()[2..]].concat();
