@@ -10,8 +10,11 @@
 //! | `p` | upload id (16 bytes), part number (u16 BE), attempt (u64 BE) | [`PartRecord`](super::PartRecord) |
 //! | `s` | body id (16 bytes) | [`SharersRecord`](super::SharersRecord) |
 //! | `v` | segment id (16 bytes) | [`MovedRecord`](super::MovedRecord) |
+//! | `e` | when it was begun (milliseconds, u64 BE), random (8 bytes) | [`EventRecord`](super::EventRecord) |
+//! | `q` | bucket name | [`UsageRecord`](super::UsageRecord) |
 //! | `m` | peer id (32 bytes) | [`MemberRecord`](super::MemberRecord) |
 //! | `k` | access key id | [`AccessKeyRecord`](super::AccessKeyRecord) |
+//! | `i` | account, NUL, `u` or `r`, name of the user or role | [`IdentityRecord`](super::IdentityRecord) |
 //! | `d` | key id (16 bytes) | [`DataKeyRecord`](super::DataKeyRecord) |
 //! | `t` | BLAKE3 of the token's secret (32 bytes) | [`TokenRecord`](super::TokenRecord) |
 //! | `j` | peer id (32 bytes) | [`JoinRequestRecord`](super::JoinRequestRecord) |
@@ -23,6 +26,7 @@
 
 use bytes::Bytes;
 
+use super::IdentityKind;
 use crate::hlc::Stamp;
 use crate::id::{BodyId, KeyId, PeerId, SegmentId};
 use crate::s3::version::VersionId;
@@ -167,9 +171,24 @@ pub fn all_parts() -> Bytes {
 }
 
 /// Whether a register belongs to the data (buckets, objects and their versions, uploads, parts, sharers, moved segments, data
-/// keys) and not to the pool itself (members, access keys, tokens, settings, voters). In a pool of local consistency the data is local.
+/// keys, events, usage) and not to the pool itself (members, access keys, tokens, settings, voters). In a pool of local consistency the data is local.
 pub fn is_data(key: &[u8]) -> bool {
-    matches!(key.first(), Some(b'b' | b'o' | b'w' | b'x' | b'u' | b'p' | b's' | b'v' | b'd'))
+    matches!(key.first(), Some(b'b' | b'o' | b'w' | b'x' | b'u' | b'p' | b's' | b'v' | b'd' | b'e' | b'q'))
+}
+
+/// What a bucket with a quota holds.
+pub fn usage(bucket: &str) -> Bytes {
+    join(&[b"q", bucket.as_bytes()])
+}
+
+/// An event that is to be told.
+pub fn event(begun_ms: u64, nonce: u64) -> Bytes {
+    join(&[b"e", &begun_ms.to_be_bytes(), &nonce.to_be_bytes()])
+}
+
+/// Prefix of all events, the oldest first.
+pub fn events() -> Bytes {
+    Bytes::from_static(b"e")
 }
 
 /// A member.
@@ -195,6 +214,20 @@ pub fn access_key(id: &str) -> Bytes {
 /// Prefix of all access keys.
 pub fn access_keys() -> Bytes {
     Bytes::from_static(b"k")
+}
+
+/// A user or role of an account.
+pub fn identity(account: &str, kind: IdentityKind, name: &str) -> Bytes {
+    join(&[&identities(account, kind), name.as_bytes()])
+}
+
+/// Prefix of all users, or all roles, of an account.
+pub fn identities(account: &str, kind: IdentityKind) -> Bytes {
+    let kind: &[u8] = match kind {
+        IdentityKind::User => b"u",
+        IdentityKind::Role => b"r",
+    };
+    join(&[b"i", account.as_bytes(), b"\0", kind])
 }
 
 /// A data key.
@@ -269,10 +302,21 @@ mod tests {
             part(id, 1, 1),
             sharers(id),
             moved(SegmentId::from_bytes([4; 16])),
+            event(1, 2),
+            usage("b"),
             data_key(KeyId::from_bytes([1; 16])),
         ];
         assert!(data.iter().all(|key| is_data(key)));
-        let pool = [pool(), config(), member(peer), access_key("k"), token(&[0; 32]), join_request(peer), Bytes::new()];
+        let pool = [
+            pool(),
+            config(),
+            member(peer),
+            access_key("k"),
+            identity("a", IdentityKind::User, "u"),
+            token(&[0; 32]),
+            join_request(peer),
+            Bytes::new(),
+        ];
         assert!(!pool.iter().any(|key| is_data(key)));
     }
 

@@ -335,9 +335,12 @@ impl Store {
             }
         }
         let noted = fragments.iter().map(|(_, note)| Bytes::copy_from_slice(&note.object));
-        let sharers = self.ledger.peek(&key::sharers(body)).map(|known| SharersRecord::decode(&known.value)).transpose()?;
+        let sharers =
+            self.ledger.peek(&key::sharers(body)).map(|known| SharersRecord::decode(&known.value)).transpose()?;
         let shared = sharers.into_iter().flat_map(|sharers| sharers.objects).map(Bytes::from);
-        for version in noted.chain(shared).filter(|holder| key::parse_version(holder).is_some()).collect::<BTreeSet<_>>() {
+        for version in
+            noted.chain(shared).filter(|holder| key::parse_version(holder).is_some()).collect::<BTreeSet<_>>()
+        {
             // What still refers to the body is a version that was never named.
             let withdrawn = self.ledger.update(version.clone(), |current| match held(&version, current, body) {
                 Ok(Some(_)) => Decision::Delete(()),

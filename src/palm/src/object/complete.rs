@@ -22,8 +22,8 @@ use palm_core::wire::Request;
 use tracing::debug;
 
 use super::commit::{Terms, nonce_of};
-use super::head::head_in;
 use super::digest::{combine, composite, md5_of};
+use super::head::head_in;
 use super::multipart::{MAX_PARTS, Parts};
 use super::store::At;
 use super::{BodyError, Object, ObjectError, Rejection, Store, WriteConditions};
@@ -83,7 +83,8 @@ impl Store {
         // Refused here, the upload can still be aborted; only a race is left to the update itself.
         if self.completed(&at, id).await?.is_none() {
             let standing = self.ledger.read(&at.register).await?;
-            completion.conditions.check(head_in(standing.as_ref())?.current_etag())?;
+            let head = head_in(standing.as_ref())?;
+            completion.conditions.check(head.current_etag(), head.latest())?;
         }
 
         let record = ObjectRecord {
@@ -116,7 +117,12 @@ impl Store {
                     store.drop_unused(id, parts, &object.record);
                 }
                 // The write has been refused for certain.
-                Err(ObjectError::PreconditionFailed | ObjectError::NoSuchKey | ObjectError::NoSuchBucket | ObjectError::Refused(_)) => {
+                Err(
+                    ObjectError::PreconditionFailed
+                    | ObjectError::NoSuchKey
+                    | ObjectError::NoSuchBucket
+                    | ObjectError::Refused(_),
+                ) => {
                     store.unmark(&register, mark).await;
                 }
                 Err(_) => {}

@@ -68,7 +68,8 @@ impl Store {
                 let versioning = self.bucket(&at.bucket).await?.config.versioning;
                 Ok::<_, ObjectError>(move |current: Option<&Current>| {
                     let decided = head_in(current).and_then(|head| {
-                        let found = if null_only { head.null_object().is_some() } else { head.current_etag().is_some() };
+                        let found =
+                            if null_only { head.null_object().is_some() } else { head.current_etag().is_some() };
                         Ok((found, self.decide_deletion(head, deletion, versioning)?))
                     });
                     match decided {
@@ -100,11 +101,13 @@ impl Store {
         let asking = self.asking(deletion);
         let check = |old: &ObjectRecord| old.subresources.lock.check_delete(asking);
         if deletion.version.is_some() {
-            deletion.conditions.check(head.null_object().map(|(_, object)| object.etag))?;
+            let null = head.null_object().map(|(stamp, object)| (stamp, object.etag));
+            let (made, etag) = null.unzip();
+            deletion.conditions.check(etag, made.unwrap_or_default())?;
             let there = head.null.is_some();
             return Ok(head.delete_version(Name::Null, check).map(|done| there.then_some(done)));
         }
-        deletion.conditions.check(head.current_etag())?;
+        deletion.conditions.check(head.current_etag(), head.latest())?;
         Ok(match versioning {
             Versioning::Off if head.is_empty() => Ok(None),
             Versioning::Off => head.delete(check).map(Some),
@@ -154,7 +157,7 @@ impl Store {
         let emptied = self.ledger.update(register.clone(), |current| {
             let checked = object_in(&register, current).and_then(|object| {
                 let Some(object) = object else { return Ok(None) };
-                deletion.conditions.check(Some(object.etag))?;
+                deletion.conditions.check(Some(object.etag), id.stamp)?;
                 object.subresources.lock.check_delete(self.asking(deletion))?;
                 Ok(Some(object))
             });

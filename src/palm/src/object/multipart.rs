@@ -18,8 +18,8 @@ use palm_core::record::{
 use palm_core::s3::lock::Lock;
 use palm_core::wire::{Request, ScanQuery};
 
-use super::draft::Draft;
 use super::commit::nothing_written;
+use super::draft::Draft;
 use super::put::Received;
 use super::store::{At, new_upload, random};
 use super::{Incoming, ListPage, ListQuery, Listed, NewObject, ObjectError, Store, list};
@@ -144,7 +144,7 @@ impl Store {
             body.algorithms.push(algorithm);
         }
         let at = At::new(bucket, key);
-        let draft = Arc::new(Draft::new(self, id, at.register));
+        let draft = Arc::new(Draft::new(self, id, at.register, upload.attributes.storage_class.clone()));
         let data_key = self.data_key(upload.data_key).await?;
         let received = self.receive(&draft, data_key, body).await?;
 
