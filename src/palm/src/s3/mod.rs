@@ -41,6 +41,7 @@ mod list;
 mod list_versions;
 mod lock;
 mod logging;
+mod mechanism;
 mod multipart;
 mod notification;
 mod object;
