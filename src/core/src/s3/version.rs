@@ -222,7 +222,7 @@ impl<T: Clone, S: Clone> Head<T, S> {
 
     /// Adds a version: PUT (after its own register is written) and DELETE (a marker) in a bucket with versioning. It becomes
     /// the current one.
-    pub fn add(mut self, line: Line<S>) -> Result<Done<T, S>, Stop> {
+    pub fn add_version(mut self, line: Line<S>) -> Result<Done<T, S>, Stop> {
         let (version, delete_marker) = (Some(Name::Id(line.id)), matches!(line.kind, Kind::DeleteMarker));
         if self.recent.iter().any(|known| known.id == line.id) {
             // A retry of what was done.

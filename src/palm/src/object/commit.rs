@@ -273,7 +273,7 @@ impl Store {
                         return Ok(Added::Before(Name::Id(first.id)));
                     }
                     terms.conditions.check(head.current_etag(), head.latest())?;
-                    Ok(head.add(line.clone()).into())
+                    Ok(head.add_version(line.clone()).into())
                 })
             });
             let answer = match added.await {
