@@ -17,11 +17,13 @@ use crate::s3::storage_class::ClassPolicy;
 use crate::s3::tags::Tag;
 
 mod bucket;
+mod identity;
 pub mod key;
 #[cfg(test)]
 mod tests;
 
 pub use bucket::{BucketConfig, BucketRecord, BucketState, DefaultEncryption, Logging, ObjectLock};
+pub use identity::{AccessKeyRecord, IdentityKind, IdentityRecord, POLICIES_MAX, POLICIES_MAX_BYTES, Session};
 
 /// Bytes that are not the record they should be. They come from disks and peers, so this is an answer,
 /// never a panic.
@@ -279,20 +281,6 @@ pub struct JoinRequestRecord {
     pub approved: bool,
 }
 stored!(JoinRequestRecord, 1, "join request");
-
-/// An S3 access key.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AccessKeyRecord {
-    /// The secret, sealed by the pool key.
-    pub sealed_secret: Vec<u8>,
-    /// What it is for, in its maker's words.
-    pub description: String,
-    /// Made with the pool, may do anything.
-    pub root: bool,
-    /// Milliseconds since the Unix epoch.
-    pub created_ms: u64,
-}
-stored!(AccessKeyRecord, 1, "access key");
 
 /// A bucket's data key, sealed by the pool key. Never deleted while anything may be sealed with it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -98,10 +98,34 @@ fn pool_and_members() {
 
 #[test]
 fn keys_and_buckets() {
+    let root = AccessKeyRecord {
+        sealed_secret: vec![1, 2],
+        description: "d".to_owned(),
+        root: true,
+        created_ms: 128,
+        account: "palm".to_owned(),
+        user: None,
+        enabled: true,
+        expires_ms: None,
+    };
+    golden_older(&root, "010201020164018001");
     golden(
-        &AccessKeyRecord { sealed_secret: vec![1, 2], description: "d".to_owned(), root: true, created_ms: 128 },
-        "010201020164018001",
+        &AccessKeyRecord { user: Some("u".to_owned()), enabled: false, expires_ms: Some(1), ..root },
+        "0202010201640180010470616c6d010175000101",
     );
+    let mut role = IdentityRecord { created_ms: 1, trust: Some("t".to_owned()), ..IdentityRecord::default() };
+    role.attach("n", "{}").expect("small");
+    golden(&role, "010101016e027b7d010174");
+    let session = Session {
+        access_key: "k".to_owned(),
+        account: "a".to_owned(),
+        holder: Some((IdentityKind::Role, "r".to_owned())),
+        name: "s".to_owned(),
+        issued_ms: 1,
+        expires_ms: 2,
+        policy: None,
+    };
+    golden(&session, "01016b0161010101720173010200");
     golden(&DataKeyRecord { sealed: vec![7; 3] }, "0103070707");
     let bucket = BucketRecord {
         owner: Account::main().canonical_id(),

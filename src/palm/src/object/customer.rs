@@ -188,7 +188,8 @@ mod tests {
             other.apply(segment(1), 0, &mut bytes).expect("encrypts");
             streams.push(bytes);
         }
-        let blocks: std::collections::BTreeSet<&[u8]> = streams.iter().flat_map(|stream| stream.chunks(BLOCK)).collect();
+        let blocks: std::collections::BTreeSet<&[u8]> =
+            streams.iter().flat_map(|stream| stream.chunks(BLOCK)).collect();
         assert_eq!(blocks.len(), 4 * zeros.len() / BLOCK);
         let (one, two) = (ClientKey::new([1; 32]).seal(), ClientKey::new([1; 32]).seal());
         assert_ne!(one.expect("random").record(), two.expect("random").record(), "each object has a salt of its own");

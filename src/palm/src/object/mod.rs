@@ -11,6 +11,7 @@
 //! - `customer`: keys that clients keep.
 //! - `bucket`, `delete`, `list`, `copy`, `multipart`, `complete`: the other operations, each with its
 //!   races explained at its top.
+//! - `identity`: whose an access key is.
 //! - `home`: what this peer does as a home; `scrub`: how it finds rot; `collect`: how garbage goes.
 //! - `placement`: where segments are now; `repair`: how they are made whole again; `audit`: who counts them and finds what
 //!   needs it.
@@ -36,6 +37,7 @@ mod fetch;
 mod get;
 mod home;
 mod homes;
+mod identity;
 mod list;
 mod multipart;
 mod placement;
@@ -59,8 +61,9 @@ pub use delete::{Deleted, Deletion};
 pub use digest::Digested;
 pub use error::ObjectError;
 pub use home::{Damaged, Home, HomeFigures};
+pub use identity::Credentials;
 pub use list::{ListPage, ListQuery, Listed, after_group, after_key};
 pub use multipart::{MAX_PARTS, NewUpload, PartInfo};
 pub use repair::{Figures as RepairFigures, RepairSettings};
 pub use scrub::Scrubbed;
-pub use store::{Counters, Credentials, NewObject, Object, Store, StoreParts};
+pub use store::{Counters, NewObject, Object, Store, StoreParts};

@@ -12,12 +12,12 @@ use palm_core::record::{Placed, Segment};
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
 
-use super::{Cipher, ObjectError};
 use super::body::Stripe;
 use super::draft::Draft;
 use super::homes::{HomeError, Planned};
 use super::store::{Counters, DataKey, random};
 use super::write::{Sealer, shortage};
+use super::{Cipher, ObjectError};
 
 /// A home that has not stored its fragment by then has it sent to another one as well.
 const HEDGE: Duration = Duration::from_millis(500);

@@ -1,6 +1,7 @@
 //! What a request that makes an object asks for: its headers, tags, lock and encryption.
 
 use palm_core::record::{Attributes, BucketRecord, Subresources};
+use palm_core::s3::acl::Acl;
 use palm_core::s3::lock::Lock;
 use palm_core::s3::tags::Tag;
 use s3s::S3Result;
@@ -58,13 +59,13 @@ pub fn check_encryption(method: Option<&ServerSideEncryption>, kms: bool, custom
 }
 
 impl Asked {
-    /// The object to be made in a bucket, and what encrypts its bytes.
-    pub fn object(self, bucket: &BucketRecord, now_ms: u64) -> S3Result<(NewObject, Option<Cipher>)> {
+    /// The object to be made in a bucket with a list of its own, and what encrypts its bytes.
+    pub fn object(self, bucket: &BucketRecord, acl: Option<Acl>, now_ms: u64) -> S3Result<(NewObject, Option<Cipher>)> {
         let lock = lock::of_new(self.lock, bucket, now_ms)?;
         let cipher = self.key.as_ref().map(GivenKey::seal).transpose()?;
         let new = NewObject {
             attributes: self.attributes,
-            subresources: Subresources { acl: None, tags: self.tags.unwrap_or_default(), lock },
+            subresources: Subresources { acl, tags: self.tags.unwrap_or_default(), lock },
             customer_key: cipher.as_ref().map(|cipher| cipher.record().clone()),
         };
         Ok((new, cipher))
@@ -86,7 +87,9 @@ mod tests {
         assert_eq!(code(None, false, true), None);
         assert_eq!(code(Some("AES256"), false, false), None);
         assert_eq!(code(Some("aws:kms"), true, false).as_deref(), Some("NotImplemented"));
-        for refused in [code(Some("AES256"), false, true), code(Some("AES256"), true, false), code(Some("aes:kms"), false, false)] {
+        for refused in
+            [code(Some("AES256"), false, true), code(Some("AES256"), true, false), code(Some("aes:kms"), false, false)]
+        {
             assert_eq!(refused.as_deref(), Some("InvalidArgument"));
         }
     }

@@ -178,8 +178,9 @@ mod tests {
 
     #[test]
     fn a_body_needs_its_length() {
-        let code =
-            |length| incoming(None, length, Declared::default(), None).err().map(|told| told.code().as_str().to_owned());
+        let code = |length| {
+            incoming(None, length, Declared::default(), None).err().map(|told| told.code().as_str().to_owned())
+        };
         assert_eq!(code(None).as_deref(), Some("MissingContentLength"));
         assert_eq!(code(Some(-1)).as_deref(), Some("InvalidArgument"));
         assert_eq!(code(Some(0)), None);

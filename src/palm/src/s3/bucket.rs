@@ -1,6 +1,8 @@
 //! Buckets.
 
+use http::HeaderMap;
 use palm_core::record::{BucketConfig, BucketRecord, ObjectLock};
+use palm_core::s3::acl::Ownership;
 use palm_core::s3::version::Versioning;
 use s3s::dto::{
     Bucket, BucketLocationConstraint, CreateBucketInput, CreateBucketOutput, DeleteBucketInput, DeleteBucketOutput,
@@ -10,7 +12,7 @@ use s3s::dto::{
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 
 use super::list::{decode_token, encode_token};
-use super::{Frontend, error, owner_of, timestamp};
+use super::{Frontend, access, acl, error, timestamp};
 use crate::object::{ListQuery, Listed};
 
 /// Buckets one `ListBuckets` answer holds at most (AWS's limit).
@@ -30,7 +32,7 @@ pub async fn create(
     check_reserved(bucket)?;
     // A location is a pool's name, or whatever region a client believes in: one peer serves one pool, so
     // either is accepted.
-    let mut config = BucketConfig::default();
+    let mut config = config(frontend, &owner, &request.headers).await?;
     if request.input.object_lock_enabled_for_bucket == Some(true) {
         config.versioning = Versioning::Enabled;
         config.object_lock = Some(ObjectLock::default());
@@ -38,6 +40,15 @@ pub async fn create(
     frontend.store.create_bucket(bucket, &owner, config).await.map_err(error::of)?;
     let location = Some(format!("/{bucket}"));
     Ok(S3Response::new(CreateBucketOutput { location, ..CreateBucketOutput::default() }))
+}
+
+/// What a bucket is from the start, as the headers have it.
+async fn config(frontend: &Frontend, owner: &str, headers: &HeaderMap) -> S3Result<BucketConfig> {
+    let named = access::header(headers, "x-amz-object-ownership").map(Ownership::parse).transpose();
+    let named = named.map_err(|_| error::invalid_argument("Invalid x-amz-object-ownership header"))?;
+    let mut config = BucketConfig { ownership: named, ..BucketConfig::default() };
+    config.acl = acl::of_new_bucket(&frontend.store, owner, &config, headers).await?;
+    Ok(config)
 }
 
 /// Names AWS keeps for itself, beyond the form that s3s checks
@@ -85,7 +96,8 @@ pub async fn list(
     frontend: &Frontend,
     request: S3Request<ListBucketsInput>,
 ) -> S3Result<S3Response<ListBucketsOutput>> {
-    let owner = owner_of(&super::asker(&request)?.canonical_id());
+    let asker = super::asker(&request)?.canonical_id();
+    let owner = acl::owner(&frontend.store, &asker);
     let ListBucketsInput { continuation_token, max_buckets, prefix, .. } = request.input;
     let max = match max_buckets {
         None => LIST_BUCKETS_MAX,
@@ -107,8 +119,8 @@ pub async fn list(
         };
         let page = frontend.store.list_buckets(query).await.map_err(error::of)?;
         buckets.extend(page.items.into_iter().filter_map(|item| match item {
-            Listed::Key(name, record) => Some(entry(name, &record)),
-            Listed::Group(_) => None,
+            Listed::Key(name, record) if record.owner == asker => Some(entry(name, &record)),
+            Listed::Key(..) | Listed::Group(_) => None,
         }));
         stale |= page.stale;
         start = page.next;

@@ -1,5 +1,6 @@
 //! Copies: `CopyObject` shares the source's body unless it is to be encrypted, summed or coded otherwise, `UploadPartCopy` streams a range of it into a part.
 
+use http::Extensions;
 use palm_core::s3::version::Name;
 use s3s::dto::{
     ChecksumType, CopyObjectInput, CopyObjectOutput, CopyObjectResult, CopyPartResult, CopySource, ETag,
@@ -9,12 +10,11 @@ use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
 
 use super::asked::take_asked;
 use super::attributes::inherited;
-use super::auth::{EXPECTED_SOURCE_OWNER, expect_owner};
 use super::checksum::{Declared, set_checksum};
 use super::condition::{self, ReadConditions, Verdict};
 use super::customer_key::{self, set_encryption, take_key};
 use super::object::{etag, version_name, version_text};
-use super::{Frontend, body, checksum, error, multipart, range, tagging, timestamp};
+use super::{Frontend, access, acl, body, checksum, error, multipart, range, tagging, timestamp};
 use crate::object::{MAX_BODY_BYTES, Object};
 
 /// Bucket and key a copy reads from.
@@ -32,11 +32,11 @@ fn source_of(source: &CopySource) -> S3Result<(&str, &str, Option<Name>)> {
 
 /// The source of a copy, once its conditions hold. Every failed condition of a copy is 412.
 async fn find(
-    frontend: &Frontend,
-    (bucket, key, version): (&str, &str, Option<Name>),
+    (frontend, extensions): (&Frontend, &Extensions),
+    place: (&str, &str, Option<Name>),
     conditions: &ReadConditions,
 ) -> S3Result<Object> {
-    let object = frontend.store.head(bucket, key, version).await.map_err(error::of)?;
+    let object = access::source(&frontend.store, extensions, place).await?;
     match conditions.judge(&object.record.etag.to_string(), object.modified_ms()) {
         Verdict::Proceed => Ok(object),
         Verdict::NotModified | Verdict::Failed => Err(S3Error::new(S3ErrorCode::PreconditionFailed)),
@@ -63,9 +63,9 @@ pub async fn copy(frontend: &Frontend, request: S3Request<CopyObjectInput>) -> S
     let (key, source_key) = (asked.key.clone(), take_key!(input, source)?);
     let wanted = input.checksum_algorithm.as_ref().map(|name| checksum::parse_name(name.as_str())).transpose()?;
     let place = source_of(&input.copy_source)?;
-    expect_owner(&frontend.store, place.0, &request.headers, EXPECTED_SOURCE_OWNER).await?;
-    let bucket = frontend.store.bucket(&input.bucket).await.map_err(error::of)?;
-    let source = find(frontend, place, &source_conditions).await?;
+    let bucket = access::bucket(&request.extensions)?;
+    let acl = acl::of_new_object(frontend, &request.extensions, &request.headers).await?;
+    let source = find((frontend, &request.extensions), place, &source_conditions).await?;
     let source_cipher = customer_key::open(source.record.customer_key.as_ref(), source_key.as_ref())?;
     if source.record.size > SOURCE_MAX_BYTES {
         return Err(error::invalid_request(
@@ -90,7 +90,7 @@ pub async fn copy(frontend: &Frontend, request: S3Request<CopyObjectInput>) -> S
     }
     let tags = tagging::of_copy(input.tagging_directive.as_ref(), &source.record.subresources.tags, asked.tags.take())?;
     asked.tags = Some(tags);
-    let (new, cipher) = asked.object(&bucket, frontend.store.now_ms())?;
+    let (new, cipher) = asked.object(bucket, acl, frontend.store.now_ms())?;
     let had = source.record.checksum.as_ref().map(|sum| sum.algorithm);
     let shares = cipher.is_none()
         && source_cipher.is_none()
@@ -136,8 +136,7 @@ pub async fn copy_part(
     let upload = frontend.store.upload(&input.bucket, &input.key, id).await.map_err(error::of)?;
     let cipher = customer_key::open_upload(upload.customer_key.as_ref(), key.as_ref())?;
     let place = source_of(&input.copy_source)?;
-    expect_owner(&frontend.store, place.0, &request.headers, EXPECTED_SOURCE_OWNER).await?;
-    let source = find(frontend, place, &conditions).await?;
+    let source = find((frontend, &request.extensions), place, &conditions).await?;
     let source_cipher = customer_key::open(source.record.customer_key.as_ref(), source_key.as_ref())?;
     let size = source.record.size;
     let bytes = match &input.copy_source_range {

@@ -112,9 +112,7 @@ pub fn open(record: Option<&CustomerKey>, given: Option<&GivenKey>) -> S3Result<
             "The object was stored using a form of Server Side Encryption. The correct parameters must be provided to \
              retrieve the object.",
         )),
-        (None, Some(_)) => {
-            Err(error::invalid_request("The encryption parameters are not applicable to this object."))
-        }
+        (None, Some(_)) => Err(error::invalid_request("The encryption parameters are not applicable to this object.")),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use futures::{StreamExt, stream};
+use http::HeaderMap;
 use palm_core::s3::version::Name;
 use s3s::dto::{
     DeleteObjectInput, DeleteObjectOutput, DeleteObjectsInput, DeleteObjectsOutput, DeletedObject, ETagCondition,
@@ -11,6 +12,7 @@ use s3s::dto::{
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
 use time::OffsetDateTime;
 
+use super::access::{self, Admitted};
 use super::object::version_name;
 use super::{Frontend, condition, error, lock};
 use crate::object::{Deleted, Deletion, ObjectError, WriteConditions};
@@ -47,8 +49,7 @@ async fn delete_one(
             Ok(object) => {
                 let size = given.size.is_none_or(|size| u64::try_from(size) == Ok(object.record.size));
                 let seconds = i64::try_from(object.modified_ms() / 1000).unwrap_or(i64::MAX);
-                let modified =
-                    given.modified.is_none_or(|time| OffsetDateTime::from(time).unix_timestamp() == seconds);
+                let modified = given.modified.is_none_or(|time| OffsetDateTime::from(time).unix_timestamp() == seconds);
                 if !size || !modified {
                     return Err(S3Error::new(S3ErrorCode::PreconditionFailed));
                 }
@@ -74,11 +75,8 @@ pub async fn delete(
     lock::check_bypass(frontend, &input.bucket, input.bypass_governance_retention).await?;
     let bypass = input.bypass_governance_retention == Some(true);
     let version = version_name(input.version_id.as_deref())?;
-    let given = Conditions {
-        tag: input.if_match,
-        size: input.if_match_size,
-        modified: input.if_match_last_modified_time,
-    };
+    let given =
+        Conditions { tag: input.if_match, size: input.if_match_size, modified: input.if_match_last_modified_time };
     let deleted = delete_one(frontend, (&input.bucket, &input.key, version), given, bypass).await?;
     Ok(S3Response::new(DeleteObjectOutput {
         delete_marker: deleted.delete_marker.then_some(true),
@@ -91,6 +89,7 @@ pub async fn delete_many(
     frontend: &Frontend,
     request: S3Request<DeleteObjectsInput>,
 ) -> S3Result<S3Response<DeleteObjectsOutput>> {
+    let (admitted, headers) = (access::admitted(&request.extensions)?, request.headers);
     let DeleteObjectsInput { bucket, delete, bypass_governance_retention, .. } = request.input;
     if delete.objects.is_empty() || delete.objects.len() > DELETE_MAX_KEYS {
         return Err(S3Error::new(S3ErrorCode::MalformedXML));
@@ -112,7 +111,7 @@ pub async fn delete_many(
         .collect();
     let outcomes: Vec<(ObjectIdentifier, S3Result<Deleted>)> = stream::iter(objects)
         .map(|object| async {
-            let outcome = delete_identified(frontend, &bucket, &object, bypass).await;
+            let outcome = delete_identified((frontend, admitted, &headers), &bucket, &object, bypass).await;
             (object, outcome)
         })
         .buffered(DELETE_CONCURRENCY)
@@ -138,7 +137,7 @@ pub async fn delete_many(
 }
 
 async fn delete_identified(
-    frontend: &Frontend,
+    (frontend, admitted, headers): (&Frontend, &Admitted, &HeaderMap),
     bucket: &str,
     object: &ObjectIdentifier,
     bypass: bool,
@@ -146,6 +145,7 @@ async fn delete_identified(
     // `<VersionId/>` is how some clients write none.
     let version = version_name(object.version_id.as_deref().filter(|version| !version.is_empty()))?;
     super::check_key(&object.key)?;
+    admitted.may_delete(&frontend.store, headers, &object.key, version).await?;
     let given = Conditions {
         tag: object.e_tag.clone().map(ETagCondition::ETag),
         size: object.size,

@@ -12,7 +12,7 @@ use super::checksum::{self, set_checksum};
 use super::customer_key::{self, take_key};
 use super::list::page_size;
 use super::object::{version_name, version_text};
-use super::{Frontend, answer, attributes, bounded, error, signed, timestamp};
+use super::{Frontend, access, answer, attributes, bounded, error, signed, timestamp};
 use crate::object::Object;
 
 const ATTRIBUTES: [&str; 5] = [
@@ -45,7 +45,7 @@ pub async fn get(
         return Err(error::invalid_argument("Argument part-number-marker must be an integer between 0 and 2147483647"));
     }
     let version = version_name(input.version_id.as_deref())?;
-    let object = frontend.store.head(&input.bucket, &input.key, version).await.map_err(error::of)?;
+    let object = access::head(&frontend.store, &request.extensions, (&input.bucket, &input.key, version)).await?;
     customer_key::open(object.record.customer_key.as_ref(), key.as_ref())?;
     let record = &object.record;
     let asks = |name| asked.contains(&name);

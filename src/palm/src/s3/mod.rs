@@ -1,26 +1,26 @@
 //! The S3 front end: [`s3s`] speaks HTTP and XML, [`Store`] keeps the objects, and this room lies between.
 //! It is the only place that names s3s, whose API changes with every release.
 //!
-//! A good order to read: [`server`] takes connections and puts limits on them; `auth` says who may come
-//! in; `Frontend` below hands each operation to its family (`bucket`, `object`, `copy`, `multipart`, `list`);
+//! A good order to read: [`server`] takes connections and puts limits on them; `access` says who may do
+//! what; `Frontend` below hands each operation to its family (`bucket`, `object`, `copy`, `multipart`, `list`);
 //! `body`, `checksum`, `condition`, `range`, `attributes`, `asked` and `customer_key` are what the families share; `guard` watches
 //! bodies on their way to s3s; `error` is the one table from failures to S3's codes.
 //!
 //! What is not here answers 501: s3s says so for every operation that `Frontend` does not override, and
-//! `auth` for headers that ask for something PALM lacks.
+//! `access` for headers that ask for something PALM lacks.
 
 use http::HeaderValue;
 use http::header::HeaderName;
-use palm_core::s3::account::Account;
 use s3s::dto;
 use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
 use time::OffsetDateTime;
 
 use crate::object::Store;
 
+mod access;
+mod acl;
 mod asked;
 mod attributes;
-mod auth;
 mod body;
 mod bucket;
 mod checksum;
@@ -35,6 +35,8 @@ mod list;
 mod lock;
 mod multipart;
 mod object;
+mod ownership;
+mod policy;
 mod range;
 mod rename;
 pub mod server;
@@ -59,6 +61,10 @@ struct Frontend {
 /// Hands each operation to its family.
 macro_rules! operations {
     ($($name:ident($input:ident) -> $output:ident = $family:ident::$verb:ident;)*) => {
+        /// All that is served, for the test that each has its permission.
+        #[cfg(test)]
+        const OPERATIONS: &[&str] = &[$(stringify!($name)),*];
+
         #[async_trait::async_trait]
         impl S3 for Frontend {
             $(
@@ -77,6 +83,20 @@ operations! {
     delete_bucket(DeleteBucketInput) -> DeleteBucketOutput = bucket::delete;
     get_bucket_location(GetBucketLocationInput) -> GetBucketLocationOutput = bucket::location;
     get_bucket_versioning(GetBucketVersioningInput) -> GetBucketVersioningOutput = bucket::versioning;
+    get_bucket_acl(GetBucketAclInput) -> GetBucketAclOutput = acl::get_bucket;
+    put_bucket_acl(PutBucketAclInput) -> PutBucketAclOutput = acl::put_bucket;
+    get_object_acl(GetObjectAclInput) -> GetObjectAclOutput = acl::get_object;
+    put_object_acl(PutObjectAclInput) -> PutObjectAclOutput = acl::put_object;
+    get_bucket_policy(GetBucketPolicyInput) -> GetBucketPolicyOutput = policy::get;
+    put_bucket_policy(PutBucketPolicyInput) -> PutBucketPolicyOutput = policy::put;
+    delete_bucket_policy(DeleteBucketPolicyInput) -> DeleteBucketPolicyOutput = policy::delete;
+    get_bucket_policy_status(GetBucketPolicyStatusInput) -> GetBucketPolicyStatusOutput = policy::status;
+    get_bucket_ownership_controls(GetBucketOwnershipControlsInput) -> GetBucketOwnershipControlsOutput = ownership::get;
+    put_bucket_ownership_controls(PutBucketOwnershipControlsInput) -> PutBucketOwnershipControlsOutput = ownership::put;
+    delete_bucket_ownership_controls(DeleteBucketOwnershipControlsInput) -> DeleteBucketOwnershipControlsOutput = ownership::delete;
+    get_public_access_block(GetPublicAccessBlockInput) -> GetPublicAccessBlockOutput = ownership::get_block;
+    put_public_access_block(PutPublicAccessBlockInput) -> PutPublicAccessBlockOutput = ownership::put_block;
+    delete_public_access_block(DeletePublicAccessBlockInput) -> DeletePublicAccessBlockOutput = ownership::delete_block;
     post_object(PostObjectInput) -> PostObjectOutput = object::post;
     put_object(PutObjectInput) -> PutObjectOutput = object::put;
     get_object(GetObjectInput) -> GetObjectOutput = object::get;
@@ -106,11 +126,9 @@ operations! {
     abort_multipart_upload(AbortMultipartUploadInput) -> AbortMultipartUploadOutput = multipart::abort;
 }
 
-/// The account whose key signed a request. `auth` lets no unsigned request come here; were one to come all the
-/// same, it is refused.
-fn asker<T>(request: &S3Request<T>) -> S3Result<Account> {
-    let credentials = request.credentials.as_ref();
-    credentials.map(|_| Account::main()).ok_or_else(|| S3Error::new(S3ErrorCode::AccessDenied))
+/// Who asks, as the gate found out.
+fn asker<T>(request: &S3Request<T>) -> S3Result<&access::Asker> {
+    Ok(&access::admitted(&request.extensions)?.asker)
 }
 
 /// An answer, labelled where it is stale.
@@ -120,11 +138,6 @@ fn answer<T>(output: T, stale: bool) -> S3Response<T> {
         response.headers.insert(CONSISTENCY, HeaderValue::from_static("stale"));
     }
     response
-}
-
-/// An account as the owner of something, by its canonical id.
-fn owner_of(id: &str) -> dto::Owner {
-    dto::Owner { display_name: None, id: Some(id.to_owned()) }
 }
 
 /// Milliseconds since the Unix epoch as s3s's time. Times beyond the calendar become the epoch rather than an

@@ -18,8 +18,8 @@ use super::checksum::{self, Declared, explain, given_checksum, set_checksum};
 use super::customer_key::{self, encryption_of, set_encryption, take_key};
 use super::list::{Encoding, after_marker, fits_xml, given, page_size};
 use super::object::{etag, version_text};
-use super::{Frontend, asker, body, condition, error, owner_of, signed, timestamp};
-use crate::object::{CompletedPart, Completion, ListQuery, Listed, MAX_PARTS, NewUpload, PartInfo};
+use super::{Frontend, access, acl, asker, body, condition, error, signed, timestamp};
+use crate::object::{CompletedPart, Completion, ListQuery, Listed, MAX_PARTS, NewUpload, PartInfo, Store};
 
 /// A part number a client may use.
 pub fn part_number(number: i32) -> S3Result<u16> {
@@ -58,8 +58,9 @@ pub async fn create(
         }
         None => None,
     };
-    let bucket = frontend.store.bucket(&input.bucket).await.map_err(error::of)?;
-    let (object, _) = asked.object(&bucket, frontend.store.now_ms())?;
+    let bucket = access::bucket(&request.extensions)?;
+    let acl = acl::of_new_object(frontend, &request.extensions, &request.headers).await?;
+    let (object, _) = asked.object(bucket, acl, frontend.store.now_ms())?;
     let new = NewUpload { owner, object, checksum };
     let id = frontend.store.create_upload(&input.bucket, &input.key, new).await.map_err(error::of)?;
     let (checksum_algorithm, checksum_type) = described(checksum);
@@ -212,7 +213,7 @@ pub async fn list_parts(
         key: echo(input.key),
         upload_id: Some(input.upload_id),
         initiator: Some(initiator(&upload.owner)),
-        owner: Some(owner_of(&upload.owner)),
+        owner: Some(acl::owner(&frontend.store, &upload.owner)),
         storage_class: Some(storage_class(&upload)),
         part_number_marker: Some(marker),
         next_part_number_marker: parts.last().map(|part| i32::from(part.number)),
@@ -298,7 +299,9 @@ pub async fn list_uploads(
     let (mut uploads, mut prefixes) = (Vec::new(), Vec::new());
     for item in items {
         match item {
-            Listed::Key(key, (id, record)) => uploads.push(upload_entry(encoding.write(&key), id, &record)),
+            Listed::Key(key, (id, record)) => {
+                uploads.push(upload_entry(&frontend.store, encoding.write(&key), id, &record))
+            }
             Listed::Group(group) => prefixes.push(CommonPrefix { prefix: Some(encoding.write(&group)) }),
         }
     }
@@ -319,7 +322,7 @@ pub async fn list_uploads(
     }))
 }
 
-fn upload_entry(key: String, id: BodyId, record: &UploadRecord) -> MultipartUpload {
+fn upload_entry(store: &Store, key: String, id: BodyId, record: &UploadRecord) -> MultipartUpload {
     let (checksum_algorithm, checksum_type) = described(record.checksum);
     MultipartUpload {
         checksum_algorithm,
@@ -327,7 +330,7 @@ fn upload_entry(key: String, id: BodyId, record: &UploadRecord) -> MultipartUplo
         initiated: Some(timestamp(record.created_ms)),
         initiator: Some(initiator(&record.owner)),
         key: Some(key),
-        owner: Some(owner_of(&record.owner)),
+        owner: Some(acl::owner(store, &record.owner)),
         storage_class: Some(storage_class(record)),
         upload_id: Some(id.to_string()),
     }

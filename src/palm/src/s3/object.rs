@@ -1,5 +1,6 @@
 //! Objects: put, get and head.
 
+use http::Extensions;
 use palm_core::record::Checksum;
 use palm_core::s3::version::Name;
 use s3s::dto::{
@@ -15,7 +16,7 @@ use super::condition::{self, ReadConditions, Verdict};
 use super::customer_key::{self, GivenKey, set_encryption, take_key};
 use super::lock::set_lock;
 use super::range::{Selection, select};
-use super::{Frontend, answer, body, checksum, error, signed, tagging, timestamp};
+use super::{Frontend, access, acl, answer, body, checksum, error, signed, tagging, timestamp};
 use crate::object::{Cipher, Object};
 
 pub async fn put(frontend: &Frontend, mut request: S3Request<PutObjectInput>) -> S3Result<S3Response<PutObjectOutput>> {
@@ -25,16 +26,14 @@ pub async fn put(frontend: &Frontend, mut request: S3Request<PutObjectInput>) ->
     let conditions = condition::of_write(input.if_match.take(), input.if_none_match.as_ref())?;
     let asked = take_asked!(input);
     let key = asked.key.clone();
-    let bucket = frontend.store.bucket(&input.bucket).await.map_err(error::of)?;
-    let (new, cipher) = asked.object(&bucket, frontend.store.now_ms())?;
+    let bucket = access::bucket(&request.extensions)?;
+    let acl = acl::of_new_object(frontend, &request.extensions, &request.headers).await?;
+    let (new, cipher) = asked.object(bucket, acl, frontend.store.now_ms())?;
     let body = body::incoming(input.body, input.content_length, declared, cipher)?;
     let stored = frontend.store.put(&input.bucket, &input.key, new, conditions, body).await;
     let object = stored.map_err(|failure| explain(failure, algorithm))?;
-    let mut output = PutObjectOutput {
-        e_tag: Some(etag(&object)),
-        version_id: version_text(&object),
-        ..PutObjectOutput::default()
-    };
+    let mut output =
+        PutObjectOutput { e_tag: Some(etag(&object)), version_id: version_text(&object), ..PutObjectOutput::default() };
     set_encryption!(output, key.as_ref());
     if let Some(sum) = &object.record.checksum {
         set_checksum!(output, sum.algorithm, checksum::encode(sum, 0));
@@ -98,14 +97,14 @@ fn not_modified(object: &Object) -> S3Error {
 /// What `GetObject` and `HeadObject` have in common: the object, what decrypts it, and the bytes asked for, once the conditions
 /// hold.
 async fn find(
-    frontend: &Frontend,
+    (frontend, extensions): (&Frontend, &Extensions),
     (bucket, key, version): (&str, &str, Option<&str>),
     given: Option<&GivenKey>,
     conditions: &ReadConditions,
     range: Option<s3s::dto::Range>,
     part: Option<i32>,
 ) -> S3Result<(Object, Option<Cipher>, Selection)> {
-    let object = frontend.store.head(bucket, key, version_name(version)?).await.map_err(error::of)?;
+    let object = access::head(&frontend.store, extensions, (bucket, key, version_name(version)?)).await?;
     let cipher = customer_key::open(object.record.customer_key.as_ref(), given)?;
     obey(conditions.judge(&object.record.etag.to_string(), object.modified_ms()), &object)?;
     let selection = select(&object.record, range, part)?;
@@ -154,7 +153,8 @@ pub async fn get(frontend: &Frontend, request: S3Request<GetObjectInput>) -> S3R
     let (range, part) = (input.range, input.part_number);
     let given = take_key!(input)?;
     let place = (input.bucket.as_str(), input.key.as_str(), input.version_id.as_deref());
-    let (object, cipher, selection) = find(frontend, place, given.as_ref(), &conditions, range, part).await?;
+    let (object, cipher, selection) =
+        find((frontend, &request.extensions), place, given.as_ref(), &conditions, range, part).await?;
     let mut output = GetObjectOutput::default();
     describe!(output, &object, given.as_ref(), &selection, input.checksum_mode.as_ref(), part);
     let length = selection.len();
@@ -175,7 +175,8 @@ pub async fn head(frontend: &Frontend, request: S3Request<HeadObjectInput>) -> S
     let (range, part) = (input.range, input.part_number);
     let given = take_key!(input)?;
     let place = (input.bucket.as_str(), input.key.as_str(), input.version_id.as_deref());
-    let (object, _, selection) = find(frontend, place, given.as_ref(), &conditions, range, part).await?;
+    let (object, _, selection) =
+        find((frontend, &request.extensions), place, given.as_ref(), &conditions, range, part).await?;
     let mut output = HeadObjectOutput::default();
     describe!(output, &object, given.as_ref(), &selection, input.checksum_mode.as_ref(), part);
     set_attributes!(output, object.record.attributes);

@@ -9,7 +9,7 @@ use s3s::dto::{CopySource, RenameObjectInput, RenameObjectOutput};
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
 
 use super::condition::{self, ReadConditions, Verdict};
-use super::{Frontend, error};
+use super::{Frontend, access, error};
 use crate::object::{Deletion, NewObject, ObjectError, WriteConditions};
 
 /// The key that is renamed: `x-amz-rename-source` is the key or `/bucket/key`, percent-encoded.
@@ -46,7 +46,7 @@ pub async fn rename(
         modified_since: input.source_if_modified_since.take().map(condition::seconds),
         unmodified_since: input.source_if_unmodified_since.take().map(condition::seconds),
     };
-    let source = frontend.store.head(&input.bucket, &key, None).await.map_err(error::of)?;
+    let source = access::source(&frontend.store, &request.extensions, (&input.bucket, &key, None)).await?;
     check(conditions.judge(&source.record.etag.to_string(), source.modified_ms()))?;
     let onto = destination(frontend, &mut input).await?;
     let new = NewObject {

@@ -27,7 +27,7 @@ use tokio_util::io::{InspectReader, InspectWriter};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use super::auth::{Gate, Keys};
+use super::access::{Gate, Keys, Origin};
 use super::guard::{self, Draining, Judged, Patient, Promise, XML_MAX_BYTES};
 use super::{CONSISTENCY, Frontend, error};
 use crate::object::{BodyError, MAX_BODY_BYTES, Store};
@@ -102,6 +102,8 @@ pub struct Service {
     is_local: Arc<dyn Fn() -> bool + Send + Sync>,
     /// Called whenever bytes come from or go to a client.
     touch: Arc<dyn Fn() + Send + Sync>,
+    /// Where this connection's requests come from; `None` before there is a connection.
+    origin: Option<Origin>,
     /// The next request id: a random start and an odd step visit every number once.
     ids: Arc<AtomicU64>,
 }
@@ -154,8 +156,8 @@ pub async fn serve(listener: TcpListener, service: Service, shutdown: Cancellati
             let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
                 return;
             };
-            let stream = match listener.accept().await {
-                Ok((stream, _)) => stream,
+            let (stream, peer) = match listener.accept().await {
+                Ok(accepted) => accepted,
                 Err(cause) => {
                     refused(&cause).await;
                     continue;
@@ -166,7 +168,8 @@ pub async fn serve(listener: TcpListener, service: Service, shutdown: Cancellati
                 tracing::debug!(%cause, "connection gone before it was served");
                 continue;
             }
-            let connection = serve_connection(stream, service.clone(), graceful.watcher());
+            let origin = Some(Origin { address: peer.ip(), secure: false });
+            let connection = serve_connection(stream, Service { origin, ..service.clone() }, graceful.watcher());
             let cut = cut.clone();
             tokio::spawn(async move {
                 tokio::select! {
@@ -241,6 +244,7 @@ impl Service {
             host_id,
             is_local: Arc::new(is_local),
             touch: Arc::new(touch),
+            origin: None,
             ids: Arc::new(AtomicU64::new(SmallRng::from_os_rng().next_u64())),
         }
     }
@@ -286,7 +290,7 @@ impl Service {
             Err(told) => return error_response(told),
         };
         let verdict = Arc::new(OnceLock::new());
-        let request = request.map(|body| {
+        let mut request = request.map(|body| {
             if body.is_end_stream() {
                 return Body::empty();
             }
@@ -296,6 +300,9 @@ impl Service {
                 None => Body::http_body(body),
             }
         });
+        if let Some(origin) = self.origin {
+            request.extensions_mut().insert(origin);
+        }
         let answer = self.s3.call(request).await;
         if let Some(&rejection) = verdict.get() {
             return error_response(error::of(BodyError::Refused(rejection).into()));

@@ -8,7 +8,7 @@ use s3s::dto::{
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
 
 use super::object::{version_name, version_text};
-use super::{Frontend, answer, error};
+use super::{Frontend, access, answer, error};
 use crate::object::Object;
 
 /// Tags as XML has them; validated.
@@ -46,7 +46,7 @@ pub async fn get(
 ) -> S3Result<S3Response<GetObjectTaggingOutput>> {
     let input = request.input;
     let version = version_name(input.version_id.as_deref())?;
-    let object = frontend.store.head(&input.bucket, &input.key, version).await.map_err(error::of)?;
+    let object = access::head(&frontend.store, &request.extensions, (&input.bucket, &input.key, version)).await?;
     let tag_set = write(&object.record.subresources.tags);
     Ok(answer(GetObjectTaggingOutput { tag_set, version_id: version_text(&object) }, object.stale))
 }
