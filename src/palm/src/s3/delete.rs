@@ -72,7 +72,7 @@ pub async fn delete(
     request: S3Request<DeleteObjectInput>,
 ) -> S3Result<S3Response<DeleteObjectOutput>> {
     let input = request.input;
-    lock::check_bypass(frontend, &input.bucket, input.bypass_governance_retention).await?;
+    lock::check_bypass(&request.extensions, input.bypass_governance_retention)?;
     let bypass = input.bypass_governance_retention == Some(true);
     let version = version_name(input.version_id.as_deref())?;
     let given =
@@ -99,7 +99,7 @@ pub async fn delete_many(
     if delete.objects.iter().any(|object| object.key.bytes().any(unwritable)) {
         return Err(S3Error::new(S3ErrorCode::MalformedXML));
     }
-    lock::check_bypass(frontend, &bucket, bypass_governance_retention).await?;
+    lock::check_bypass(&request.extensions, bypass_governance_retention)?;
     let bypass = bypass_governance_retention == Some(true);
     let quiet = delete.quiet.unwrap_or(false);
     // Named twice, an object is deleted once: two markers for one request are no use to anybody.
