@@ -55,7 +55,7 @@ async fn delete_one(
                 }
                 conditions.unchanged = Some(object.version.stamp);
             }
-            Err(ObjectError::NoSuchKey) => return Ok(Deleted::default()),
+            Err(ObjectError::NoSuchKey | ObjectError::Marker { .. }) => return Ok(Deleted::default()),
             Err(failure) => return Err(error::of(failure)),
         }
     }

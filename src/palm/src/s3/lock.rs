@@ -182,7 +182,8 @@ pub async fn get_retention(
     request: S3Request<GetObjectRetentionInput>,
 ) -> S3Result<S3Response<GetObjectRetentionOutput>> {
     let input = request.input;
-    let object = locked((frontend, &request.extensions), &input.bucket, &input.key, input.version_id.as_deref()).await?;
+    let object =
+        locked((frontend, &request.extensions), &input.bucket, &input.key, input.version_id.as_deref()).await?;
     let retention = object.record.subresources.lock.retention.ok_or_else(|| refuse(no_lock()))?;
     let retention = ObjectLockRetention {
         mode: Some(ObjectLockRetentionMode::from_static(retention.mode.name())),
@@ -223,7 +224,8 @@ pub async fn get_legal_hold(
     request: S3Request<GetObjectLegalHoldInput>,
 ) -> S3Result<S3Response<GetObjectLegalHoldOutput>> {
     let input = request.input;
-    let object = locked((frontend, &request.extensions), &input.bucket, &input.key, input.version_id.as_deref()).await?;
+    let object =
+        locked((frontend, &request.extensions), &input.bucket, &input.key, input.version_id.as_deref()).await?;
     let on = object.record.subresources.lock.legal_hold.ok_or_else(|| refuse(no_lock()))?;
     let legal_hold = ObjectLockLegalHold { status: Some(hold_status(on)) };
     Ok(answer(GetObjectLegalHoldOutput { legal_hold: Some(legal_hold) }, object.stale))
