@@ -64,6 +64,11 @@ impl HeadRecord {
         matches!(stored, [<Self as Stored>::VERSION, 0, ..])
     }
 
+    /// Whether a stored head holds a null version, as all do in buckets without versions. Looks at three bytes.
+    pub fn has_null(stored: &[u8]) -> bool {
+        !matches!(stored, [<Self as Stored>::VERSION, _, 0, ..])
+    }
+
     /// Entity tag of the current version; `None` where that is a marker or there is none.
     pub fn current_etag(&self) -> Option<Etag> {
         match self.current()? {

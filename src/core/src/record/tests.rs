@@ -7,10 +7,12 @@ use data_encoding::HEXLOWER;
 use proptest::prelude::*;
 
 use super::*;
+use crate::hlc::{Ballot, Stamp};
+use crate::register::Current;
 use crate::s3::acl::{Grant, Grantee, Ownership, Permission, PublicAccessBlock};
 use crate::s3::lock::{DefaultRetention, Mode, Retention};
 use crate::s3::quota::{Quota, Usage};
-use crate::s3::version::Versioning;
+use crate::s3::version::{Kind, Move, Null, PageRef, VersionId, Versioning};
 use crate::s3::website::{Protocol, Website};
 use crate::s3::{cors, lifecycle, notification};
 
@@ -254,6 +256,60 @@ fn objects() {
     );
 }
 
+/// The register of a key, in each of its states; and how one is read that was written before there were versions.
+#[test]
+fn heads_and_pages() {
+    let object = ObjectRecord {
+        size: 70_000,
+        etag: Etag { md5: [5; 16], parts: 0 },
+        attributes: Attributes { storage_class: Some("GLACIER".to_owned()), ..Attributes::default() },
+        checksum: Some(checksum()),
+        data_key: KeyId::from_bytes([4; 16]),
+        body: BodyId::from_bytes([6; 16]),
+        content: Content::Segments(Vec::new()),
+        subresources: subresources(),
+        customer_key: None,
+    };
+    let summary = Summary::from(&object);
+    assert_eq!((summary.owner.as_deref(), summary.storage_class.as_deref()), (Some("o"), Some("GLACIER")));
+    let id = |stamp| VersionId { stamp: Stamp(stamp), nonce: 300 };
+    let line = LineRecord { id: id(2), kind: Kind::Object(summary) };
+    let marker = LineRecord { id: id(300), kind: Kind::DeleteMarker };
+    let null = Some(Null { stamp: Stamp(3), kind: Kind::Object(object.clone()) });
+    let plain = HeadRecord { null, ..HeadRecord::default() };
+    golden(
+        &plain,
+        "0301010300f0a2040505050505050505050505050505050500000000000000000107474c41434945520001010104010203040404040404040404040404040404040406060606060606060606060606060606000001016f0001016b01760100ac020100000000",
+    );
+    let full = HeadRecord {
+        null: Some(Null { stamp: Stamp(3), kind: Kind::DeleteMarker }),
+        recent: vec![marker, line.clone()],
+        pages: vec![PageRef { id: 300, newest: id(2), oldest: id(1) }],
+        moving: Some(Move::Return(300)),
+    };
+    golden(
+        &full,
+        "030001030102ac02ac020102ac0200f0a204050505050505050505050505050505050001016f0107474c4143494552010101040102030401ac0202ac0201ac020101ac02",
+    );
+    golden(
+        &PageRecord { lines: vec![line], frozen: true },
+        "010102ac0200f0a204050505050505050505050505050505050001016f0107474c4143494552010101040102030401",
+    );
+
+    assert!(!HeadRecord::is_hidden(&plain.encode()) && HeadRecord::is_hidden(&full.encode()));
+    assert!(HeadRecord::has_null(&plain.encode()) && HeadRecord::has_null(&full.encode()));
+    assert!(!HeadRecord::has_null(&HeadRecord { null: None, ..full.clone() }.encode()));
+    let belied = [&[3, 1][..], &full.encode()[2..]].concat();
+    assert!(HeadRecord::decode(&belied).is_err(), "a listing would show what is deleted");
+    assert!(HeadRecord::decode(&HeadRecord::default().encode()).is_err(), "no register without a version");
+
+    let version = Ballot { stamp: Stamp(9), ..Ballot::ZERO };
+    let old = Current { version, value: object.encode() };
+    let read = HeadRecord::of(&old).expect("an object record of old");
+    assert_eq!(read.null_object(), Some((Stamp(9), &object)), "it was last modified when it was written");
+    assert!(!HeadRecord::is_hidden(&old.value));
+}
+
 #[test]
 fn uploads_and_fragments() {
     let upload = UploadRecord {
@@ -315,6 +371,8 @@ proptest! {
     fn any_bytes_decode_or_are_refused(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         let _ = PoolRecord::decode(&bytes);
         let _ = ObjectRecord::decode(&bytes);
+        let _ = HeadRecord::decode(&bytes);
+        let _ = PageRecord::decode(&bytes);
         let _ = PartRecord::decode(&bytes);
         let _ = SharersRecord::decode(&bytes);
         let _ = crate::register::Accepted::decode(&bytes);

@@ -20,6 +20,7 @@ use palm_core::hlc::Ballot;
 use palm_core::id::KeyId;
 use palm_core::record::{BucketConfig, BucketRecord, BucketState, Stored, key};
 use palm_core::s3::Refusal;
+use palm_core::s3::version::Versioning;
 use palm_core::wire::ScanQuery;
 use tracing::{debug, info, warn};
 
@@ -45,6 +46,7 @@ fn too_many_settings() -> Refusal {
 impl Store {
     /// Creates a bucket of an account (its canonical id), with a data key of its own.
     pub async fn create_bucket(&self, name: &str, owner: &str, config: BucketConfig) -> Result<(), ObjectError> {
+        self.check_versioning(&config)?;
         let register = key::bucket(name);
         if let Some(current) = self.ledger.read_shared(&register).await? {
             return Err(exists(&BucketRecord::decode(&current.value)?, owner));
@@ -99,7 +101,7 @@ impl Store {
                 Ok(record) => record,
                 Err(error) => return Decision::Keep(Err(error.into())),
             };
-            match change(&mut record) {
+            match change(&mut record).and_then(|()| self.check_versioning(&record.config)) {
                 Ok(()) => match record.encode() {
                     value if value.len() > BUCKET_MAX_BYTES => Decision::Keep(Err(too_many_settings().into())),
                     value => Decision::Put(value, Ok(record)),
@@ -108,6 +110,15 @@ impl Store {
             }
         });
         changed.await?.answer
+    }
+
+    /// Islands of a local pool that meet again would have to merge the versions of a key one by one: there are none there, and
+    /// so no object lock.
+    fn check_versioning(&self, config: &BucketConfig) -> Result<(), Refusal> {
+        if self.is_local() && config.versioning != Versioning::Off {
+            return Err(Refusal::with_status(501, "NotImplemented", "Versioning needs a pool of strong consistency"));
+        }
+        Ok(())
     }
 
     /// A bucket for a write to begin with: this peer's copy will do, since the write ends with

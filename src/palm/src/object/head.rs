@@ -91,8 +91,10 @@ impl Store {
     /// The current version.
     async fn current(&self, at: &At) -> Result<Object, ObjectError> {
         for _ in 0..ATTEMPTS {
-            // This peer's own copy nearly always knows which version that is: then both registers are asked in one round.
-            let likely = self.ledger.peek(&at.register).and_then(|known| current_id(&HeadRecord::of(&known).ok()?));
+            // This peer's own copy nearly always knows which version that is: then both registers are asked in one round. A
+            // null version is most often all there is, and then there is no second register.
+            let known = self.ledger.peek(&at.register).filter(|known| !HeadRecord::has_null(&known.value));
+            let likely = known.and_then(|known| current_id(&HeadRecord::of(&known).ok()?));
             let ahead = async {
                 let register = key::version(&at.register, likely?);
                 self.ledger.read(&register).await.ok()?
@@ -136,14 +138,14 @@ impl Store {
 
     /// The current version, or (`named`) the null version, as the head has it.
     fn found_in(&self, at: &At, current: Option<&Current>, named: bool, stale: bool) -> Result<Found, ObjectError> {
-        let head = head_in(current)?;
-        let null = match head.current() {
-            _ if named => head.null.as_ref().ok_or_else(no_such_version)?,
+        let mut head = head_in(current)?;
+        match head.current() {
+            _ if named => {}
             None => return Err(ObjectError::NoSuchKey),
             Some(version::Current::Version(line)) => return found_line(line),
-            Some(version::Current::Null(null)) => null,
-        };
-        let Null { stamp, kind } = null.clone();
+            Some(version::Current::Null(_)) => {}
+        }
+        let Null { stamp, kind } = head.null.take().ok_or_else(no_such_version)?;
         match kind {
             Kind::Object(record) => {
                 let id = (self.versioning(at) != Versioning::Off).then_some(Name::Null);

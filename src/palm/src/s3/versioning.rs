@@ -35,10 +35,6 @@ pub async fn put(
     }
     let to = asked_versioning(asked.status.as_ref().map(BucketVersioningStatus::as_str))
         .map_err(|refusal| error::of_refusal(&refusal))?;
-    if frontend.store.is_local() {
-        // Islands that meet again would have to merge the versions of a key one by one.
-        return Err(error::not_implemented("Versioning needs a pool of strong consistency"));
-    }
     let changed = frontend.store.change_bucket(&bucket, |record| {
         check_versioning(to, record.config.object_lock.is_some())?;
         record.config.versioning = to;

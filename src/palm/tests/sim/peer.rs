@@ -12,6 +12,7 @@ use palm::pool::voters::wanted;
 use palm::pool::{Discovery, JoinToken, JoinWish, NewPool, Parts, Pool, PoolState, Services};
 use palm_backends::{Backends, IndexStore};
 use palm_core::record::{BucketConfig, Consistency, WhenMinority};
+use palm_core::s3::version::Versioning;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use tokio::task::JoinSet;
@@ -220,7 +221,9 @@ impl Peer {
         let voters = wanted(world.machines);
         configs.wait_for(|config| config.voters.len() == voters && config.outgoing.is_none()).await?;
         if self.store.bucket(BUCKET).await.is_err() && self.pool.is_creator() {
-            self.store.create_bucket(BUCKET, "sim", BucketConfig::default()).await?;
+            let versioning = if world.versioned { Versioning::Enabled } else { Versioning::Off };
+            let config = BucketConfig { versioning, ..BucketConfig::default() };
+            self.store.create_bucket(BUCKET, "sim", config).await?;
         }
         Ok(())
     }

@@ -7,7 +7,9 @@ use bytes::Bytes;
 use palm::pool::ledger::Item;
 use palm::pool::{Current, Ledger, LedgerError};
 use palm_core::id::{BodyId, FragmentId, PeerId, SegmentId};
-use palm_core::record::{Content, MovedRecord, ObjectRecord, PartRecord, Segment, Stored, key};
+use palm_core::record::{
+    Content, HeadRecord, MovedRecord, ObjectRecord, PageRecord, PartRecord, Segment, Stored, key,
+};
 use palm_core::wire::ScanQuery;
 
 use crate::client::BUCKET;
@@ -29,8 +31,7 @@ pub async fn expectation(ledger: &Ledger) -> Result<Expectation, LedgerError> {
         moved.insert(segment.id, segment);
     }
     let mut segments: Vec<Segment> = Vec::new();
-    for (_, current) in all(ledger, key::objects(BUCKET)).await? {
-        let object = ObjectRecord::decode(&current.value).unwrap();
+    for object in versions(ledger).await? {
         match object.content {
             Content::Segments(of_body) => segments.extend(of_body),
             Content::Parts(parts) => {
@@ -53,6 +54,25 @@ pub async fn expectation(ledger: &Ledger) -> Result<Expectation, LedgerError> {
             .collect(),
         uploads: uploads.iter().map(|(register, _)| key::parse_upload(&register[prefix.len()..]).unwrap().1).collect(),
     })
+}
+
+/// Every version that a head names.
+async fn versions(ledger: &Ledger) -> Result<Vec<ObjectRecord>, LedgerError> {
+    let mut found = Vec::new();
+    for (at, current) in all(ledger, key::objects(BUCKET)).await? {
+        let head = HeadRecord::of(&current).unwrap();
+        found.extend(head.null_object().map(|(_, object)| object.clone()));
+        let mut lines = head.recent;
+        for page in head.pages {
+            let page = ledger.read(&key::page(&at, page.id)).await?;
+            lines.extend(page.into_iter().flat_map(|page| PageRecord::decode(&page.value).unwrap().lines));
+        }
+        for line in lines {
+            let version = ledger.read(&key::version(&at, line.id)).await?;
+            found.extend(version.map(|version| ObjectRecord::decode(&version.value).unwrap()));
+        }
+    }
+    Ok(found)
 }
 
 async fn all(ledger: &Ledger, prefix: Bytes) -> Result<Vec<(Bytes, Current)>, LedgerError> {
