@@ -33,9 +33,8 @@ struct Conditions {
     modified: Option<Timestamp>,
 }
 
-/// Deletes one object or version. Where nothing is, every condition holds: "If the ETag matches or if the object doesn't exist, the
-/// operation will return a 204 Success (No Content) response"
-/// (<https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObject.html>).
+/// Deletes one object or version. Where nothing is, every condition holds: "if the object doesn't exist, the operation will return
+/// a 204 Success (No Content) response" (<https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObject.html>).
 async fn delete_one(
     frontend: &Frontend,
     (bucket, key, version): (&str, &str, Option<Name>),

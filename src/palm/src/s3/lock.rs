@@ -48,7 +48,7 @@ macro_rules! set_lock {
 pub(super) use set_lock;
 
 fn refuse(refusal: Refusal) -> s3s::S3Error {
-    error::of_refusal(&refusal)
+    error::of(refusal.into())
 }
 
 /// Milliseconds since the epoch; what lies before it is long over.

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use futures::future::{join, join_all};
 use palm::object::{
-    CollectSettings, Deleted, Deletion, ListQuery, Listed, ListedVersion, NewObject, Object, ObjectError, VersionsQuery,
-    WriteConditions,
+    CollectSettings, Deleted, Deletion, ListQuery, Listed, ListedVersion, NewObject, Object, ObjectError,
+    VersionsQuery, WriteConditions,
 };
 use palm::pool::{Decision, NewPool};
 use palm_core::place::Policy;
@@ -112,7 +112,9 @@ async fn each_state_of_the_bucket_is_known_at_once_everywhere() {
     assert_eq!(keys(&peers[4], None, 10).await, ["k"]);
     delete(&peers[0], "k", third.id).await.unwrap();
     assert_eq!(get(&peers[1], "k", None).await.unwrap(), contents[1]);
-    assert!(matches!(read(&peers[1], "k", third.id.unwrap()).await, Err(ObjectError::Refused(refusal)) if refusal.code == "NoSuchVersion"));
+    assert!(
+        matches!(read(&peers[1], "k", third.id.unwrap()).await, Err(ObjectError::Refused(refusal)) if refusal.code == "NoSuchVersion")
+    );
     delete(&peers[2], "k", second.id).await.unwrap();
     assert!(matches!(get(&peers[3], "k", None).await, Err(ObjectError::NoSuchKey)));
     peers[4].store.delete_bucket("bucket").await.unwrap();
@@ -264,9 +266,11 @@ async fn tags_change_one_version_and_no_date() {
     let null = put(&peers[0], "k", &sample(10, 1)).await.unwrap();
     set(&peers[0], Versioning::Enabled).await;
     let current = put(&peers[0], "k", &sample(10, 2)).await.unwrap();
-    for (named, target, other) in
-        [(None, &current, Name::Null), (Some(Name::Null), &null, current.id.unwrap()), (current.id, &current, Name::Null)]
-    {
+    for (named, target, other) in [
+        (None, &current, Name::Null),
+        (Some(Name::Null), &null, current.id.unwrap()),
+        (current.id, &current, Name::Null),
+    ] {
         let tag = ("k".to_owned(), format!("{named:?}"));
         let changed = store.change_object("bucket", "k", named, |object| {
             object.subresources.tags = vec![tag.clone()];
@@ -326,7 +330,8 @@ async fn what_a_crash_leaves_between_two_registers_is_cleared() {
 /// deletion and many looks exactly what is listed can be read, and in the end no fragment is left.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn deleted_versions_are_collected_and_nothing_else() {
-    let peers = cluster_of(3, EAGER, NewPool { policy: Some(Policy { k: 1, n: 3 }), ..settings(Consistency::Strong) }).await;
+    let peers =
+        cluster_of(3, EAGER, NewPool { policy: Some(Policy { k: 1, n: 3 }), ..settings(Consistency::Strong) }).await;
     peers[0].store.create_bucket("bucket", "me", BucketConfig::default()).await.unwrap();
     put(&peers[0], "k", &sample(4_000, 1)).await.unwrap();
     set(&peers[1], Versioning::Enabled).await;
@@ -389,7 +394,12 @@ async fn two_thousand_versions_of_one_key() {
     assert_eq!(listed(77).await, model);
     let head = peer.pool.ledger().read(&key::object("bucket", "k")).await.unwrap().unwrap();
     let head = HeadRecord::of(&head).unwrap();
-    assert!(head.pages.len() > 10 && head.recent.len() < 200, "{} pages, {} lines", head.pages.len(), head.recent.len());
+    assert!(
+        head.pages.len() > 10 && head.recent.len() < 200,
+        "{} pages, {} lines",
+        head.pages.len(),
+        head.recent.len()
+    );
     while !model.is_empty() {
         for at in [0, model.len() / 2, model.len().saturating_sub(1)] {
             if at < model.len() {

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use md5::{Digest, Md5};
 use palm::object::{
-    BodyError, CompletedPart, Completion, Deletion, Incoming, ListQuery, Listed, ListedObject, NewObject, NewUpload, Object,
-    ObjectError, Store, VersionsQuery, WriteConditions, after_key,
+    BodyError, CompletedPart, Completion, Deletion, Incoming, ListQuery, Listed, ListedObject, NewObject, NewUpload,
+    Object, ObjectError, Store, VersionsQuery, WriteConditions, after_key,
 };
 use palm::pool::{Decision, Ledger, LedgerError, Pool};
 use palm_core::id::PeerId;

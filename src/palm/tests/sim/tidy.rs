@@ -7,9 +7,7 @@ use bytes::Bytes;
 use palm::pool::ledger::Item;
 use palm::pool::{Current, Ledger, LedgerError};
 use palm_core::id::{BodyId, FragmentId, PeerId, SegmentId};
-use palm_core::record::{
-    Content, HeadRecord, MovedRecord, ObjectRecord, PageRecord, PartRecord, Segment, Stored, key,
-};
+use palm_core::record::{Content, HeadRecord, MovedRecord, ObjectRecord, PageRecord, PartRecord, Segment, Stored, key};
 use palm_core::wire::ScanQuery;
 
 use crate::client::BUCKET;
