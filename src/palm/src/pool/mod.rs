@@ -415,6 +415,11 @@ impl Pool {
         keys::create(&self.0.ledger, self.sealing_key(), new).await
     }
 
+    /// The present, milliseconds since the Unix epoch.
+    pub fn now_ms(&self) -> u64 {
+        self.0.ledger.now_ms()
+    }
+
     /// A user or role; `None` when there is none of this name.
     pub async fn identity(&self, who: identity::Who<'_>) -> Result<Option<IdentityRecord>, PoolError> {
         identity::get(&self.0.ledger, who).await
