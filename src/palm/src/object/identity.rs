@@ -86,6 +86,13 @@ impl Store {
         known.get(canonical_id).cloned()
     }
 
+    /// The account of a number.
+    pub async fn account_by_number(&self, number: &str) -> Result<Option<Account>, ObjectError> {
+        let listed = keys::list(&self.ledger).await?;
+        let named = listed.into_iter().filter_map(|listed| Account::named(&listed.record.account).ok());
+        Ok(named.chain([Account::main()]).find(|account| account.number() == number))
+    }
+
     /// The same, asking the voters about what this peer has not heard of.
     pub async fn find_account(&self, canonical_id: &str) -> Result<Option<Account>, ObjectError> {
         if let Some(known) = self.account_of(canonical_id) {

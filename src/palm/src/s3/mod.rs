@@ -40,6 +40,7 @@ mod policy;
 mod range;
 mod rename;
 pub mod server;
+mod sts;
 mod tagging;
 
 pub use server::{S3Options, Service, ServiceError, serve, service};

@@ -29,6 +29,7 @@ use tracing::Instrument;
 
 use super::access::{Gate, Keys, Origin};
 use super::guard::{self, Draining, Judged, Patient, Promise, XML_MAX_BYTES};
+use super::sts::Sts;
 use super::{CONSISTENCY, Frontend, error};
 use crate::object::{BodyError, MAX_BODY_BYTES, Store};
 
@@ -119,6 +120,7 @@ pub fn service(store: Store, options: S3Options) -> Result<Service, ServiceError
     builder.set_config(Arc::new(StaticConfigProvider::new(Arc::new(config()))));
     builder.set_auth(Keys { store: store.clone() });
     builder.set_access(Gate { store: store.clone() });
+    builder.set_route(Sts { store: store.clone() });
     if let Some(domain) = domain {
         // Without the fallback, a host name outside the domain is path style rather than a bucket.
         let host = SingleDomain::new(&domain).map_err(|source| ServiceError::BadDomain { domain, source })?;
@@ -365,7 +367,7 @@ fn complete_error(
 }
 
 /// Text for XML. A path is percent-encoded ASCII already, so the five characters of XML are all there is.
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
