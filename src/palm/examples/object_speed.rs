@@ -59,6 +59,7 @@ async fn start(tag: u8, first: Option<&Peer>, dir: Option<&std::path::Path>) -> 
                 open: true,
                 consistency: Consistency::Strong,
                 when_minority: WhenMinority::Refuse,
+                classes: Vec::new(),
             };
             Pool::create(parts, new, None).await.unwrap().0
         }

@@ -68,12 +68,13 @@ fn pool_and_members() {
         created_ms: 1_700_000_000_000,
         consistency: Consistency::Strong,
         when_minority: WhenMinority::Refuse,
+        classes: Vec::new(),
     };
     golden_older(&pool, "01036c61620a0103050080d095ffbc31");
-    golden(
-        &PoolRecord { consistency: Consistency::Local, when_minority: WhenMinority::ReadStale, ..pool },
-        "02036c61620a0103050080d095ffbc310101",
-    );
+    let local = PoolRecord { consistency: Consistency::Local, when_minority: WhenMinority::ReadStale, ..pool };
+    golden_older(&local, "02036c61620a0103050080d095ffbc310101");
+    let classes = vec!["ONEZONE_IA=2-of-4".parse().expect("a policy")];
+    golden(&PoolRecord { classes, ..local }, "03036c61620a0103050080d095ffbc310101010a4f4e455a4f4e455f49410204");
     let member = |state, reason: &str| MemberRecord {
         name: "h".to_owned(),
         state,

@@ -156,8 +156,8 @@ mod tests {
             assert_eq!(counter, expected);
         }
     }
-    const GOLDEN_CHECK: &str = "";
-    const GOLDEN_STREAM: &str = "";
+    const GOLDEN_CHECK: &str = "9ef26baf47f1d1a2e69c69ddd35cf3f261764ecb141921b36164091de910e24e";
+    const GOLDEN_STREAM: &str = "a25d172db7b263b256d524b9394d9573f4070b962bec2022fa0b11b2448f8f6a";
     const GOLDEN_ETAG: &str = "";
 
     /// Scenario: ranges that begin and end anywhere. Danger: an offset off by one decrypts to noise. Expectation: every range is

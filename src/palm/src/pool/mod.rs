@@ -20,6 +20,7 @@ use palm_core::record::{
 };
 use palm_core::register::Config;
 use palm_core::s3::Refusal;
+use palm_core::s3::storage_class::ClassPolicy;
 use palm_core::wire::{MAX_SCAN_ENTRIES, ScanQuery};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
@@ -138,6 +139,8 @@ pub struct NewPool {
     pub consistency: Consistency,
     /// What a strong pool does for readers without a majority.
     pub when_minority: WhenMinority,
+    /// Storage classes with policies of their own.
+    pub classes: Vec<ClassPolicy>,
 }
 
 /// What else listens at this peer, told to others by gossip.
@@ -208,6 +211,7 @@ impl Pool {
                     created_ms: 0,
                     consistency: new.consistency,
                     when_minority: new.when_minority,
+                    classes: new.classes,
                 },
                 done: false,
             },

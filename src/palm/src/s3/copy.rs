@@ -1,4 +1,4 @@
-//! Copies: `CopyObject` shares the source's body unless it is to be encrypted or summed otherwise, `UploadPartCopy` streams a range of it into a part.
+//! Copies: `CopyObject` shares the source's body unless it is to be encrypted, summed or coded otherwise, `UploadPartCopy` streams a range of it into a part.
 
 use http::Extensions;
 use palm_core::s3::version::Name;
@@ -92,7 +92,10 @@ pub async fn copy(frontend: &Frontend, request: S3Request<CopyObjectInput>) -> S
     asked.tags = Some(tags);
     let (new, cipher) = asked.object(bucket, acl, frontend.store.now_ms())?;
     let had = source.record.checksum.as_ref().map(|sum| sum.algorithm);
-    let shares = cipher.is_none() && source_cipher.is_none() && (wanted.is_none() || wanted == had);
+    let shares = cipher.is_none()
+        && source_cipher.is_none()
+        && (wanted.is_none() || wanted == had)
+        && frontend.store.codes_alike(&source.record.attributes, &new.attributes);
     let copied = if shares {
         frontend.store.copy(&source, (place.0, place.1), &input.bucket, &input.key, new, conditions).await
     } else {

@@ -32,6 +32,7 @@ mod error;
 mod get_attributes;
 mod guard;
 mod list;
+mod list_versions;
 mod lock;
 mod multipart;
 mod object;
@@ -42,6 +43,7 @@ mod rename;
 pub mod server;
 mod sts;
 mod tagging;
+mod versioning;
 
 pub use server::{S3Options, Service, ServiceError, serve, service};
 
@@ -83,7 +85,8 @@ operations! {
     head_bucket(HeadBucketInput) -> HeadBucketOutput = bucket::head;
     delete_bucket(DeleteBucketInput) -> DeleteBucketOutput = bucket::delete;
     get_bucket_location(GetBucketLocationInput) -> GetBucketLocationOutput = bucket::location;
-    get_bucket_versioning(GetBucketVersioningInput) -> GetBucketVersioningOutput = bucket::versioning;
+    get_bucket_versioning(GetBucketVersioningInput) -> GetBucketVersioningOutput = versioning::get;
+    put_bucket_versioning(PutBucketVersioningInput) -> PutBucketVersioningOutput = versioning::put;
     get_bucket_acl(GetBucketAclInput) -> GetBucketAclOutput = acl::get_bucket;
     put_bucket_acl(PutBucketAclInput) -> PutBucketAclOutput = acl::put_bucket;
     get_object_acl(GetObjectAclInput) -> GetObjectAclOutput = acl::get_object;
@@ -119,6 +122,7 @@ operations! {
     put_object_legal_hold(PutObjectLegalHoldInput) -> PutObjectLegalHoldOutput = lock::put_legal_hold;
     list_objects(ListObjectsInput) -> ListObjectsOutput = list::list_v1;
     list_objects_v2(ListObjectsV2Input) -> ListObjectsV2Output = list::list_v2;
+    list_object_versions(ListObjectVersionsInput) -> ListObjectVersionsOutput = list_versions::list;
     create_multipart_upload(CreateMultipartUploadInput) -> CreateMultipartUploadOutput = multipart::create;
     upload_part(UploadPartInput) -> UploadPartOutput = multipart::upload_part;
     list_parts(ListPartsInput) -> ListPartsOutput = multipart::list_parts;

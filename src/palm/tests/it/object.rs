@@ -204,8 +204,8 @@ async fn cluster(count: u8, collect: CollectSettings) -> Vec<Peer> {
 
 /// The settings of a pool for tests.
 pub(crate) fn settings(consistency: Consistency) -> NewPool {
-    let when_minority = WhenMinority::Refuse;
-    NewPool { name: "test".to_owned(), max_members: 10, policy: None, open: true, consistency, when_minority }
+    let (when_minority, classes) = (WhenMinority::Refuse, Vec::new());
+    NewPool { name: "test".to_owned(), max_members: 10, policy: None, open: true, consistency, when_minority, classes }
 }
 
 pub(crate) async fn cluster_of(count: u8, collect: CollectSettings, new: NewPool) -> Vec<Peer> {

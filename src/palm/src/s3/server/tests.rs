@@ -44,7 +44,7 @@ impl S3 for StandIn {
     async fn put_object(&self, mut put: S3Request<dto::PutObjectInput>) -> S3Result<S3Response<dto::PutObjectOutput>> {
         let declared = Declared::read(&put.headers, put.trailing_headers.take())?;
         let algorithm = declared.algorithm();
-        let incoming = body::incoming(put.input.body, put.input.content_length, declared)?;
+        let incoming = body::incoming(put.input.body, put.input.content_length, declared, None)?;
         receive(incoming).await.map_err(|failure| explain(failure, algorithm))?;
         Ok(S3Response::new(dto::PutObjectOutput::default()))
     }
