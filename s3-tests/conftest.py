@@ -15,6 +15,7 @@ import uuid
 import pytest
 from botocore.exceptions import ClientError
 
+from people import People
 from palm_cluster import Pool, palm_binary, s3_client
 from sigv4 import Credentials, Server
 
@@ -133,6 +134,24 @@ def s3(target, _roaming_clients, rng):
     yield Roaming(_roaming_clients, rng)
     if target.pool:
         target.pool.assert_up()
+
+
+@pytest.fixture(scope="session")
+def people(target) -> People:
+    """Makes keys of other accounts and users."""
+    return People(target)
+
+
+@pytest.fixture(scope="session")
+def owner(people):
+    """Who owns the buckets of the tests."""
+    return people.owner()
+
+
+@pytest.fixture(scope="module")
+def other(people):
+    """The root key of another account."""
+    return people.other()
 
 
 @pytest.fixture

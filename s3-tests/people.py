@@ -90,14 +90,18 @@ class People:
         """A client whose every request goes to a random endpoint; without `keys` it does not sign."""
         names = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
         given = dict(zip(names, keys)) if keys else {}
-        settings = {"retries": {"total_max_attempts": 1}} | ({} if keys else {"signature_version": UNSIGNED}) | config
+        settings = {"retries": {"total_max_attempts": 1}} | config
         if service == "s3":
-            settings |= {"s3": {"addressing_style": "path"}}
+            settings |= {"s3": {"addressing_style": "path"}, "signature_version": "s3v4" if keys else UNSIGNED}
         client = boto3.session.Session().client(
             service, endpoint_url=self._target.endpoints[0], region_name=REGION, config=Config(**settings), **given,
         )
         client.meta.events.register(f"before-call.{service}", self._elsewhere)
         return client
+
+    def as_session(self, credentials: dict):
+        """A client with what STS gave."""
+        return self.client(keys=(credentials["AccessKeyId"], credentials["SecretAccessKey"], credentials["SessionToken"]))
 
     def _elsewhere(self, params: dict, **_) -> None:
         here, there = self._target.endpoints[0], self._target.rng.choice(self._target.endpoints)

@@ -30,7 +30,7 @@ mod unsupported;
 pub use admitted::{Admitted, ownership};
 pub use context::header;
 pub(super) use gate::Gate;
-pub use principal::Asker;
+pub use principal::{Asker, session_token};
 pub(super) use principal::Keys;
 pub use query::Query;
 
