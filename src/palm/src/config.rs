@@ -16,7 +16,9 @@ use palm_core::record::{Consistency, WhenMinority};
 use palm_core::s3::storage_class::ClassPolicy;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::object::NotifyTarget;
 use crate::pool::{DEFAULT_MAX_MEMBERS, MAX_MAX_MEMBERS};
+use crate::s3::CustomDomains;
 
 mod lasting;
 mod names;
@@ -60,6 +62,12 @@ pub struct Settings {
     pub scrub: Scrub,
     /// When garbage goes.
     pub collection: Collection,
+    /// How lifecycle rules are carried out.
+    pub lifecycle: Lifecycle,
+    /// Who can be told of events.
+    pub notify: Notify,
+    /// Access logs of buckets.
+    pub access_log: AccessLog,
     /// Logging, to stderr.
     pub log: Log,
     /// The pool, when one is made.
@@ -72,8 +80,18 @@ pub struct Settings {
 pub struct S3 {
     /// Where it listens; port 0 picks a free one.
     pub address: SocketAddr,
-    /// Domain under which buckets are host names (`bucket.domain`). Path style works always.
-    pub domain: Option<String>,
+    /// Domains under which buckets are host names (`bucket.domain`). Path style works always.
+    pub domains: Vec<String>,
+    /// Domains under which the websites of buckets are host names (`bucket.website-domain`).
+    pub website_domains: Vec<String>,
+    /// What a host name under none of them means: nothing, the bucket of that name, or its website.
+    pub custom_domains: CustomDomains,
+    /// Where it listens for TLS, with the certificate and the key below.
+    pub tls_address: Option<SocketAddr>,
+    /// The certificate chain, PEM; read again when it changes.
+    pub tls_certificate: Option<PathBuf>,
+    /// The certificate's private key, PEM.
+    pub tls_key: Option<PathBuf>,
     /// The region clients are told of; any region is accepted in a signature.
     pub region: String,
 }
@@ -165,6 +183,30 @@ pub struct Collection {
     pub every: Lasting,
 }
 
+/// How lifecycle rules are carried out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Lifecycle {
+    /// How long a day of theirs is: shorter for tests only.
+    pub day: Lasting,
+}
+
+/// Who can be told of events.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Notify {
+    /// Targets of bucket notifications, each `NAME=URL`.
+    pub targets: Vec<NotifyTarget>,
+}
+
+/// Access logs of buckets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AccessLog {
+    /// How often they are delivered.
+    pub every: Lasting,
+}
+
 /// Logging.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -219,6 +261,9 @@ impl Default for Settings {
             repair: Repair::default(),
             scrub: Scrub::default(),
             collection: Collection::default(),
+            lifecycle: Lifecycle::default(),
+            notify: Notify::default(),
+            access_log: AccessLog::default(),
             log: Log::default(),
             pool: NewPool::default(),
         }
@@ -227,7 +272,23 @@ impl Default for Settings {
 
 impl Default for S3 {
     fn default() -> Self {
-        Self { address: ([0, 0, 0, 0], 9000).into(), domain: None, region: "us-east-1".into() }
+        Self {
+            address: ([0, 0, 0, 0], 9000).into(),
+            domains: Vec::new(),
+            website_domains: Vec::new(),
+            custom_domains: CustomDomains::default(),
+            tls_address: None,
+            tls_certificate: None,
+            tls_key: None,
+            region: "us-east-1".into(),
+        }
+    }
+}
+
+impl S3 {
+    /// Where TLS listens, its certificate and its key; [`Settings`] are refused with one of the three alone.
+    pub fn tls(&self) -> Option<(SocketAddr, &Path, &Path)> {
+        Some((self.tls_address?, self.tls_certificate.as_deref()?, self.tls_key.as_deref()?))
     }
 }
 
@@ -276,6 +337,18 @@ impl Default for Collection {
             trash: Lasting(Duration::from_hours(1)),
             every: Lasting(Duration::from_hours(1)),
         }
+    }
+}
+
+impl Default for Lifecycle {
+    fn default() -> Self {
+        Self { day: Lasting(Duration::from_hours(24)) }
+    }
+}
+
+impl Default for AccessLog {
+    fn default() -> Self {
+        Self { every: Lasting(Duration::from_mins(5)) }
     }
 }
 
@@ -642,6 +715,10 @@ fn check(loaded: &Loaded) -> Result<(), SettingsError> {
     if has_url && (backend.max_bytes.is_some() || backend.reserve.is_some()) {
         let detail = "a url carries its own, as in disk:///srv/palm?max_bytes=500GiB&reserve=2GB";
         return wrong(named, format!("with max_bytes or reserve beside it: {detail}"));
+    }
+    let tls = &settings.s3;
+    if tls.tls().is_none() && (tls.tls_address.is_some() || tls.tls_certificate.is_some() || tls.tls_key.is_some()) {
+        return wrong("s3.tls_address", "TLS needs s3.tls_address, s3.tls_certificate and s3.tls_key together".into());
     }
     if settings.data.as_os_str().is_empty() {
         return wrong("data", "is empty".into());

@@ -8,6 +8,7 @@ pub use crate::pool::status::Status;
 pub use crate::pool::{Recovered, RecoveryPlan};
 pub use palm_core::durability::Estimate;
 pub use palm_core::repair::Health;
+pub use palm_core::s3::quota::{Quota, Usage};
 
 /// Asks for an invitation.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -27,6 +28,26 @@ pub struct Invited {
     pub pool_id: String,
     /// Where this peer can be asked to join.
     pub addresses: Vec<String>,
+}
+
+/// Asks what a bucket may hold, or sets it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct QuotaRequest {
+    /// Which.
+    pub bucket: String,
+    /// What it may hold from now on; none only asks.
+    pub quota: Option<Quota>,
+}
+
+/// What a bucket may hold and holds.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct BucketQuota {
+    /// Which.
+    pub bucket: String,
+    /// What it may hold.
+    pub quota: Quota,
+    /// What it holds; counted only where it has a quota.
+    pub usage: Option<Usage>,
 }
 
 /// Asks to approve one peer, or all that wait.
@@ -308,6 +329,15 @@ pub struct RevokeKey {
     pub access_key: String,
 }
 
+/// Asks to have a key taken or not.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct EnableKey {
+    /// The access key id.
+    pub access_key: String,
+    /// Taken or not.
+    pub enabled: bool,
+}
+
 /// A key was revoked.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Revoked {
@@ -436,6 +466,8 @@ pub mod path {
     pub const STATUS: &str = "/v1/status";
     /// GET, answers [`Estimate`](super::Estimate).
     pub const DURABILITY: &str = "/v1/durability";
+    /// POST [`QuotaRequest`](super::QuotaRequest), answers [`BucketQuota`](super::BucketQuota).
+    pub const QUOTA: &str = "/v1/buckets/quota";
     /// POST [`StartTask`](super::StartTask), answers [`TaskState`](super::TaskState).
     pub const TASKS: &str = "/v1/tasks";
     /// POST [`Task`](super::Task), answers the [`TaskState`](super::TaskState) of the last of its kind.
@@ -447,6 +479,8 @@ pub mod path {
     pub const KEYS: &str = "/v1/keys";
     /// POST [`RevokeKey`](super::RevokeKey), answers [`Revoked`](super::Revoked).
     pub const REVOKE: &str = "/v1/keys/revoke";
+    /// POST [`EnableKey`](super::EnableKey), answers [`Empty`](super::Empty).
+    pub const ENABLE: &str = "/v1/keys/enable";
     /// POST [`Identity`](super::Identity), answers [`IdentityState`](super::IdentityState).
     pub const IDENTITY: &str = "/v1/identity";
     /// POST [`Identities`](super::Identities), answers [`Names`](super::Names).

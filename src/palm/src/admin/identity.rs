@@ -17,6 +17,7 @@ pub(super) fn routes() -> Router<Peer> {
     Router::new()
         .route(path::KEYS, get(list_keys).post(create_key))
         .route(path::REVOKE, post(revoke_key))
+        .route(path::ENABLE, post(enable_key))
         .route(path::IDENTITY, post(show))
         .route(path::IDENTITIES, post(list))
         .route(path::POLICY_PUT, post(put_policy))
@@ -81,6 +82,15 @@ async fn revoke_key(State(pool): State<Pool>, Json(request): Json<api::RevokeKey
         Revoked::Unknown => Err(Refusal::Unknown(format!("no access key {}", request.access_key))),
         Revoked::IsRoot => Err(Refusal::Wrong(format!("{} is a root key and stays", request.access_key))),
     }
+}
+
+async fn enable_key(State(pool): State<Pool>, Json(request): Json<api::EnableKey>) -> Answer<api::Empty> {
+    let api::EnableKey { access_key, enabled } = request;
+    if !pool.enable_access_key(&access_key, enabled).await? {
+        return Err(Refusal::Unknown(format!("no access key {access_key} that may be changed")));
+    }
+    info!(access_key, enabled, "access key changed");
+    Ok(Json(api::Empty {}))
 }
 
 async fn show(State(pool): State<Pool>, Json(who): Json<api::Identity>) -> Answer<api::IdentityState> {

@@ -31,6 +31,8 @@ pub(super) async fn key(data: &Path, key: Key, json: bool) -> Result<(), CliErro
             let revoked: api::Revoked = ask(data, path::REVOKE, Some(&api::RevokeKey { access_key })).await?;
             print::revoked(&revoked, json);
         }
+        Key::Disable { access_key } => enable(data, access_key, false, json).await?,
+        Key::Enable { access_key } => enable(data, access_key, true, json).await?,
         Key::Policy(Policy::Put { user, policy }) => {
             let wish = api::PutPolicy { who: who(user), policy: read(&policy)? };
             let _: api::Empty = ask(data, path::POLICY_PUT, Some(&wish)).await?;
@@ -69,6 +71,13 @@ pub(super) async fn role(data: &Path, role: Role, json: bool) -> Result<(), CliE
             print::done(&format!("Role {} deleted.", wish.name), json);
         }
     }
+    Ok(())
+}
+
+async fn enable(data: &Path, access_key: String, enabled: bool, json: bool) -> Result<(), CliError> {
+    let wish = api::EnableKey { access_key, enabled };
+    let _: api::Empty = ask(data, path::ENABLE, Some(&wish)).await?;
+    print::done(&format!("{} is {}.", wish.access_key, if enabled { "enabled" } else { "disabled" }), json);
     Ok(())
 }
 

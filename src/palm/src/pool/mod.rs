@@ -443,6 +443,11 @@ impl Pool {
         identity::change(&self.0.ledger, who, change).await
     }
 
+    /// Has an access key taken or not, until this is changed again; `false` where there is none, or it is a root key.
+    pub async fn enable_access_key(&self, id: &str, enabled: bool) -> Result<bool, PoolError> {
+        keys::enable(&self.0.ledger, id, enabled).await
+    }
+
     /// Revokes an access key.
     pub async fn revoke_access_key(&self, id: &str) -> Result<keys::Revoked, PoolError> {
         keys::revoke(&self.0.ledger, id).await

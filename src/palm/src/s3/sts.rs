@@ -6,10 +6,10 @@
 use http::header::CONTENT_TYPE;
 use http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use palm_core::record::{IdentityKind, Session};
+use palm_core::s3::Refusal;
 use palm_core::s3::account::Account;
 use palm_core::s3::calendar::iso_date;
 use palm_core::s3::policy::{Attached, Context, Policy, Request, Verdict};
-use palm_core::s3::Refusal;
 use s3s::route::S3Route;
 use s3s::{Body, S3Request, S3Response, S3Result};
 
@@ -221,9 +221,10 @@ fn written(action: &str, result: &str) -> String {
 
 fn lasts(form: &Query, default: u64) -> Result<u64, Refusal> {
     let asked = form.get("DurationSeconds").map_or(Ok(default), str::parse);
-    asked.ok().filter(|lasts| LASTS.contains(lasts)).ok_or_else(|| {
-        invalid(format!("DurationSeconds must be between {} and {}", LASTS.start(), LASTS.end()))
-    })
+    asked
+        .ok()
+        .filter(|lasts| LASTS.contains(lasts))
+        .ok_or_else(|| invalid(format!("DurationSeconds must be between {} and {}", LASTS.start(), LASTS.end())))
 }
 
 /// Account number and name of a role.
