@@ -13,6 +13,8 @@ import pytest
 from botocore import UNSIGNED
 from botocore.config import Config
 
+import palm_cluster
+
 REGION = "us-east-1"
 
 
@@ -97,6 +99,7 @@ class People:
             service, endpoint_url=self._target.endpoints[0], region_name=REGION, config=Config(**settings), **given,
         )
         client.meta.events.register(f"before-call.{service}", self._elsewhere)
+        palm_cluster.on_client(client)
         return client
 
     def as_session(self, credentials: dict):
