@@ -14,7 +14,7 @@ use s3s::route::S3Route;
 use s3s::{Body, S3Request, S3Response, S3Result};
 
 use super::access::{Asker, Origin, Query, session_token};
-use super::server::escape;
+use super::server::{Connection, escape};
 use crate::object::{ObjectError, Store};
 use crate::pool::keys::AccessKey;
 
@@ -38,7 +38,9 @@ pub struct Sts {
 impl S3Route for Sts {
     fn is_match(&self, method: &Method, uri: &Uri, headers: &HeaderMap, _: &mut Extensions) -> bool {
         let kind = headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
-        *method == Method::POST && uri.path() == "/" && kind.starts_with(b"application/x-www-form-urlencoded")
+        // With a query it is about a bucket whose name is in the host.
+        let at_root = uri.path() == "/" && uri.query().is_none();
+        *method == Method::POST && at_root && kind.starts_with(b"application/x-www-form-urlencoded")
     }
 
     async fn call(&self, request: S3Request<Body>) -> S3Result<S3Response<Body>> {
@@ -87,13 +89,12 @@ struct Wish {
 
 impl Sts {
     async fn answer(&self, request: S3Request<Body>) -> Result<String, Refusal> {
-        let S3Request { input: mut body, headers, uri, extensions, credentials, .. } = request;
+        let S3Request { input: mut body, headers, extensions, credentials, .. } = request;
         let body = body.store_all_limited(REQUEST_MAX_BYTES).await;
         let body = body.map_err(|_| invalid("The request is too long, or did not come whole"))?;
         let form = Query::parse(&String::from_utf8_lossy(&body));
-        let query = Query::parse(uri.query().unwrap_or_default());
-        let origin = extensions.get::<Origin>().copied();
-        let asker = Asker::find(&self.store, credentials.as_ref(), session_token(&headers, &query), origin).await;
+        let origin = extensions.get::<Connection>().map(Origin::from);
+        let asker = Asker::find(&self.store, credentials.as_ref(), session_token(&headers, &Query::default()), origin).await;
         let asker = asker.map_err(|told| {
             let status = told.status_code().map_or(403, |status| status.as_u16());
             let code = match told.code().as_str() {
