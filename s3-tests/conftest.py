@@ -198,6 +198,10 @@ def empty_bucket(s3, bucket: str) -> None:
         answer = s3.delete_objects(Bucket=bucket, Delete={"Objects": keys[:DELETE_BATCH], "Quiet": True})
         if answer.get("Errors"):
             return
+    while (page := s3.list_object_versions(Bucket=bucket)) and (lines := page.get("Versions", []) + page.get("DeleteMarkers", [])):
+        objects = [{"Key": line["Key"], "VersionId": line["VersionId"]} for line in lines]
+        if s3.delete_objects(Bucket=bucket, Delete={"Objects": objects, "Quiet": True}).get("Errors"):
+            return
 
 
 @pytest.fixture

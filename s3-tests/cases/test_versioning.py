@@ -3,6 +3,7 @@ DeletingObjectsfromVersioningSuspendedBuckets; API_PutBucketVersioning, API_GetB
 """
 
 import concurrent.futures
+import itertools
 
 import pytest
 from botocore.exceptions import ClientError
@@ -258,7 +259,7 @@ def test_suspended_puts_replace_the_null_version(s3, plain):
     made = [put(s3, plain, "k", f"{n}".encode()) for n in range(2)]
     set_versioning(s3, plain, "Suspended")
     for n in (1, 2):
-        assert put(s3, plain, "k", f"null-{n}".encode()) in (None, "null")
+        assert put(s3, plain, "k", f"null-{n}".encode()) is None
         assert read(s3, plain, "k") == read(s3, plain, "k", "null") == f"null-{n}".encode()
         assert ids(s3, plain, "k") == ["null", *made[::-1]]
     assert [read(s3, plain, "k", version) for version in made] == [b"0", b"1"]
@@ -326,10 +327,10 @@ def test_pages_of_versions_join(s3, versioned, size):
         lines = page.get("Versions", []) + page.get("DeleteMarkers", [])
         assert len(lines) <= size and page["MaxKeys"] == size
         assert page["IsTruncated"] == ("NextKeyMarker" in page)
-        found += [(line["Key"], line["VersionId"]) for line in lines]
-    assert sorted(found) == sorted(made)
-    keys = [key for key, _ in found]
-    assert keys == sorted(keys)
+        found.append([(line["Key"], line["VersionId"]) for line in lines])
+    assert sorted(line for page in found for line in page) == sorted(made)
+    # Versions and markers come in lists of their own, so only pages are in order.
+    assert all(max(before)[0] <= min(after)[0] for before, after in itertools.pairwise(found))
 
 
 def test_listing_goes_on_after_a_version(s3, versioned, refused):

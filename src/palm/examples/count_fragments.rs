@@ -260,6 +260,20 @@ fn live(registers: &Registers) -> anyhow::Result<(u64, BTreeMap<SegmentId, Segme
     Ok((objects, placed))
 }
 
+/// All versions that are objects: null versions, which are in the heads, and those with ids.
+fn versions(registers: &Registers) -> anyhow::Result<Vec<ObjectRecord>> {
+    let mut found = Vec::new();
+    for (register, value) in family(registers, &key::all_objects()) {
+        let current = Current { version: Ballot::ZERO, value: value.clone() };
+        let head = HeadRecord::of(&current).with_context(|| format!("{register:?}"))?;
+        found.extend(head.null_object().map(|(_, object)| object.clone()));
+    }
+    for (register, value) in family(registers, &key::all_versions()) {
+        found.push(ObjectRecord::decode(value).with_context(|| format!("{register:?}"))?);
+    }
+    Ok(found)
+}
+
 /// The registers whose keys begin with `prefix`.
 fn family<'a>(registers: &'a Registers, prefix: &[u8]) -> impl Iterator<Item = (&'a Bytes, &'a Bytes)> {
     let from = Bytes::copy_from_slice(prefix);

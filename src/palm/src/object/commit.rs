@@ -161,7 +161,8 @@ impl Store {
             }
             return Err(error);
         }
-        Ok(Object::new(stamp, done.version, record))
+        // Who puts the null version is told no version id, as at AWS, also while versions are suspended.
+        Ok(Object::new(stamp, None, record))
     }
 
     async fn commit_version(
@@ -322,8 +323,7 @@ impl Store {
         let current = self.ledger.read(&at.register).await?;
         let head = head_in(current.as_ref())?;
         let (stamp, object) = head.null_object().ok_or(ObjectError::NoSuchUpload)?;
-        let id = (self.versioning(at) != Versioning::Off).then_some(Name::Null);
-        Ok(Object::new(stamp, id, object.clone()))
+        Ok(Object::new(stamp, None, object.clone()))
     }
 
     /// The object that came of an upload, as long as it stands.

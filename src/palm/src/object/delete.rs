@@ -1,4 +1,8 @@
 //! Deleting an object or a version of it, and giving up its body.
+//!
+//! In a bucket with versions a deletion adds a marker to the head, in one update. A version with an id is deleted in two: its own
+//! register is emptied, under its lock, and then its line removed. Never the other way round: a version without a line
+//! could be found by nobody, and its lock would keep it for ever.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

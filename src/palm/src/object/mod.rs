@@ -6,6 +6,8 @@
 //! - `put`: a body is cut (`body`), hashed (`digest`), sealed and sent. One stripe goes the short way
 //!   (`whole`), longer bodies stream segment by segment (`write`); `draft` cleans up after failures,
 //!   `rebuild` makes up for homes that fail under way, `homes` speaks to them.
+//! - `commit`: the update that makes it visible, as the null version or a new one; `head`: how versions are read and changed;
+//!   `moves`: how their lines go to pages and back; `versions`: how they are listed.
 //! - `get`: stripes of the range, each from the quickest k homes (`fetch`), and from others where it does not
 //!   open (`recover`).
 //! - `customer`: keys that clients keep.

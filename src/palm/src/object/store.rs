@@ -40,7 +40,7 @@ const MAX_OPEN_DATA_KEYS: usize = 4096;
 pub struct Object {
     /// Stamp of the version, from when it was made; its milliseconds are the last-modified time.
     pub version: Ballot,
-    /// Its version id; `None` in buckets that never had versions.
+    /// Its version id; `None` in buckets that never had versions, and of a null version just put.
     pub id: Option<Name>,
     /// The record.
     pub record: ObjectRecord,

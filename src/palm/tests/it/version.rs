@@ -86,7 +86,7 @@ async fn each_state_of_the_bucket_is_known_at_once_everywhere() {
     assert_eq!(get(&peers[0], "k", None).await.unwrap(), contents[2]);
 
     set(&peers[1], Versioning::Suspended).await;
-    assert_eq!(put(&peers[2], "k", &contents[3]).await.unwrap().id, Some(Name::Null));
+    assert_eq!(put(&peers[2], "k", &contents[3]).await.unwrap().id, None);
     assert_eq!(read(&peers[3], "k", Name::Null).await.unwrap(), contents[3]);
     let gone = delete(&peers[4], "k", None).await.unwrap();
     assert_eq!(gone, Deleted { version: Some(Name::Null), delete_marker: true, found: true });
