@@ -128,7 +128,7 @@ async fn a_condition_has_one_winner() {
     let peers = versioned(3, CollectSettings::default()).await;
     for round in 0..5 {
         let key = format!("k{round}");
-        let mut conditions = WriteConditions { if_absent: true, if_match: None };
+        let mut conditions = WriteConditions { if_absent: true, ..WriteConditions::default() };
         for step in 0..3 {
             let tries = join_all(peers.iter().zip(0..).map(|(peer, at)| {
                 let (key, conditions) = (key.clone(), conditions.clone());
@@ -150,7 +150,8 @@ async fn a_condition_has_one_winner() {
                 assert_eq!(current.as_ref().unwrap().id, winner.id);
             }
             if let Ok(current) = current {
-                conditions = WriteConditions { if_absent: false, if_match: Some(current.record.etag.to_string()) };
+                let if_match = Some(current.record.etag.to_string());
+                conditions = WriteConditions { if_match, ..WriteConditions::default() };
             }
         }
     }
@@ -247,7 +248,7 @@ async fn a_hold_and_a_deletion_do_not_both_succeed() {
     for round in 0..10 {
         let version = put(&peers[0], "k", &sample(50, round)).await.unwrap().id;
         let holding = peers[1].store.change_object("bucket", "k", version, |object| {
-            object.subresources.lock.legal_hold = true;
+            object.subresources.lock.legal_hold = Some(true);
             Ok(())
         });
         let (held, deleted) = join(holding, delete(&peers[2], "k", version)).await;
