@@ -1,7 +1,5 @@
 //! Deletions: of one object or version, and of up to a thousand in one request.
 
-use std::collections::HashSet;
-
 use futures::{StreamExt, stream};
 use http::HeaderMap;
 use palm_core::s3::version::Name;
@@ -101,14 +99,7 @@ pub async fn delete_many(
     lock::check_bypass(&request.extensions, bypass_governance_retention)?;
     let bypass = bypass_governance_retention == Some(true);
     let quiet = delete.quiet.unwrap_or(false);
-    // Named twice, an object is deleted once: two markers for one request are no use to anybody.
-    let mut named = HashSet::new();
-    let objects: Vec<ObjectIdentifier> = delete
-        .objects
-        .into_iter()
-        .filter(|object| named.insert((object.key.clone(), object.version_id.clone())))
-        .collect();
-    let outcomes: Vec<(ObjectIdentifier, S3Result<Deleted>)> = stream::iter(objects)
+    let outcomes: Vec<(ObjectIdentifier, S3Result<Deleted>)> = stream::iter(delete.objects)
         .map(|object| async {
             let outcome = delete_identified((frontend, admitted, &headers), &bucket, &object, bypass).await;
             (object, outcome)
