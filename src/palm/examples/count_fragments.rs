@@ -203,21 +203,6 @@ fn newest(peers: &[PeerDirs]) -> anyhow::Result<Registers> {
     Ok(newest.into_iter().filter_map(|(key, accepted)| Some((key, accepted.record.value?))).collect())
 }
 
-/// Every object and version: null versions lie in their keys' heads, all others in registers of their own.
-fn versions(registers: &Registers) -> anyhow::Result<Vec<ObjectRecord>> {
-    let mut found = Vec::new();
-    for (register, value) in family(registers, &key::all_objects()) {
-        // Who stored it, and when, is not asked here.
-        let head = HeadRecord::of(&Current { version: Ballot::ZERO, value: value.clone() });
-        let head = head.with_context(|| format!("{register:?}"))?;
-        found.extend(head.null_object().map(|(_, object)| object.clone()));
-    }
-    for (register, value) in family(registers, &key::all_versions()) {
-        found.push(ObjectRecord::decode(value).with_context(|| format!("{register:?}"))?);
-    }
-    Ok(found)
-}
-
 /// How many objects there are, and each of their segments and of those of open uploads as it is placed now.
 fn live(registers: &Registers) -> anyhow::Result<(u64, BTreeMap<SegmentId, Segment>)> {
     let mut segments: Vec<Segment> = Vec::new();

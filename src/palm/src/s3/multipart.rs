@@ -311,7 +311,7 @@ pub async fn list_uploads(
     for item in items {
         match item {
             Listed::Key(key, (id, record)) => {
-                uploads.push(upload_entry(&frontend.store, encoding.write(&key), id, &record))
+                uploads.push(upload_entry(&frontend.store, encoding.write(&key), id, &record));
             }
             Listed::Group(group) => prefixes.push(CommonPrefix { prefix: Some(encoding.write(&group)) }),
         }
