@@ -6,7 +6,7 @@
 //! whatever the clocks say.
 
 use palm_core::hlc::Stamp;
-use palm_core::record::{BucketRecord, HeadRecord, LineRecord, ObjectRecord, Stored, Summary, key};
+use palm_core::record::{BucketRecord, Content, HeadRecord, LineRecord, ObjectRecord, Stored, Summary, key};
 use palm_core::s3::lock::{Asking, Lock};
 use palm_core::s3::version::{Done, Kind, Name, Stop, VersionId, Versioning};
 use tracing::debug;
@@ -196,8 +196,22 @@ impl Store {
         }
         let record =
             written.ok_or_else(|| ObjectError::Internal("the ledger committed before the record was ready".into()))?;
-        let line = LineRecord { id, kind: Kind::Object(Summary::from(&record)) };
-        let added = self.add(at, &line, terms).await;
+        let mut line = LineRecord { id, kind: Kind::Object(Summary::from(&record)) };
+        let mut added = self.add(at, &line, terms).await;
+        for _ in 0..ATTEMPTS {
+            if !matches!(added, Ok(Added::Stopped(Stop::Overtaken))) {
+                break;
+            }
+            added = match self.redraw(at, line.id, &record).await {
+                Ok(id) => {
+                    line.id = id;
+                    self.add(at, &line, terms).await
+                }
+                Err(error) => Err((error, true)),
+            };
+        }
+        let id = line.id;
+        let register = key::version(&at.register, id);
         let certain = match &added {
             Ok(Added::Here(_)) => false,
             Ok(_) => true,
@@ -230,9 +244,25 @@ impl Store {
         Ok(Object::of_version(id, record, false))
     }
 
+    /// Writes a version that others overtook under a newer id. Below them it would never have been current, and one of them may
+    /// have been made on the condition that nothing was there.
+    async fn redraw(&self, at: &At, old: VersionId, record: &ObjectRecord) -> Result<VersionId, ObjectError> {
+        let head = head_in(self.ledger.read(&at.register).await?.as_ref())?;
+        let id = self.next_id(&head, old.nonce);
+        let (from, to) = (key::version(&at.register, old), key::version(&at.register, id));
+        // Its fragments are noted under the old one.
+        let empty = matches!(&record.content, Content::Segments(segments) if segments.is_empty());
+        if !empty && !self.share(record.body, [&from, &to]).await? {
+            return Err(ObjectError::Overloaded);
+        }
+        let value = record.encode();
+        self.ledger.update(to, |_| Decision::Put(value.clone(), ())).await?;
+        self.withdraw(&from).await;
+        Ok(id)
+    }
+
     /// Names a version in its head. An error says whether it certainly is not named.
     async fn add(&self, at: &At, line: &LineRecord, terms: &Terms) -> Result<Added, (ObjectError, bool)> {
-        let conditional = terms.is_conditional();
         for _ in 0..ATTEMPTS {
             let added = self.ledger.update(at.register.clone(), |current| {
                 self.decide(current, terms, |head| {
@@ -243,7 +273,7 @@ impl Store {
                         return Ok(Added::Before(Name::Id(first.id)));
                     }
                     terms.conditions.check(head.current_etag(), head.latest())?;
-                    Ok(head.add(line.clone(), conditional).into())
+                    Ok(head.add(line.clone()).into())
                 })
             });
             let answer = match added.await {
@@ -375,7 +405,7 @@ fn refusal_of(stop: Stop) -> ObjectError {
     match stop {
         Stop::Refused(refusal) => refusal.into(),
         // Others were so quick that the client had better try again.
-        Stop::Finish | Stop::TakeBack(_) | Stop::InPage(_) | Stop::Late => ObjectError::Overloaded,
+        Stop::Finish | Stop::TakeBack(_) | Stop::InPage(_) | Stop::Overtaken => ObjectError::Overloaded,
     }
 }
 

@@ -117,7 +117,7 @@ impl Store {
             Versioning::Off => head.delete(check).map(Some),
             Versioning::Enabled => {
                 let id = self.next_id(&head, new_nonce()?);
-                head.add(LineRecord { id, kind: Kind::DeleteMarker }, false).map(Some)
+                head.add(LineRecord { id, kind: Kind::DeleteMarker }).map(Some)
             }
             Versioning::Suspended => {
                 let now = self.ledger.stamp_after(head.latest());

@@ -73,7 +73,7 @@ impl Store {
                 self.finish_move(at).await
             }
             Stop::TakeBack(page) => self.take_back(at, page, false).await,
-            Stop::InPage(_) | Stop::Late => Err(ObjectError::Overloaded),
+            Stop::InPage(_) | Stop::Overtaken => Err(ObjectError::Overloaded),
         }
     }
 

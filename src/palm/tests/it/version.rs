@@ -140,7 +140,6 @@ async fn a_condition_has_one_winner() {
                 match outcome {
                     Ok(object) => winners.push(object),
                     Err(ObjectError::PreconditionFailed | ObjectError::Conflict) => {}
-                    Err(ObjectError::Refused(refusal)) if refusal.code == "ConditionalRequestConflict" => {}
                     Err(other) => panic!("{other}"),
                 }
             }

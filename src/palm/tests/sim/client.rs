@@ -156,8 +156,6 @@ impl Client {
             ObjectError::Conflict | ObjectError::Overloaded | ObjectError::Body(BodyError::Unavailable(_)) => {
                 self.world.fail(op, &why);
             }
-            // A condition on a version that another one overtook.
-            ObjectError::Refused(refusal) if refusal.code == "ConditionalRequestConflict" => self.world.fail(op, &why),
             // Somebody else has aborted it.
             ObjectError::NoSuchUpload => self.world.fail(op, &why),
             ObjectError::Unavailable(_) => self.world.leave_unknown(op, &why),
