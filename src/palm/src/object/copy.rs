@@ -56,12 +56,12 @@ impl Store {
         let shared_ms = self.ledger.now_ms();
         if self.ledger.is_local() {
             // Two islands may add sharers to one body at the same time, and merging would keep one of the two lists.
-            return self.copy_bytes(source, bucket, key, new, conditions).await;
+            return Box::pin(self.copy_bytes(source, bucket, key, new, conditions)).await;
         }
         let in_flight = self.in_flight.enter(body);
         if !empty {
             if !self.share(body, [&from, &target.holder()]).await? {
-                return self.copy_bytes(source, bucket, key, new, conditions).await;
+                return Box::pin(self.copy_bytes(source, bucket, key, new, conditions)).await;
             }
             let current = self.ledger.read(&from).await?;
             match object_in(&from, current.as_ref())? {

@@ -97,8 +97,7 @@ pub async fn copy(frontend: &Frontend, request: S3Request<CopyObjectInput>) -> S
         && (wanted.is_none() || wanted == had)
         && frontend.store.codes_alike(&source.record.attributes, &new.attributes);
     let copied = if shares {
-        let from = (place.0, place.1);
-        Box::pin(frontend.store.copy(&source, from, &input.bucket, &input.key, new, conditions)).await
+        frontend.store.copy(&source, (place.0, place.1), &input.bucket, &input.key, new, conditions).await
     } else {
         let size = source.record.size;
         let stream = frontend.store.read_with(&source, 0..size, source_cipher).await.map_err(error::of)?;

@@ -61,7 +61,7 @@ pub async fn rename(
         customer_key: source.record.customer_key.clone(),
     };
     let place = (input.bucket.as_str(), key.as_str());
-    Box::pin(frontend.store.copy(&source, place, &input.bucket, &input.key, new, onto)).await.map_err(error::of)?;
+    frontend.store.copy(&source, place, &input.bucket, &input.key, new, onto).await.map_err(error::of)?;
     let unchanged = WriteConditions { unchanged: Some(source.version.stamp), ..WriteConditions::default() };
     let deletion = Deletion { conditions: unchanged, ..Deletion::default() };
     match frontend.store.delete(&input.bucket, &key, deletion).await {
