@@ -19,6 +19,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use palm_core::id::BodyId;
 use palm_core::record::{ChecksumKind, Content, ObjectRecord, SharersRecord, Stored, Subresources, key};
+use palm_core::s3::Refusal;
 use palm_core::s3::version::Name;
 
 use super::commit::new_nonce;
@@ -55,12 +56,12 @@ impl Store {
         let shared_ms = self.ledger.now_ms();
         if self.ledger.is_local() {
             // Two islands may add sharers to one body at the same time, and merging would keep one of the two lists.
-            return self.copy_bytes(source, bucket, key, new, conditions).await;
+            return Box::pin(self.copy_bytes(source, bucket, key, new, conditions)).await;
         }
         let in_flight = self.in_flight.enter(body);
         if !empty {
             if !self.share(body, [&from, &target.holder()]).await? {
-                return self.copy_bytes(source, bucket, key, new, conditions).await;
+                return Box::pin(self.copy_bytes(source, bucket, key, new, conditions)).await;
             }
             let current = self.ledger.read(&from).await?;
             match object_in(&from, current.as_ref())? {
@@ -122,6 +123,11 @@ impl Store {
         new: NewObject,
         conditions: WriteConditions,
     ) -> Result<Object, ObjectError> {
+        if source.record.customer_key.is_some() {
+            // Only renames come here with one: whoever copies brings the key, and encrypts anew.
+            let message = "An object under a key of the client's cannot be renamed where its bytes have to move";
+            return Err(Refusal::with_status(501, "NotImplemented", message).into());
+        }
         let size = source.record.size;
         let checksum = source.record.checksum.as_ref().filter(|checksum| checksum.kind == ChecksumKind::FullObject);
         let body = Incoming {

@@ -14,7 +14,7 @@ use super::checksum::{Declared, set_checksum};
 use super::condition::{self, ReadConditions, Verdict};
 use super::customer_key::{self, set_encryption, take_key};
 use super::object::{etag, version_name, version_text};
-use super::{Frontend, access, acl, body, checksum, error, multipart, range, tagging, timestamp};
+use super::{Frontend, access, acl, body, checksum, error, lifecycle, multipart, range, tagging, timestamp};
 use crate::object::{MAX_BODY_BYTES, Object};
 
 /// Bucket and key a copy reads from.
@@ -118,6 +118,7 @@ pub async fn copy(frontend: &Frontend, request: S3Request<CopyObjectInput>) -> S
         copy_object_result: Some(result),
         copy_source_version_id: version_text(&source),
         version_id: version_text(&object),
+        expiration: lifecycle::expiration_header(frontend, &input.bucket, &input.key, &object),
         ..CopyObjectOutput::default()
     };
     set_encryption!(output, key.as_ref());

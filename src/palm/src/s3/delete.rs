@@ -1,7 +1,5 @@
 //! Deletions: of one object or version, and of up to a thousand in one request.
 
-use std::collections::HashSet;
-
 use futures::{StreamExt, stream};
 use http::HeaderMap;
 use palm_core::s3::version::Name;
@@ -33,9 +31,8 @@ struct Conditions {
     modified: Option<Timestamp>,
 }
 
-/// Deletes one object or version. Where nothing is, every condition holds: "If the ETag matches or if the object doesn't exist, the
-/// operation will return a 204 Success (No Content) response"
-/// (<https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObject.html>).
+/// Deletes one object or version. Where nothing is, every condition holds: "if the object doesn't exist, the operation will return
+/// a 204 Success (No Content) response" (<https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObject.html>).
 async fn delete_one(
     frontend: &Frontend,
     (bucket, key, version): (&str, &str, Option<Name>),
@@ -55,7 +52,7 @@ async fn delete_one(
                 }
                 conditions.unchanged = Some(object.version.stamp);
             }
-            Err(ObjectError::NoSuchKey) => return Ok(Deleted::default()),
+            Err(ObjectError::NoSuchKey | ObjectError::Marker { .. }) => return Ok(Deleted::default()),
             Err(failure) => return Err(error::of(failure)),
         }
     }
@@ -72,7 +69,7 @@ pub async fn delete(
     request: S3Request<DeleteObjectInput>,
 ) -> S3Result<S3Response<DeleteObjectOutput>> {
     let input = request.input;
-    lock::check_bypass(frontend, &input.bucket, input.bypass_governance_retention).await?;
+    lock::check_bypass(&request.extensions, input.bypass_governance_retention)?;
     let bypass = input.bypass_governance_retention == Some(true);
     let version = version_name(input.version_id.as_deref())?;
     let given =
@@ -99,17 +96,10 @@ pub async fn delete_many(
     if delete.objects.iter().any(|object| object.key.bytes().any(unwritable)) {
         return Err(S3Error::new(S3ErrorCode::MalformedXML));
     }
-    lock::check_bypass(frontend, &bucket, bypass_governance_retention).await?;
+    lock::check_bypass(&request.extensions, bypass_governance_retention)?;
     let bypass = bypass_governance_retention == Some(true);
     let quiet = delete.quiet.unwrap_or(false);
-    // Named twice, an object is deleted once: two markers for one request are no use to anybody.
-    let mut named = HashSet::new();
-    let objects: Vec<ObjectIdentifier> = delete
-        .objects
-        .into_iter()
-        .filter(|object| named.insert((object.key.clone(), object.version_id.clone())))
-        .collect();
-    let outcomes: Vec<(ObjectIdentifier, S3Result<Deleted>)> = stream::iter(objects)
+    let outcomes: Vec<(ObjectIdentifier, S3Result<Deleted>)> = stream::iter(delete.objects)
         .map(|object| async {
             let outcome = delete_identified((frontend, admitted, &headers), &bucket, &object, bypass).await;
             (object, outcome)

@@ -1,6 +1,7 @@
 //! Object lock: that of buckets, and retention and legal hold of versions
 //! (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-lock.html>).
 
+use http::Extensions;
 use palm_core::record::{BucketRecord, ObjectLock};
 use palm_core::s3::lock::{
     Asking, DefaultRetention, Lock, Mode, Retention, check_bypass_header, check_enable, missing_configuration, no_lock,
@@ -18,7 +19,7 @@ use s3s::{S3Request, S3Response, S3Result};
 use time::OffsetDateTime;
 
 use super::object::version_name;
-use super::{Frontend, answer, error, timestamp};
+use super::{Frontend, access, answer, error, timestamp};
 use crate::object::Object;
 
 /// Takes the lock a version is to have out of the headers of a request that makes one.
@@ -47,7 +48,7 @@ macro_rules! set_lock {
 pub(super) use set_lock;
 
 fn refuse(refusal: Refusal) -> s3s::S3Error {
-    error::of_refusal(&refusal)
+    error::of(refusal.into())
 }
 
 /// Milliseconds since the epoch; what lies before it is long over.
@@ -85,26 +86,25 @@ pub fn asking(frontend: &Frontend, bypass: Option<bool>) -> Asking {
 }
 
 /// Refuses `x-amz-bypass-governance-retention` where nothing can be locked.
-pub async fn check_bypass(frontend: &Frontend, bucket: &str, bypass: Option<bool>) -> S3Result<()> {
+pub fn check_bypass(extensions: &Extensions, bypass: Option<bool>) -> S3Result<()> {
     if bypass.is_none() {
         return Ok(());
     }
-    let record = frontend.store.bucket(bucket).await.map_err(error::of)?;
-    check_bypass_header(record.config.object_lock.is_some()).map_err(refuse)
+    check_bypass_header(access::bucket(extensions)?.config.object_lock.is_some()).map_err(refuse)
 }
 
 /// Refuses what asks for a lock in a bucket without.
-async fn check_enabled(frontend: &Frontend, bucket: &str) -> S3Result<()> {
-    let record = frontend.store.bucket(bucket).await.map_err(error::of)?;
-    if record.config.object_lock.is_some() { Ok(()) } else { Err(refuse(missing_configuration())) }
+fn check_enabled(extensions: &Extensions) -> S3Result<()> {
+    let lock = access::bucket(extensions)?.config.object_lock;
+    lock.map(drop).ok_or_else(|| refuse(missing_configuration()))
 }
 
+#[expect(clippy::unused_async, reason = "every operation has this shape")]
 pub async fn get_configuration(
-    frontend: &Frontend,
+    _: &Frontend,
     request: S3Request<GetObjectLockConfigurationInput>,
 ) -> S3Result<S3Response<GetObjectLockConfigurationOutput>> {
-    let record = frontend.store.bucket(&request.input.bucket).await.map_err(error::of)?;
-    let Some(lock) = record.config.object_lock else {
+    let Some(lock) = access::bucket(&request.extensions)?.config.object_lock else {
         let message = "Object Lock configuration does not exist for this bucket";
         return Err(refuse(Refusal::with_status(404, "ObjectLockConfigurationNotFoundError", message)));
     };
@@ -152,19 +152,24 @@ fn parse_configuration(configuration: Option<ObjectLockConfiguration>) -> S3Resu
 }
 
 /// An object of a bucket with lock, for reading its lock.
-async fn locked(frontend: &Frontend, bucket: &str, key: &str, version: Option<&str>) -> S3Result<Object> {
+async fn locked(
+    (frontend, extensions): (&Frontend, &Extensions),
+    bucket: &str,
+    key: &str,
+    version: Option<&str>,
+) -> S3Result<Object> {
     let version = version_name(version)?;
-    check_enabled(frontend, bucket).await?;
+    check_enabled(extensions)?;
     frontend.store.head(bucket, key, version).await.map_err(error::of)
 }
 
 /// Changes the lock of a version in a bucket with lock, inside the ledger update.
 async fn change(
-    frontend: &Frontend,
+    (frontend, extensions): (&Frontend, &Extensions),
     (bucket, key, version): (&str, &str, Option<Name>),
     change: impl Fn(&Lock) -> Result<Lock, Refusal> + Send + Sync,
 ) -> S3Result<()> {
-    check_enabled(frontend, bucket).await?;
+    check_enabled(extensions)?;
     let changed = frontend.store.change_object(bucket, key, version, |object| {
         object.subresources.lock = change(&object.subresources.lock)?;
         Ok(())
@@ -177,7 +182,8 @@ pub async fn get_retention(
     request: S3Request<GetObjectRetentionInput>,
 ) -> S3Result<S3Response<GetObjectRetentionOutput>> {
     let input = request.input;
-    let object = locked(frontend, &input.bucket, &input.key, input.version_id.as_deref()).await?;
+    let object =
+        locked((frontend, &request.extensions), &input.bucket, &input.key, input.version_id.as_deref()).await?;
     let retention = object.record.subresources.lock.retention.ok_or_else(|| refuse(no_lock()))?;
     let retention = ObjectLockRetention {
         mode: Some(ObjectLockRetentionMode::from_static(retention.mode.name())),
@@ -195,7 +201,7 @@ pub async fn put_retention(
     let retention = parse_retention(input.retention)?;
     let asking = asking(frontend, input.bypass_governance_retention);
     let place = (input.bucket.as_str(), input.key.as_str(), version);
-    change(frontend, place, |lock| lock.with_retention(retention, asking)).await?;
+    change((frontend, &request.extensions), place, |lock| lock.with_retention(retention, asking)).await?;
     Ok(S3Response::new(PutObjectRetentionOutput::default()))
 }
 
@@ -218,7 +224,8 @@ pub async fn get_legal_hold(
     request: S3Request<GetObjectLegalHoldInput>,
 ) -> S3Result<S3Response<GetObjectLegalHoldOutput>> {
     let input = request.input;
-    let object = locked(frontend, &input.bucket, &input.key, input.version_id.as_deref()).await?;
+    let object =
+        locked((frontend, &request.extensions), &input.bucket, &input.key, input.version_id.as_deref()).await?;
     let on = object.record.subresources.lock.legal_hold.ok_or_else(|| refuse(no_lock()))?;
     let legal_hold = ObjectLockLegalHold { status: Some(hold_status(on)) };
     Ok(answer(GetObjectLegalHoldOutput { legal_hold: Some(legal_hold) }, object.stale))
@@ -237,6 +244,6 @@ pub async fn put_legal_hold(
         _ => return Err(refuse(Refusal::malformed_xml())),
     };
     let place = (input.bucket.as_str(), input.key.as_str(), version);
-    change(frontend, place, |lock| Ok(lock.with_legal_hold(on))).await?;
+    change((frontend, &request.extensions), place, |lock| Ok(lock.with_legal_hold(on))).await?;
     Ok(S3Response::new(PutObjectLegalHoldOutput::default()))
 }

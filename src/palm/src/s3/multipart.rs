@@ -18,7 +18,7 @@ use super::checksum::{self, Declared, explain, given_checksum, set_checksum};
 use super::customer_key::{self, encryption_of, set_encryption, take_key};
 use super::list::{Encoding, after_marker, fits_xml, given, page_size};
 use super::object::{etag, version_text};
-use super::{Frontend, access, acl, asker, body, condition, error, signed, timestamp};
+use super::{Frontend, access, acl, asker, body, condition, error, lifecycle, signed, timestamp};
 use crate::object::{CompletedPart, Completion, ListQuery, Listed, MAX_PARTS, NewUpload, PartInfo, Store};
 
 /// A part number a client may use.
@@ -64,7 +64,12 @@ pub async fn create(
     let new = NewUpload { owner, object, checksum };
     let id = frontend.store.create_upload(&input.bucket, &input.key, new).await.map_err(error::of)?;
     let (checksum_algorithm, checksum_type) = described(checksum);
+    let begun_ms = frontend.store.now_ms();
+    let abort = lifecycle::abort_headers(frontend, &input.bucket, &input.key, begun_ms);
+    let (abort_date, abort_rule_id) = abort.unzip();
     let mut output = CreateMultipartUploadOutput {
+        abort_date,
+        abort_rule_id,
         bucket: Some(input.bucket),
         key: echo(input.key),
         upload_id: Some(id.to_string()),
@@ -146,6 +151,7 @@ pub async fn complete(
     let completion = Completion { parts, conditions, checksum, size };
     let completed = frontend.store.complete_upload(&input.bucket, &input.key, id, completion).await;
     let object = completed.map_err(|failure| explain(failure, algorithm))?;
+    let expiration = lifecycle::expiration_header(frontend, &input.bucket, &input.key, &object);
     let location = format!("/{}/{}", input.bucket, Encoding::Url.write(&input.key));
     let mut output = CompleteMultipartUploadOutput {
         bucket: Some(input.bucket),
@@ -153,6 +159,7 @@ pub async fn complete(
         location: Some(location),
         e_tag: Some(etag(&object)),
         version_id: version_text(&object),
+        expiration,
         server_side_encryption: encryption_of(&object),
         ..CompleteMultipartUploadOutput::default()
     };
@@ -207,8 +214,12 @@ pub async fn list_parts(
     let listed = frontend.store.list_parts(&input.bucket, &input.key, id).await;
     let (upload, parts) = listed.map_err(error::of)?;
     let (parts, truncated) = page(parts, marker, limit as usize);
+    let abort = lifecycle::abort_headers(frontend, &input.bucket, &input.key, upload.created_ms);
+    let (abort_date, abort_rule_id) = abort.unzip();
     let (checksum_algorithm, checksum_type) = described(upload.checksum);
     Ok(S3Response::new(ListPartsOutput {
+        abort_date,
+        abort_rule_id,
         bucket: Some(input.bucket),
         key: echo(input.key),
         upload_id: Some(input.upload_id),
@@ -300,7 +311,7 @@ pub async fn list_uploads(
     for item in items {
         match item {
             Listed::Key(key, (id, record)) => {
-                uploads.push(upload_entry(&frontend.store, encoding.write(&key), id, &record))
+                uploads.push(upload_entry(&frontend.store, encoding.write(&key), id, &record));
             }
             Listed::Group(group) => prefixes.push(CommonPrefix { prefix: Some(encoding.write(&group)) }),
         }

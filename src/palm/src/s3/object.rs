@@ -16,7 +16,7 @@ use super::condition::{self, ReadConditions, Verdict};
 use super::customer_key::{self, GivenKey, set_encryption, take_key};
 use super::lock::set_lock;
 use super::range::{Selection, select};
-use super::{Frontend, access, acl, answer, body, checksum, error, signed, tagging, timestamp};
+use super::{Frontend, access, acl, answer, body, checksum, error, lifecycle, signed, tagging, timestamp};
 use crate::object::{Cipher, Object};
 
 pub async fn put(frontend: &Frontend, mut request: S3Request<PutObjectInput>) -> S3Result<S3Response<PutObjectOutput>> {
@@ -34,6 +34,7 @@ pub async fn put(frontend: &Frontend, mut request: S3Request<PutObjectInput>) ->
     let object = stored.map_err(|failure| explain(failure, algorithm))?;
     let mut output =
         PutObjectOutput { e_tag: Some(etag(&object)), version_id: version_text(&object), ..PutObjectOutput::default() };
+    output.expiration = lifecycle::expiration_header(frontend, &input.bucket, &input.key, &object);
     set_encryption!(output, key.as_ref());
     if let Some(sum) = &object.record.checksum {
         set_checksum!(output, sum.algorithm, checksum::encode(sum, 0));
@@ -157,6 +158,9 @@ pub async fn get(frontend: &Frontend, request: S3Request<GetObjectInput>) -> S3R
         find((frontend, &request.extensions), place, given.as_ref(), &conditions, range, part).await?;
     let mut output = GetObjectOutput::default();
     describe!(output, &object, given.as_ref(), &selection, input.checksum_mode.as_ref(), part);
+    if input.version_id.is_none() {
+        output.expiration = lifecycle::expiration_header(frontend, &input.bucket, &input.key, &object);
+    }
     let length = selection.len();
     output.body = Some(if length == 0 {
         StreamingBlob::from_bytes(bytes::Bytes::new())
@@ -179,6 +183,9 @@ pub async fn head(frontend: &Frontend, request: S3Request<HeadObjectInput>) -> S
         find((frontend, &request.extensions), place, given.as_ref(), &conditions, range, part).await?;
     let mut output = HeadObjectOutput::default();
     describe!(output, &object, given.as_ref(), &selection, input.checksum_mode.as_ref(), part);
+    if input.version_id.is_none() {
+        output.expiration = lifecycle::expiration_header(frontend, &input.bucket, &input.key, &object);
+    }
     set_attributes!(output, object.record.attributes);
     // s3s lays the response-* overrides over GetObject's answers only.
     output.content_type = input.response_content_type.or(output.content_type);

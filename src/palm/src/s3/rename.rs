@@ -51,9 +51,13 @@ pub async fn rename(
     let source = access::source(&frontend.store, &request.extensions, (&input.bucket, &key, None)).await?;
     check(conditions.judge(&source.record.etag.to_string(), source.modified_ms()))?;
     let onto = destination(frontend, &mut input).await?;
+    let mut subresources = source.record.subresources.clone();
+    // No version is made with a retention that is over.
+    let now_ms = frontend.store.now_ms();
+    subresources.lock.retention = subresources.lock.retention.filter(|retention| retention.until_ms > now_ms);
     let new = NewObject {
         attributes: source.record.attributes.clone(),
-        subresources: source.record.subresources.clone(),
+        subresources,
         customer_key: source.record.customer_key.clone(),
     };
     let place = (input.bucket.as_str(), key.as_str());

@@ -179,8 +179,7 @@ impl Gate {
         }
         // Most requests are made by an account's own key, and no policy has a say.
         if admitted.has_policies() || waits_for_body(name) {
-            let how = (request.method(), &query);
-            admitted.context = context::of_request(&admitted.asker, store.now_ms(), how, headers);
+            admitted.context = context::of_request(&admitted.asker, store.now_ms(), &query, headers);
             if let Some(owner) = owner.and_then(|owner| store.account_of(&owner)) {
                 context::of_owner(&mut admitted.context, &owner);
             }
