@@ -11,7 +11,8 @@ use parking_lot::Mutex;
 use s3s::access::{S3Access, S3AccessContext};
 use s3s::auth::Credentials;
 use s3s::dto::{
-    CopySource, CreateBucketInput, PutObjectLegalHoldInput, PutObjectRetentionInput, PutObjectTaggingInput,
+    CopySource, CreateBucketInput, ObjectLockRetentionMode, PutObjectLegalHoldInput, PutObjectRetentionInput,
+    PutObjectTaggingInput,
 };
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Result};
 
@@ -21,6 +22,7 @@ use super::principal::session_token;
 use super::unsupported::refuse_unsupported;
 use super::{Asker, Origin, Query, error, table};
 use crate::object::Store;
+use crate::s3::access_log::Requester;
 use crate::s3::object::version_name;
 use crate::s3::rename::source_key;
 use crate::s3::senseless::Admission;
@@ -49,8 +51,12 @@ impl S3Access for Gate {
         let extensions = context.extensions_mut();
         let origin = extensions.get::<Connection>().map(Origin::from);
         let (signer, admission) = (extensions.get::<Signer>().cloned(), extensions.get::<Admission>().cloned());
+        let requester = extensions.get::<Requester>().cloned();
         let credentials = context.credentials().cloned().or(signer.map(|signer| signer.0));
         let admitted = self.look(operation, origin, credentials.as_ref(), context).await?;
+        if let (Some(requester), Some(named)) = (requester, admitted.asker.log_name()) {
+            requester.0.get_or_init(|| named.to_owned());
+        }
         // Nobody owns no buckets, which is what they are told (as other servers do).
         let of_nobody = operation == Operation::ListBuckets && admitted.asker.signer().is_none();
         if !of_nobody && !waits_for_body(context.s3_op().name()) {
@@ -81,7 +87,7 @@ impl S3Access for Gate {
 
     async fn put_object_retention(&self, request: &mut S3Request<PutObjectRetentionInput>) -> S3Result<()> {
         let retention = request.input.retention.as_ref();
-        let mode = retention.and_then(|retention| retention.mode.as_ref()).map(|mode| mode.as_str());
+        let mode = retention.and_then(|retention| retention.mode.as_ref()).map(ObjectLockRetentionMode::as_str);
         let until = retention.and_then(|retention| retention.retain_until_date.as_ref()).and_then(iso);
         let now_ms = self.store.now_ms();
         with_body(&request.extensions, |context| context::of_retention(context, (mode, until.as_deref()), now_ms))
