@@ -13,6 +13,7 @@ use std::time::Duration;
 use ::config::{Config, ConfigError, Map, Source, Value, ValueKind};
 use palm_core::place::Policy;
 use palm_core::record::{Consistency, WhenMinority};
+use palm_core::s3::storage_class::ClassPolicy;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::pool::{DEFAULT_MAX_MEMBERS, MAX_MAX_MEMBERS};
@@ -211,6 +212,8 @@ pub struct NewPool {
     pub consistency: Consistency,
     /// What a strong pool does for readers without a majority of its voters.
     pub when_minority: WhenMinority,
+    /// `CLASS=k-of-n`: storage classes with policies of their own.
+    pub storage_classes: Vec<ClassSetting>,
 }
 
 impl Default for Settings {
@@ -318,6 +321,7 @@ impl Default for NewPool {
             open: false,
             consistency: Consistency::default(),
             when_minority: WhenMinority::default(),
+            storage_classes: Vec::new(),
         }
     }
 }
@@ -406,6 +410,22 @@ impl Serialize for PolicySetting {
 impl<'de> Deserialize<'de> for PolicySetting {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// A storage class and its policy, `STANDARD_IA=3-of-5`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClassSetting(pub ClassPolicy);
+
+impl Serialize for ClassSetting {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for ClassSetting {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map(Self).map_err(serde::de::Error::custom)
     }
 }
 

@@ -259,6 +259,7 @@ async fn enter(
                 open: settings.pool.open,
                 consistency: settings.pool.consistency,
                 when_minority: settings.pool.when_minority,
+                classes: settings.pool.storage_classes.iter().map(|class| class.0.clone()).collect(),
             };
             let (pool, token) = Pool::create(parts, new, root).await?;
             Ok((pool, Some(token)))

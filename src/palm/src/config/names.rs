@@ -41,6 +41,7 @@ pub(super) const NAMES: &[(&str, bool)] = &[
     ("pool.open", false),
     ("pool.consistency", false),
     ("pool.when_minority", false),
+    ("pool.storage_classes", true),
 ];
 
 pub(super) fn is_list(name: &str) -> bool {

@@ -70,6 +70,8 @@ fn wrong_settings_stop_the_start_and_say_where() {
     assert!(message.starts_with("FILE:2: discovery.mdns"), "{message}");
     let message = error("[pool]\npolicy = '5-of-3'\n");
     assert!(message.starts_with("FILE:2: pool.policy") && message.contains("5-of-3"), "{message}");
+    let message = error("[pool]\nstorage_classes = ['STANDARD_IA=5-of-3']\n");
+    assert!(message.contains("pool.storage_classes") && message.contains("5-of-3"), "{message}");
     let message = error("[pool]\nmax_members = 65\n");
     assert!(message.contains("pool.max_members: 65 is not within 1 to 64"), "{message}");
     assert!(error("[s3\n").contains("line 1"), "{}", error("[s3\n"));

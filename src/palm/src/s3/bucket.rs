@@ -1,7 +1,10 @@
 //! Buckets.
 
-use palm_core::record::{BucketConfig, BucketRecord};
+use http::HeaderMap;
+use palm_core::record::{BucketConfig, BucketRecord, ObjectLock};
+use palm_core::s3::acl::Ownership;
 use palm_core::s3::tags::On;
+use palm_core::s3::version::Versioning;
 use s3s::dto::{
     Bucket, BucketLocationConstraint, CreateBucketInput, CreateBucketOutput, DeleteBucketInput, DeleteBucketOutput,
     GetBucketLocationInput, GetBucketLocationOutput, GetBucketVersioningInput, GetBucketVersioningOutput,
@@ -9,9 +12,9 @@ use s3s::dto::{
 };
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 
-use super::bucket_settings::{read_tags, settings};
+use super::bucket_settings::settings;
 use super::list::{decode_token, encode_token};
-use super::{Frontend, error, owner_of, timestamp};
+use super::{Frontend, access, acl, error, tagging, timestamp};
 use crate::object::{ListQuery, Listed};
 
 /// Buckets one `ListBuckets` answer holds at most (AWS's limit).
@@ -34,18 +37,29 @@ pub async fn create(
     check_reserved(bucket)?;
     // A location is a pool's name, or whatever region a client believes in: one peer serves one pool, so
     // either is accepted, and given back.
+    let mut config = config(frontend, &owner, &request.headers).await?;
     let asked = request.input.create_bucket_configuration.unwrap_or_default();
-    let config = BucketConfig {
-        location: asked.location_constraint.map(|location| location.as_str().to_owned()),
-        tags: read_tags(asked.tags.unwrap_or_default(), On::Bucket)?,
-        ..BucketConfig::default()
-    };
+    config.tags = tagging::parse(asked.tags.unwrap_or_default(), On::Bucket)?;
+    config.location = asked.location_constraint.map(|location| location.as_str().to_owned());
     if config.location.as_ref().is_some_and(|location| location.len() > LOCATION_MAX_BYTES) {
         return Err(s3_error!(InvalidLocationConstraint));
+    }
+    if request.input.object_lock_enabled_for_bucket == Some(true) {
+        config.versioning = Versioning::Enabled;
+        config.object_lock = Some(ObjectLock::default());
     }
     frontend.store.create_bucket(bucket, &owner, config).await.map_err(error::of)?;
     let location = Some(format!("/{bucket}"));
     Ok(S3Response::new(CreateBucketOutput { location, ..CreateBucketOutput::default() }))
+}
+
+/// What a bucket is from the start, as the headers have it.
+async fn config(frontend: &Frontend, owner: &str, headers: &HeaderMap) -> S3Result<BucketConfig> {
+    let named = access::header(headers, "x-amz-object-ownership").map(Ownership::parse).transpose();
+    let named = named.map_err(|_| error::invalid_argument("Invalid x-amz-object-ownership header"))?;
+    let mut config = BucketConfig { ownership: named, ..BucketConfig::default() };
+    config.acl = acl::of_new_bucket(&frontend.store, owner, &config, headers).await?;
+    Ok(config)
 }
 
 /// Names AWS keeps for itself, beyond the form that s3s checks
@@ -93,7 +107,8 @@ pub async fn list(
     frontend: &Frontend,
     request: S3Request<ListBucketsInput>,
 ) -> S3Result<S3Response<ListBucketsOutput>> {
-    let owner = owner_of(&super::asker(&request)?.canonical_id());
+    let asker = super::asker(&request)?.canonical_id();
+    let owner = acl::owner(&frontend.store, &asker);
     let ListBucketsInput { continuation_token, max_buckets, prefix, .. } = request.input;
     let max = match max_buckets {
         None => LIST_BUCKETS_MAX,
@@ -115,8 +130,8 @@ pub async fn list(
         };
         let page = frontend.store.list_buckets(query).await.map_err(error::of)?;
         buckets.extend(page.items.into_iter().filter_map(|item| match item {
-            Listed::Key(name, record) => Some(entry(name, &record)),
-            Listed::Group(_) => None,
+            Listed::Key(name, record) if record.owner == asker => Some(entry(name, &record)),
+            Listed::Key(..) | Listed::Group(_) => None,
         }));
         stale |= page.stale;
         start = page.next;

@@ -220,6 +220,11 @@ impl Declared {
         Ok(Self { md5, ..Self::default() })
     }
 
+    /// Of a body that comes from PALM itself: nothing is declared, and this is computed.
+    pub fn computed(algorithm: Option<ChecksumAlgorithm>) -> Self {
+        Self { checksum: algorithm.map(|algorithm| (algorithm, Value::Computed)), ..Self::default() }
+    }
+
     /// Binds a part to its upload's algorithm: a client that names none gets it computed, one that names
     /// another is refused.
     pub fn for_upload(mut self, wanted: Option<ChecksumAlgorithm>) -> S3Result<Self> {

@@ -9,7 +9,7 @@ use s3s::dto::{
 };
 use s3s::{S3Request, S3Response, S3Result};
 
-use super::{Frontend, KEY_MAX_BYTES, attributes, checksum, error, owner_of, timestamp};
+use super::{Frontend, KEY_MAX_BYTES, acl, attributes, checksum, error, timestamp};
 use crate::object::{ListPage, ListQuery, Listed, Object, after_group, after_key};
 
 /// Entries of one page at most (AWS's limit).
@@ -193,7 +193,7 @@ fn entry(key: String, object: &Object, owner: Option<&Owner>) -> Entry {
 
 async fn bucket_owner(frontend: &Frontend, bucket: &str) -> S3Result<Owner> {
     let record = frontend.store.known_bucket(bucket).await.map_err(error::of)?;
-    Ok(owner_of(&record.owner))
+    Ok(acl::owner(&frontend.store, &record.owner))
 }
 
 pub async fn list_v1(

@@ -1,25 +1,26 @@
 //! The S3 front end: [`s3s`] speaks HTTP and XML, [`Store`] keeps the objects, and this room lies between.
 //! It is the only place that names s3s, whose API changes with every release.
 //!
-//! A good order to read: [`server`] takes connections and puts limits on them; `auth` says who may come
-//! in; `Frontend` below hands each operation to its family (`bucket`, `object`, `copy`, `multipart`, `list`);
-//! `body`, `checksum`, `condition`, `range` and `attributes` are what the families share; `guard` watches
+//! A good order to read: [`server`] takes connections and puts limits on them; `access` says who may do
+//! what; `Frontend` below hands each operation to its family (`bucket`, `object`, `copy`, `multipart`, `list`);
+//! `body`, `checksum`, `condition`, `range`, `attributes`, `asked` and `customer_key` are what the families share; `guard` watches
 //! bodies on their way to s3s; `error` is the one table from failures to S3's codes.
 //!
 //! What is not here answers 501: s3s says so for every operation that `Frontend` does not override, and
-//! `auth` for headers that ask for something PALM lacks.
+//! `access` for headers that ask for something PALM lacks.
 
 use http::HeaderValue;
 use http::header::HeaderName;
-use palm_core::s3::account::Account;
 use s3s::dto;
 use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
 use time::OffsetDateTime;
 
 use crate::object::Store;
 
+mod access;
+mod acl;
+mod asked;
 mod attributes;
-mod auth;
 mod body;
 mod bucket;
 mod bucket_settings;
@@ -27,16 +28,24 @@ mod checksum;
 mod condition;
 mod copy;
 mod cors;
+mod customer_key;
+mod delete;
 mod error;
 mod form;
+mod get_attributes;
 mod guard;
 mod hosts;
 mod list;
+mod lock;
 mod multipart;
 mod object;
+mod ownership;
+mod policy;
 mod range;
+mod rename;
 mod senseless;
 pub mod server;
+mod tagging;
 mod website;
 
 pub use hosts::CustomDomains;
@@ -59,6 +68,10 @@ struct Frontend {
 /// Hands each operation to its family.
 macro_rules! operations {
     ($($name:ident($input:ident) -> $output:ident = $family:ident::$verb:ident;)*) => {
+        /// All that is served, for the test that each has its permission.
+        #[cfg(test)]
+        const OPERATIONS: &[&str] = &[$(stringify!($name)),*];
+
         #[async_trait::async_trait]
         impl S3 for Frontend {
             $(
@@ -94,14 +107,39 @@ operations! {
     put_bucket_website(PutBucketWebsiteInput) -> PutBucketWebsiteOutput = website::put;
     get_bucket_website(GetBucketWebsiteInput) -> GetBucketWebsiteOutput = website::get;
     delete_bucket_website(DeleteBucketWebsiteInput) -> DeleteBucketWebsiteOutput = website::delete;
+    get_bucket_acl(GetBucketAclInput) -> GetBucketAclOutput = acl::get_bucket;
+    put_bucket_acl(PutBucketAclInput) -> PutBucketAclOutput = acl::put_bucket;
+    get_object_acl(GetObjectAclInput) -> GetObjectAclOutput = acl::get_object;
+    put_object_acl(PutObjectAclInput) -> PutObjectAclOutput = acl::put_object;
+    get_bucket_policy(GetBucketPolicyInput) -> GetBucketPolicyOutput = policy::get;
+    put_bucket_policy(PutBucketPolicyInput) -> PutBucketPolicyOutput = policy::put;
+    delete_bucket_policy(DeleteBucketPolicyInput) -> DeleteBucketPolicyOutput = policy::delete;
+    get_bucket_policy_status(GetBucketPolicyStatusInput) -> GetBucketPolicyStatusOutput = policy::status;
+    get_bucket_ownership_controls(GetBucketOwnershipControlsInput) -> GetBucketOwnershipControlsOutput = ownership::get;
+    put_bucket_ownership_controls(PutBucketOwnershipControlsInput) -> PutBucketOwnershipControlsOutput = ownership::put;
+    delete_bucket_ownership_controls(DeleteBucketOwnershipControlsInput) -> DeleteBucketOwnershipControlsOutput = ownership::delete;
+    get_public_access_block(GetPublicAccessBlockInput) -> GetPublicAccessBlockOutput = ownership::get_block;
+    put_public_access_block(PutPublicAccessBlockInput) -> PutPublicAccessBlockOutput = ownership::put_block;
+    delete_public_access_block(DeletePublicAccessBlockInput) -> DeletePublicAccessBlockOutput = ownership::delete_block;
     post_object(PostObjectInput) -> PostObjectOutput = object::post;
     put_object(PutObjectInput) -> PutObjectOutput = object::put;
     get_object(GetObjectInput) -> GetObjectOutput = object::get;
     head_object(HeadObjectInput) -> HeadObjectOutput = object::head;
-    delete_object(DeleteObjectInput) -> DeleteObjectOutput = object::delete;
-    delete_objects(DeleteObjectsInput) -> DeleteObjectsOutput = object::delete_many;
+    delete_object(DeleteObjectInput) -> DeleteObjectOutput = delete::delete;
+    delete_objects(DeleteObjectsInput) -> DeleteObjectsOutput = delete::delete_many;
     copy_object(CopyObjectInput) -> CopyObjectOutput = copy::copy;
     upload_part_copy(UploadPartCopyInput) -> UploadPartCopyOutput = copy::copy_part;
+    rename_object(RenameObjectInput) -> RenameObjectOutput = rename::rename;
+    get_object_attributes(GetObjectAttributesInput) -> GetObjectAttributesOutput = get_attributes::get;
+    get_object_tagging(GetObjectTaggingInput) -> GetObjectTaggingOutput = tagging::get;
+    put_object_tagging(PutObjectTaggingInput) -> PutObjectTaggingOutput = tagging::put;
+    delete_object_tagging(DeleteObjectTaggingInput) -> DeleteObjectTaggingOutput = tagging::delete;
+    get_object_lock_configuration(GetObjectLockConfigurationInput) -> GetObjectLockConfigurationOutput = lock::get_configuration;
+    put_object_lock_configuration(PutObjectLockConfigurationInput) -> PutObjectLockConfigurationOutput = lock::put_configuration;
+    get_object_retention(GetObjectRetentionInput) -> GetObjectRetentionOutput = lock::get_retention;
+    put_object_retention(PutObjectRetentionInput) -> PutObjectRetentionOutput = lock::put_retention;
+    get_object_legal_hold(GetObjectLegalHoldInput) -> GetObjectLegalHoldOutput = lock::get_legal_hold;
+    put_object_legal_hold(PutObjectLegalHoldInput) -> PutObjectLegalHoldOutput = lock::put_legal_hold;
     list_objects(ListObjectsInput) -> ListObjectsOutput = list::list_v1;
     list_objects_v2(ListObjectsV2Input) -> ListObjectsV2Output = list::list_v2;
     create_multipart_upload(CreateMultipartUploadInput) -> CreateMultipartUploadOutput = multipart::create;
@@ -112,12 +150,9 @@ operations! {
     abort_multipart_upload(AbortMultipartUploadInput) -> AbortMultipartUploadOutput = multipart::abort;
 }
 
-/// The account whose key signed a request. `auth` lets no unsigned request come here; were one to come all the
-/// same, it is refused.
-fn asker<T>(request: &S3Request<T>) -> S3Result<Account> {
-    let signer = request.extensions.get::<server::Signer>().map(|signer| &signer.0);
-    let credentials = request.credentials.as_ref().or(signer);
-    credentials.map(|_| Account::main()).ok_or_else(|| S3Error::new(S3ErrorCode::AccessDenied))
+/// Who asks, as the gate found out.
+fn asker<T>(request: &S3Request<T>) -> S3Result<&access::Asker> {
+    Ok(&access::admitted(&request.extensions)?.asker)
 }
 
 /// An answer, labelled where it is stale.
@@ -127,11 +162,6 @@ fn answer<T>(output: T, stale: bool) -> S3Response<T> {
         response.headers.insert(CONSISTENCY, HeaderValue::from_static("stale"));
     }
     response
-}
-
-/// An account as the owner of something, by its canonical id.
-fn owner_of(id: &str) -> dto::Owner {
-    dto::Owner { display_name: None, id: Some(id.to_owned()) }
 }
 
 /// Milliseconds since the Unix epoch as s3s's time. Times beyond the calendar become the epoch rather than an

@@ -1,7 +1,6 @@
 //! The way of a request: what its host says, what s3s cannot do (preflights, websites, forms), s3s, and what every answer
 //! carries: a request id, one log line, CORS headers. `listen` takes the connections.
 
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -13,13 +12,13 @@ use http_body::Body as HttpBody;
 use palm_core::record::BucketConfig;
 use rand::rngs::SmallRng;
 use rand::{RngCore, SeedableRng};
-use s3s::auth::{Credentials, S3Auth};
+use s3s::auth::S3Auth;
 use s3s::config::{S3Config, StaticConfigProvider};
 use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s::{Body, S3Error, S3ErrorCode, StdError};
 use tracing::Instrument;
 
-use super::auth::{Gate, Keys};
+use super::access::{Gate, Keys};
 use super::cors::{self, Crossing};
 use super::guard::{self, Judged, Patient, Promise, XML_MAX_BYTES};
 use super::hosts::{BadDomain, CustomDomains, Hosts, Place};
@@ -73,20 +72,6 @@ pub enum ServiceError {
         source: http::header::InvalidHeaderValue,
     },
 }
-
-/// How a request came; each has it among its extensions.
-#[derive(Debug, Clone, Copy)]
-pub struct Connection {
-    /// Who sent it.
-    pub peer: SocketAddr,
-    /// The version of TLS; `None` for plain HTTP.
-    pub tls: Option<rustls::ProtocolVersion>,
-}
-
-/// Who signed a request that s3s sees without a signature, since the front end has verified another: a browser form's.
-/// Among the request's extensions, where no client can put anything.
-#[derive(Debug, Clone)]
-pub(super) struct Signer(pub Credentials);
 
 /// Where the settings of buckets are found, for what is decided outside s3s.
 #[async_trait::async_trait]

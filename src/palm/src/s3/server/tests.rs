@@ -46,7 +46,7 @@ impl S3 for StandIn {
     async fn put_object(&self, mut put: S3Request<dto::PutObjectInput>) -> S3Result<S3Response<dto::PutObjectOutput>> {
         let declared = Declared::read(&put.headers, put.trailing_headers.take())?;
         let algorithm = declared.algorithm();
-        let incoming = body::incoming(put.input.body, put.input.content_length, declared)?;
+        let incoming = body::incoming(put.input.body, put.input.content_length, declared, None)?;
         receive(incoming).await.map_err(|failure| explain(failure, algorithm))?;
         Ok(S3Response::new(dto::PutObjectOutput::default()))
     }
@@ -76,7 +76,7 @@ impl S3 for StandIn {
 
 /// Reads a body to its end and lets it be judged.
 async fn receive(incoming: Incoming) -> Result<(), ObjectError> {
-    let Incoming { mut stream, length, algorithms, verify } = incoming;
+    let Incoming { mut stream, length, algorithms, verify, .. } = incoming;
     let mut bytes = Vec::new();
     while let Some(chunk) = stream.next().await {
         bytes.extend_from_slice(&chunk?);
