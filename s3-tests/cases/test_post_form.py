@@ -286,8 +286,10 @@ def test_anybody_may_where_anybody_may_write(form, make_bucket, s3, body_of):
     """A form without a policy to a bucket that all may write to (HTTPPOSTForms). Expected: stored."""
     form.bucket = make_bucket(ACL="public-read-write")
     form.fields[1] = ("acl", "public-read")
+    form.fields.append(("tagging", TAGGING))
     answer = form.post(form.fields)
     assert answer.status == 204, answer
+    assert s3.get_object_tagging(Bucket=form.bucket, Key="foo.txt")["TagSet"] == [{"Key": "team", "Value": "red + blue"}]
     assert body_of(s3.get_object(Bucket=form.bucket, Key="foo.txt")) == b"bar"
 
 
