@@ -29,8 +29,9 @@ impl FromStr for ClassPolicy {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (class, policy) =
-            text.split_once('=').ok_or_else(|| format!("expected CLASS=k-of-n such as STANDARD_IA=3-of-5, got {text:?}"))?;
+        let (class, policy) = text
+            .split_once('=')
+            .ok_or_else(|| format!("expected CLASS=k-of-n such as STANDARD_IA=3-of-5, got {text:?}"))?;
         let class = class.trim();
         if class == STANDARD {
             return Err("the policy of STANDARD is the pool's".to_owned());

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 
 use palm_core::record::Attributes;
-use palm_core::s3::website;
 use palm_core::s3::storage_class::CLASSES;
 pub use palm_core::s3::storage_class::STANDARD;
+use palm_core::s3::website;
 use s3s::{S3Error, S3ErrorCode, S3Result};
 
 use super::error;

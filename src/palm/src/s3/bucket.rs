@@ -7,8 +7,8 @@ use palm_core::s3::tags::On;
 use palm_core::s3::version::Versioning;
 use s3s::dto::{
     Bucket, BucketLocationConstraint, CreateBucketInput, CreateBucketOutput, DeleteBucketInput, DeleteBucketOutput,
-    GetBucketLocationInput, GetBucketLocationOutput, GetBucketVersioningInput, GetBucketVersioningOutput,
-    HeadBucketInput, HeadBucketOutput, ListBucketsInput, ListBucketsOutput,
+    GetBucketLocationInput, GetBucketLocationOutput, HeadBucketInput, HeadBucketOutput, ListBucketsInput,
+    ListBucketsOutput,
 };
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 
@@ -92,15 +92,6 @@ pub async fn location(
     let named = Some(frontend.region.clone()).filter(|region| region != NAMELESS_REGION);
     let location_constraint = given.or(named).map(BucketLocationConstraint::from);
     Ok(S3Response::new(GetBucketLocationOutput { location_constraint }))
-}
-
-/// The answer of a bucket that never had versioning enabled; many clients ask before anything else.
-pub async fn versioning(
-    frontend: &Frontend,
-    request: S3Request<GetBucketVersioningInput>,
-) -> S3Result<S3Response<GetBucketVersioningOutput>> {
-    frontend.store.bucket(&request.input.bucket).await.map_err(error::of)?;
-    Ok(S3Response::new(GetBucketVersioningOutput::default()))
 }
 
 pub async fn list(

@@ -124,7 +124,7 @@ pub fn of_write(matches: Option<ETagCondition>, none_match: Option<&ETagConditio
     let if_absent = matches!(none_match, Some(ETagCondition::Any));
     let unless = none_match.filter(|_| !if_absent).cloned().map(one_tag).transpose()?;
     let if_match = matches.map(one_tag).transpose()?;
-    Ok(WriteConditions { if_absent, if_match, unless, body: None })
+    Ok(WriteConditions { if_absent, if_match, unless, unchanged: None })
 }
 
 fn one_tag(condition: ETagCondition) -> Result<String, S3Error> {

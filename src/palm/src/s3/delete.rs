@@ -53,7 +53,7 @@ async fn delete_one(
                 if !size || !modified {
                     return Err(S3Error::new(S3ErrorCode::PreconditionFailed));
                 }
-                conditions.body = Some(object.record.body);
+                conditions.unchanged = Some(object.version.stamp);
             }
             Err(ObjectError::NoSuchKey) => return Ok(Deleted::default()),
             Err(failure) => return Err(error::of(failure)),

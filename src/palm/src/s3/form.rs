@@ -155,7 +155,10 @@ impl Form {
         if !is_genuine {
             return Err(S3Error::new(S3ErrorCode::SignatureDoesNotMatch));
         }
-        Ok(Some(Signer { credentials: Credentials { access_key: access_key.to_owned(), secret_key: secret }, by: "POST" }))
+        Ok(Some(Signer {
+            credentials: Credentials { access_key: access_key.to_owned(), secret_key: secret },
+            by: "POST",
+        }))
     }
 
     /// Enforces the policy, if there is one.

@@ -18,7 +18,9 @@ pub fn source_key(source: &str, bucket: &str) -> S3Result<String> {
     // The rest is as in the header of a copy's source.
     let whole = if source.starts_with('/') { source.to_owned() } else { format!("{bucket}/{source}") };
     match CopySource::parse(&whole) {
-        Ok(CopySource::Bucket { bucket: of, key, version_id: None }) if *of == *bucket && !key.is_empty() => Ok(key.into()),
+        Ok(CopySource::Bucket { bucket: of, key, version_id: None }) if *of == *bucket && !key.is_empty() => {
+            Ok(key.into())
+        }
         _ => Err(invalid()),
     }
 }
@@ -56,7 +58,7 @@ pub async fn rename(
     };
     let place = (input.bucket.as_str(), key.as_str());
     frontend.store.copy(&source, place, &input.bucket, &input.key, new, onto).await.map_err(error::of)?;
-    let unchanged = WriteConditions { body: Some(source.record.body), ..WriteConditions::default() };
+    let unchanged = WriteConditions { unchanged: Some(source.version.stamp), ..WriteConditions::default() };
     let deletion = Deletion { conditions: unchanged, ..Deletion::default() };
     match frontend.store.delete(&input.bucket, &key, deletion).await {
         Ok(_) | Err(ObjectError::NoSuchKey | ObjectError::PreconditionFailed) => {}
@@ -79,7 +81,7 @@ async fn destination(frontend: &Frontend, input: &mut RenameObjectInput) -> S3Re
         match frontend.store.head(&input.bucket, &input.key, None).await {
             Ok(standing) => {
                 check(dates.judge("", standing.modified_ms()))?;
-                conditions.body = Some(standing.record.body);
+                conditions.unchanged = Some(standing.version.stamp);
             }
             Err(ObjectError::NoSuchKey) => {}
             Err(failure) => return Err(error::of(failure)),

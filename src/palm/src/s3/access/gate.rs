@@ -10,8 +10,7 @@ use palm_core::s3::version::Name;
 use parking_lot::Mutex;
 use s3s::access::{S3Access, S3AccessContext};
 use s3s::dto::{
-    CopySource, CreateBucketInput, PutObjectLegalHoldInput, PutObjectRetentionInput,
-    PutObjectTaggingInput,
+    CopySource, CreateBucketInput, PutObjectLegalHoldInput, PutObjectRetentionInput, PutObjectTaggingInput,
 };
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Result};
 

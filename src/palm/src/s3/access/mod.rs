@@ -31,8 +31,8 @@ mod unsupported;
 pub use admitted::{Admitted, ownership};
 pub use context::header;
 pub(super) use gate::Gate;
+pub use principal::Asker;
 pub(super) use principal::Keys;
-pub use principal::{Asker, session_token};
 pub use query::Query;
 
 /// Where a request comes from; the server puts one into each request's extensions.

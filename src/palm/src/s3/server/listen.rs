@@ -19,8 +19,8 @@ use tokio::sync::Semaphore;
 use tokio_util::io::{InspectReader, InspectWriter};
 use tokio_util::sync::CancellationToken;
 
-use super::tls::Tls;
 use super::Service;
+use super::tls::Tls;
 use crate::s3::access::Origin;
 use crate::s3::guard::Draining;
 
