@@ -274,6 +274,21 @@ def test_forms_are_for_buckets(form):
         assert (answer.status, answer.code) == (405, "MethodNotAllowed"), answer
 
 
+def test_a_path_adds_nothing_to_the_key(form, target, s3, refused):
+    """A form for any bucket is sent to `bucket%2Fadmin`. Danger: what decodes to a bucket and a folder puts the file beside the policy's keys.
+    Expected: refused, nothing stored."""
+    form.conditions[0] = ["starts-with", "$bucket", ""]
+    server = target.server
+    request = server.request("POST", "/", content_type=f"multipart/form-data; boundary={BOUNDARY}")
+    body = body_of_form(form.sign_v4())
+    head = request.head().replace(b"POST / ", f"POST /{form.bucket}%2Fadmin ".encode())
+    with server.connect() as connection:
+        connection.sendall(head[:-2] + f"content-length: {len(body)}\r\n\r\n".encode() + body)
+        answer = server.read_answer(connection)
+    assert 400 <= answer.status < 500, answer
+    assert s3.list_objects_v2(Bucket=form.bucket)["KeyCount"] == 0
+
+
 def test_an_unsigned_form_is_anonymous(form, s3, bucket, refused):
     """A form without a policy to a private bucket. Expected: AccessDenied, nothing stored."""
     answer = form.post(form.fields)

@@ -10,6 +10,7 @@ use http::header::{CONTENT_LENGTH, CONTENT_RANGE, HOST, HeaderName, SERVER};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Body as HttpBody;
 use palm_core::record::BucketConfig;
+use palm_core::s3::name::check_bucket;
 use rand::rngs::SmallRng;
 use rand::{RngCore, SeedableRng};
 use s3s::auth::S3Auth;
@@ -191,6 +192,8 @@ impl Service {
             Place::Bucket(bucket) => Some(bucket.clone()),
             Place::Website(bucket) => bucket.clone(),
         };
+        // What cannot be a bucket's name is looked up nowhere.
+        let bucket = bucket.filter(|bucket| check_bucket(bucket).is_ok());
         if request.method() == Method::OPTIONS {
             let answer = cors::preflight(self.buckets.as_ref(), bucket.as_deref(), request.headers()).await;
             return answer.unwrap_or_else(error_response);
@@ -305,7 +308,8 @@ fn log(status: StatusCode, code: Option<&str>, elapsed: Duration) {
     }
 }
 
-fn error_response(told: S3Error) -> Response<Body> {
+/// An error as it is told.
+pub(super) fn error_response(told: S3Error) -> Response<Body> {
     told.to_http_response().unwrap_or_else(|_| {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
