@@ -67,7 +67,12 @@ async fn config(frontend: &Frontend, owner: &str, headers: &HeaderMap) -> S3Resu
 fn check_reserved(bucket: &str) -> S3Result<()> {
     let reserved = ["xn--", "sthree-", "amzn-s3-demo-"].iter().any(|prefix| bucket.starts_with(prefix))
         || ["-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3"].iter().any(|suffix| bucket.ends_with(suffix));
-    if reserved { Err(s3_error!(InvalidBucketName, "the name {bucket} is reserved by S3")) } else { Ok(()) }
+    if reserved {
+        return Err(s3_error!(InvalidBucketName, "the name {bucket} is reserved by S3"));
+    }
+    // As a host name each of its labels would be invalid.
+    let is_host = bucket.split('.').all(|label| !label.starts_with('-') && !label.ends_with('-'));
+    if is_host { Ok(()) } else { Err(s3_error!(InvalidBucketName)) }
 }
 
 pub async fn head(frontend: &Frontend, request: S3Request<HeadBucketInput>) -> S3Result<S3Response<HeadBucketOutput>> {

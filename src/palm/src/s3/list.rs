@@ -230,9 +230,11 @@ pub async fn list_v1(
     let truncated = page.next.is_some();
     // As AWS: without a delimiter the last key is the marker, and a client knows it.
     let next_marker = page.last.filter(|_| truncated && delimiter.is_some());
+    // boto3 decodes everything here but the prefix.
+    let prefix = if fits_xml(&prefix) { prefix } else { encoding.write(&prefix) };
     let output = ListObjectsOutput {
         name: Some(bucket),
-        prefix: Some(encoding.write(&prefix)),
+        prefix: Some(prefix),
         marker: Some(encoding.write(&marker)),
         max_keys: Some(super::bounded(limit)),
         is_truncated: Some(truncated),
@@ -267,10 +269,10 @@ pub async fn list_v2(
     let echoed = [&prefix, start_after.as_deref().unwrap_or_default(), delimiter.as_deref().unwrap_or_default()];
     super::check_texts(echoed)?;
     let encoding = Encoding::parse(encoding_type.as_ref())?.fitting(echoed.into_iter());
-    let start = match (&continuation_token, &start_after) {
-        (Some(token), _) => decode_token(token)?,
-        (None, Some(marker)) => after_marker(marker, &prefix, delimiter.as_deref()),
-        (None, None) => String::new(),
+    let start = match (continuation_token.as_deref(), &start_after) {
+        (Some(token), _) if !token.is_empty() => decode_token(token)?,
+        (_, Some(marker)) => after_marker(marker, &prefix, delimiter.as_deref()),
+        (_, None) => String::new(),
     };
     let owners = match fetch_owner {
         Some(true) => Some(Owners::of(frontend, &bucket).await?),

@@ -23,7 +23,7 @@ use super::access::{Gate, Keys};
 use super::cors::{self, Crossing};
 use super::guard::{self, Judged, Patient, Promise, XML_MAX_BYTES};
 use super::hosts::{BadDomain, CustomDomains, Hosts, Place};
-use super::{CONSISTENCY, Frontend, error, form, senseless, website};
+use super::{CONSISTENCY, Frontend, error, form, mechanism, senseless, website};
 use crate::object::{BodyError, MAX_BODY_BYTES, ObjectError, Store};
 
 mod listen;
@@ -215,7 +215,8 @@ impl Service {
         B: HttpBody<Data = Bytes> + Send + Sync + Unpin + 'static,
         B::Error: Into<StdError>,
     {
-        let promise = match guard::check(&request).and_then(|()| Promise::of(&request)) {
+        let checked = mechanism::check(request.headers()).and_then(|()| guard::check(&request));
+        let promise = match checked.and_then(|()| Promise::of(&request)) {
             Ok(promise) => promise,
             Err(told) => return error_response(told),
         };

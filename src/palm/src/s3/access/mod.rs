@@ -35,7 +35,7 @@ pub use principal::Asker;
 pub(super) use principal::Keys;
 pub use query::Query;
 
-/// Where a request comes from; the server puts one into each request's extensions.
+/// Where a request comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Origin {
     /// The address at the other end of the connection.
