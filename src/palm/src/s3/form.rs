@@ -18,9 +18,9 @@ use s3s::xml::{Deserialize, Deserializer};
 use s3s::{Body, S3Error, S3ErrorCode, S3Result, dto};
 use time::OffsetDateTime;
 
-use super::access::{Origin, Signer};
+use super::access::Signer;
 use super::hosts::Place;
-use super::server::{Service, escape};
+use super::server::{Connection, Service, escape};
 use super::{error, tagging};
 
 mod parts;
@@ -78,7 +78,7 @@ pub async fn receive(service: &Service, bucket: &str, request: Request<Body>) ->
     let now_ms = OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000_000;
     form.check_policy(bucket, file.length, u64::try_from(now_ms).unwrap_or_default())?;
 
-    let origin = origin(&head.headers, head.extensions.get::<Origin>());
+    let origin = origin(&head.headers, head.extensions.get::<Connection>());
     let mut put = Request::new(Body::empty());
     *put.method_mut() = Method::PUT;
     *put.uri_mut() = path(bucket, form.key()).parse().map_err(|_| S3Error::new(S3ErrorCode::InvalidURI))?;
@@ -286,8 +286,8 @@ fn path(bucket: &str, key: &str) -> String {
 }
 
 /// What a client calls this peer: scheme and host.
-fn origin(headers: &HeaderMap, from: Option<&Origin>) -> String {
-    let scheme = if from.is_some_and(|from| from.secure) { "https" } else { "http" };
+fn origin(headers: &HeaderMap, from: Option<&Connection>) -> String {
+    let scheme = if from.is_some_and(|from| from.tls.is_some()) { "https" } else { "http" };
     headers.get(HOST).and_then(|host| host.to_str().ok()).map_or_else(String::new, |host| format!("{scheme}://{host}"))
 }
 

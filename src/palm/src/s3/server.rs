@@ -1,6 +1,7 @@
 //! The way of a request: what its host says, what s3s cannot do (preflights, websites, forms), s3s, and what every answer
 //! carries: a request id, one log line, CORS headers. `listen` takes the connections.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -72,6 +73,15 @@ pub enum ServiceError {
         /// What is wrong with it.
         source: http::header::InvalidHeaderValue,
     },
+}
+
+/// How a request came; each has it among its extensions.
+#[derive(Debug, Clone, Copy)]
+pub struct Connection {
+    /// Who sent it.
+    pub peer: SocketAddr,
+    /// The version of TLS; `None` for plain HTTP.
+    pub tls: Option<rustls::ProtocolVersion>,
 }
 
 /// Where the settings of buckets are found, for what is decided outside s3s.

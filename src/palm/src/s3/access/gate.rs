@@ -23,6 +23,7 @@ use crate::object::Store;
 use crate::s3::object::version_name;
 use crate::s3::rename::source_key;
 use crate::s3::senseless::Admission;
+use crate::s3::server::Connection;
 
 /// Names the owner a client expects a bucket to have.
 const EXPECTED_OWNER: &str = "x-amz-expected-bucket-owner";
@@ -44,7 +45,7 @@ impl S3Access for Gate {
             crate::s3::check_key(key)?;
         }
         refuse_unsupported(context.headers())?;
-        let origin = context.extensions_mut().get().copied();
+        let origin = context.extensions_mut().get::<Connection>().map(Origin::from);
         let signer = context.extensions_mut().get().cloned();
         let admitted = self.look(operation, origin, signer.as_ref(), context).await?;
         // Nobody owns no buckets, which is what they are told (as other servers do).

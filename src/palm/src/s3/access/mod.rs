@@ -18,6 +18,7 @@ use s3s::auth::Credentials;
 use s3s::{S3Error, S3ErrorCode, S3Result};
 
 use super::error;
+use super::server::Connection;
 use crate::object::{Object, Store};
 
 mod admitted;
@@ -42,6 +43,12 @@ pub struct Origin {
     pub address: IpAddr,
     /// Whether the connection is TLS.
     pub secure: bool,
+}
+
+impl From<&Connection> for Origin {
+    fn from(connection: &Connection) -> Self {
+        Self { address: connection.peer.ip(), secure: connection.tls.is_some() }
+    }
 }
 
 /// Who signed a request that s3s sees without a signature, since the front end has verified another. Among the request's

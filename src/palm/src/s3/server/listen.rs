@@ -19,9 +19,8 @@ use tokio::sync::Semaphore;
 use tokio_util::io::{InspectReader, InspectWriter};
 use tokio_util::sync::CancellationToken;
 
-use super::Service;
 use super::tls::Tls;
-use crate::s3::access::Origin;
+use super::{Connection, Service};
 use crate::s3::guard::Draining;
 
 /// Connections served at once by one listener; more wait in its backlog.
@@ -99,19 +98,21 @@ async fn refused(cause: &io::Error) {
 
 /// Serves one connection, after its handshake if it needs one.
 async fn accepted(stream: TcpStream, peer: SocketAddr, tls: Option<Tls>, service: Service, watcher: Watcher) {
-    let origin = Origin { address: peer.ip(), secure: tls.is_some() };
     let Some(tls) = tls else {
-        return serve_connection(stream, origin, service, watcher).await;
+        return serve_connection(stream, Connection { peer, tls: None }, service, watcher).await;
     };
     match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
-        Ok(Ok(stream)) => serve_connection(stream, origin, service, watcher).await,
+        Ok(Ok(stream)) => {
+            let version = stream.get_ref().1.protocol_version();
+            serve_connection(stream, Connection { peer, tls: version }, service, watcher).await;
+        }
         Ok(Err(cause)) => tracing::debug!(%cause, %peer, "TLS handshake failed"),
         Err(_) => tracing::debug!(%peer, "TLS handshake took too long"),
     }
 }
 
 /// Serves one connection, over TCP or whatever is layered on it.
-async fn serve_connection<I>(stream: I, origin: Origin, service: Service, watcher: Watcher)
+async fn serve_connection<I>(stream: I, connection: Connection, service: Service, watcher: Watcher)
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -120,7 +121,7 @@ where
     let (coming, going) = (Arc::clone(&service.touch), Arc::clone(&service.touch));
     let stream = InspectWriter::new(InspectReader::new(stream, move |_| coming()), move |_| going());
     let stream = TokioIo::new(Draining::new(stream, TAKE_STALL_TIMEOUT));
-    let served = builder.serve_connection(stream, Connected { service, origin });
+    let served = builder.serve_connection(stream, Connected { service, connection });
     if let Err(cause) = watcher.watch(served).await {
         tracing::debug!(%cause, "connection ended early");
     }
@@ -129,7 +130,7 @@ where
 /// The service, for one connection: each request is told how it came.
 struct Connected {
     service: Service,
-    origin: Origin,
+    connection: Connection,
 }
 
 impl hyper::service::Service<Request<Incoming>> for Connected {
@@ -139,7 +140,7 @@ impl hyper::service::Service<Request<Incoming>> for Connected {
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         let service = self.service.clone();
-        request.extensions_mut().insert(self.origin);
+        request.extensions_mut().insert(self.connection);
         Box::pin(async move { Ok(service.handle(request).await) })
     }
 }

@@ -9,9 +9,8 @@ use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode
 use s3s::{Body, S3Error, S3ErrorCode};
 
 use super::none;
-use crate::s3::access::Origin;
 use crate::s3::error;
-use crate::s3::server::{Service, error_response, escape};
+use crate::s3::server::{Connection, Service, error_response, escape};
 
 /// Where an object put with one redirects to.
 const REDIRECT_LOCATION: HeaderName = HeaderName::from_static("x-amz-website-redirect-location");
@@ -61,7 +60,7 @@ impl<'a> Visitor<'a> {
         let key = percent_decode_str(path.strip_prefix('/').unwrap_or(path)).decode_utf8();
         let key = key.map_err(|_| S3Error::new(S3ErrorCode::InvalidURI))?.into_owned();
         let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default().to_owned();
-        let is_tls = parts.extensions.get::<Origin>().is_some_and(|origin| origin.secure);
+        let is_tls = parts.extensions.get::<Connection>().is_some_and(|connection| connection.tls.is_some());
         let protocol = if is_tls { Protocol::Https } else { Protocol::Http };
         Ok((Self { service, bucket, parts, key, host, protocol, id }, website))
     }
