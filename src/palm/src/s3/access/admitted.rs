@@ -2,7 +2,7 @@
 
 use http::HeaderMap;
 use palm_core::record::BucketRecord;
-use palm_core::s3::acl::{Acl, Grant, Grantee, Permission};
+use palm_core::s3::acl::Acl;
 use palm_core::s3::policy::operation::{Extras, Needed, On, Operation};
 use palm_core::s3::policy::{self, Attached, Context, Decision, Policy, Question, Request};
 use palm_core::s3::version::Name;
@@ -11,6 +11,9 @@ use s3s::{S3Error, S3ErrorCode, S3Result};
 
 use super::{Asker, Query, context, error};
 use crate::object::{Object, ObjectError, Store};
+
+/// What anybody may say of an upload to a bucket whose list lets anybody write. Nobody locks what is another's.
+const WRITTEN_BY_ANYBODY: [&str; 2] = ["s3:PutObjectAcl", "s3:PutObjectTagging"];
 
 /// What a look at an object found.
 type Found = Result<Object, ObjectError>;
@@ -200,13 +203,22 @@ impl Admitted {
             _ => None,
         };
         let acl = acl.flatten().or(implied.as_ref());
-        policy::decide(&Question {
-            request: Request { principal: &self.asker.principal, action: needed.action, resource: &resource, context },
+        let request = Request { principal: &self.asker.principal, action: needed.action, resource: &resource, context };
+        let decision = policy::decide(&Question {
+            request,
             identity: &self.asker.policies(),
             session: self.asker.session_policy(),
             bucket: bucket.map(Bucket::part),
             object: acl.map(|acl| policy::Object { acl }),
-        })
+        });
+        let says_how = self.operation.brings_object() && WRITTEN_BY_ANYBODY.contains(&needed.action);
+        if decision != Decision::ImplicitDeny || !says_how || self.asker.signer().is_some() {
+            return decision;
+        }
+        // A bucket whose list lets anybody write lets them say how, as in a browser's form.
+        let by_list = bucket.map(|bucket| policy::Bucket { policy: None, ..bucket.part() });
+        let request = Request { action: "s3:PutObject", ..request };
+        policy::decide(&Question { request, identity: &[], session: None, bucket: by_list, object: None })
     }
 
     /// What an upload brings beside its bytes (ACL, tags, lock) is asked about an object that is not there yet. Where it will
@@ -215,13 +227,7 @@ impl Admitted {
         const BROUGHT: [&str; 4] =
             ["s3:PutObjectAcl", "s3:PutObjectTagging", "s3:PutObjectRetention", "s3:PutObjectLegalHold"];
         let brings = self.operation.brings_object() && BROUGHT.contains(&needed.action);
-        let Some(signer) = self.asker.signer() else {
-            // Who lets anybody write lets them say how, as in a browser's form; but nobody locks what is another's.
-            let says = brings && BROUGHT[..2].contains(&needed.action);
-            let grants = vec![Grant { grantee: Grantee::AllUsers, permission: Permission::FullControl }];
-            return says.then(|| Acl { owner: bucket.record.owner.clone(), grants });
-        };
-        let writer = signer.canonical_id.as_str();
+        let writer = self.asker.signer()?.canonical_id.as_str();
         let owner = ownership(&bucket.record).owner_of_upload(Some(writer), &bucket.record.owner, false);
         (brings && owner != bucket.record.owner).then(|| Acl::private(owner))
     }
