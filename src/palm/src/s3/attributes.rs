@@ -5,7 +5,10 @@ use std::collections::HashMap;
 use palm_core::record::Attributes;
 use palm_core::s3::storage_class::CLASSES;
 pub use palm_core::s3::storage_class::STANDARD;
+use palm_core::s3::website;
 use s3s::{S3Error, S3ErrorCode, S3Result};
+
+use super::error;
 
 /// Bytes that the names and values of an object's user metadata may take together (AWS's limit).
 const USER_METADATA_MAX_BYTES: usize = 2 << 10;
@@ -57,6 +60,9 @@ pub fn checked(mut attributes: Attributes, user: HashMap<String, String>) -> S3R
     let bytes: usize = user.iter().map(|(name, value)| name.len() + value.len()).sum();
     if bytes > USER_METADATA_MAX_BYTES {
         return Err(S3Error::new(S3ErrorCode::MetadataTooLarge));
+    }
+    if let Some(location) = &attributes.website_redirect {
+        website::check_object_redirect(location).map_err(|refusal| error::of_refusal(&refusal))?;
     }
     attributes.user = user.into_iter().collect();
     // A map has no order; a record has, so that equal attributes are equal bytes.

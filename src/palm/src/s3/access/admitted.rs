@@ -12,6 +12,9 @@ use s3s::{S3Error, S3ErrorCode, S3Result};
 use super::{Asker, Query, context, error};
 use crate::object::{Object, ObjectError, Store};
 
+/// What anybody may say of an upload to a bucket whose list lets anybody write. Nobody locks what is another's.
+const WRITTEN_BY_ANYBODY: [&str; 2] = ["s3:PutObjectAcl", "s3:PutObjectTagging"];
+
 /// What a look at an object found.
 type Found = Result<Object, ObjectError>;
 
@@ -200,13 +203,22 @@ impl Admitted {
             _ => None,
         };
         let acl = own.or(implied.as_ref());
-        policy::decide(&Question {
-            request: Request { principal: &self.asker.principal, action: needed.action, resource: &resource, context },
+        let request = Request { principal: &self.asker.principal, action: needed.action, resource: &resource, context };
+        let decision = policy::decide(&Question {
+            request,
             identity: &self.asker.policies(),
             session: self.asker.session_policy(),
             bucket: bucket.map(Bucket::part),
             object: acl.map(|acl| policy::Object { acl }),
-        })
+        });
+        let says_how = self.operation.brings_object() && WRITTEN_BY_ANYBODY.contains(&needed.action);
+        if decision != Decision::ImplicitDeny || !says_how || self.asker.signer().is_some() {
+            return decision;
+        }
+        // A bucket whose list lets anybody write lets them say how, as in a browser's form.
+        let by_list = bucket.map(|bucket| policy::Bucket { policy: None, ..bucket.part() });
+        let request = Request { action: "s3:PutObject", ..request };
+        policy::decide(&Question { request, identity: &[], session: None, bucket: by_list, object: None })
     }
 
     /// What an upload brings beside its bytes (ACL, tags, lock) is asked about an object that is not there yet. Where it will
