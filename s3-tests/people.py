@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import pathlib
-import tempfile
 import uuid
 
 import boto3
@@ -82,9 +80,13 @@ class People:
             args += ["--policy", self.file(document(*statements))]
         return self._person(self.ask("key", "create", "--user", name, *args), name)
 
-    @staticmethod
-    def file(text: str) -> str:
-        path = pathlib.Path(tempfile.mkdtemp(prefix="palm-policy-")) / "given.json"
+    def file(self, text: str) -> str:
+        """A file beside the pool's own, called `given`, as the policy in it will be."""
+        if self._target.pool is None:
+            pytest.skip("needs keys of its own")
+        place = self._target.pool.root / f"policy-{uuid.uuid4().hex[:12]}"
+        place.mkdir()
+        path = place / "given.json"
         path.write_text(text)
         return str(path)
 

@@ -129,6 +129,7 @@ OPERATIONS = {
     ),
     "get_bucket_accelerate_configuration": (bucket("get_bucket_accelerate_configuration"), ["s3:GetAccelerateConfiguration"]),
     "get_bucket_replication": (bucket("get_bucket_replication"), ["s3:GetReplicationConfiguration"]),
+    "delete_bucket_replication": (bucket("delete_bucket_replication"), ["s3:PutReplicationConfiguration"]),
     "get_bucket_lifecycle_configuration": (bucket("get_bucket_lifecycle_configuration"), ["s3:GetLifecycleConfiguration"]),
     "put_bucket_lifecycle_configuration": (
         bucket("put_bucket_lifecycle_configuration", LifecycleConfiguration=LIFECYCLE), ["s3:PutLifecycleConfiguration"],

@@ -158,3 +158,14 @@ def test_locations_must_be_somewhere(site, refused):
     """x-amz-website-redirect-location that is no location. Expected: InvalidRedirectLocation."""
     with refused("InvalidRedirectLocation", 400):
         site.s3.put_object(Bucket="site", Key="bad", Body=b"", WebsiteRedirectLocation="nowhere")
+
+
+@pytest.mark.own_pool
+def test_odd_visits(site):
+    """Paths longer than any key, that are no UTF-8 or no escapes, and hosts that are no names. Danger: 5xx, an empty page with 200, another
+    object. Expected: 4xx pages."""
+    for path in ["/" + "ü" * 4_500, "/a\0b", "/../hidden", "//index.html"]:
+        answer = site.visit(path)
+        assert 400 <= answer.status < 500 and b"<html>" in answer.body or answer.body == b"oops", answer
+    for bucket in ["si te", "site?", "..", "x" * 300, "%00"]:
+        assert 400 <= site.visit("/", bucket=bucket).status < 500, bucket

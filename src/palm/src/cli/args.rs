@@ -252,19 +252,19 @@ pub(super) enum Policy {
     /// Attach a policy to a user, in place of one of the same name
     Put {
         #[command(flatten)]
-        user: User,
+        who: Who,
         /// readonly, readwrite, writeonly, or a file
         policy: String,
     },
     /// Show a user's policies
     Get {
         #[command(flatten)]
-        user: User,
+        who: Who,
     },
     /// Take a policy away from a user
     Delete {
         #[command(flatten)]
-        user: User,
+        who: Who,
         /// Its name
         policy: String,
     },
@@ -272,7 +272,7 @@ pub(super) enum Policy {
 
 /// A user, or a role.
 #[derive(Debug, clap::Args)]
-pub(super) struct User {
+pub(super) struct Who {
     /// Name of the user
     #[arg(long, required_unless_present = "role")]
     pub(super) user: Option<String>,

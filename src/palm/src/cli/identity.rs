@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use palm_core::record::IdentityKind;
 
-use super::args::{Key, Policy, Role, User};
+use super::args::{Key, Policy, Role, Who};
 use super::{CliError, failed, print};
 use crate::admin::api::{self, path};
 use crate::admin::client::ask;
@@ -33,17 +33,17 @@ pub(super) async fn key(data: &Path, key: Key, json: bool) -> Result<(), CliErro
         }
         Key::Disable { access_key } => enable(data, access_key, false, json).await?,
         Key::Enable { access_key } => enable(data, access_key, true, json).await?,
-        Key::Policy(Policy::Put { user, policy }) => {
-            let wish = api::PutPolicy { who: who(user), policy: read(&policy)? };
+        Key::Policy(Policy::Put { who, policy }) => {
+            let wish = api::PutPolicy { who: identity(who), policy: read(&policy)? };
             let _: api::Empty = ask(data, path::POLICY_PUT, Some(&wish)).await?;
             print::done(&format!("{} has the policy {}.", wish.who.name, wish.policy.name), json);
         }
-        Key::Policy(Policy::Get { user }) => {
-            let state: api::IdentityState = ask(data, path::IDENTITY, Some(&who(user))).await?;
+        Key::Policy(Policy::Get { who }) => {
+            let state: api::IdentityState = ask(data, path::IDENTITY, Some(&identity(who))).await?;
             print::identity(&state, json);
         }
-        Key::Policy(Policy::Delete { user, policy }) => {
-            let wish = api::DeletePolicy { who: who(user), policy };
+        Key::Policy(Policy::Delete { who, policy }) => {
+            let wish = api::DeletePolicy { who: identity(who), policy };
             let _: api::Empty = ask(data, path::POLICY_DELETE, Some(&wish)).await?;
             print::done(&format!("{} has the policy {} no more.", wish.who.name, wish.policy), json);
         }
@@ -81,7 +81,7 @@ async fn enable(data: &Path, access_key: String, enabled: bool, json: bool) -> R
     Ok(())
 }
 
-fn who(User { user, role, account }: User) -> api::Identity {
+fn identity(Who { user, role, account }: Who) -> api::Identity {
     match (user, role) {
         (Some(name), _) => api::Identity { account, kind: IdentityKind::User, name },
         (None, role) => api::Identity { account, kind: IdentityKind::Role, name: role.unwrap_or_default() },

@@ -99,9 +99,10 @@ async fn dispatch(args: Args, loaded: Loaded) -> Result<(), CliError> {
     let json = args.json;
     let settings = loaded.settings;
     match args.command {
-        Command::Serve(_) => peer::run(settings, peer::Start::Serve, json).await,
-        Command::CreatePool(_) => peer::run(settings, peer::Start::Create, json).await,
-        Command::JoinPool(join) => peer::run(settings, peer::Start::Join(join.into_target()?), json).await,
+        // A peer's future is large, and there is only one.
+        Command::Serve(_) => Box::pin(peer::run(settings, peer::Start::Serve, json)).await,
+        Command::CreatePool(_) => Box::pin(peer::run(settings, peer::Start::Create, json)).await,
+        Command::JoinPool(join) => Box::pin(peer::run(settings, peer::Start::Join(join.into_target()?), json)).await,
         Command::DiscoverPools { timeout } => discover::run(&settings, timeout, json).await,
         Command::Invite { expires } => ask::invite(&settings.data, expires.0, json).await,
         Command::Approve { peer_id, all: _ } => ask::approve(&settings.data, peer_id, json).await,

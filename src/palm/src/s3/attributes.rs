@@ -3,18 +3,15 @@
 use std::collections::HashMap;
 
 use palm_core::record::Attributes;
-use palm_core::s3::Refusal;
 use palm_core::s3::storage_class::CLASSES;
 pub use palm_core::s3::storage_class::STANDARD;
+use palm_core::s3::website;
 use s3s::{S3Error, S3ErrorCode, S3Result};
 
 use super::error;
 
 /// Bytes that the names and values of an object's user metadata may take together (AWS's limit).
 const USER_METADATA_MAX_BYTES: usize = 2 << 10;
-
-/// What a website redirect begins with.
-const REDIRECT_PREFIXES: [&str; 3] = ["/", "http://", "https://"];
 
 /// Takes the attributes out of a `PutObject`, `CopyObject` or `CreateMultipartUpload` request.
 macro_rules! take_attributes {
@@ -64,11 +61,8 @@ pub fn checked(mut attributes: Attributes, user: HashMap<String, String>) -> S3R
     if bytes > USER_METADATA_MAX_BYTES {
         return Err(S3Error::new(S3ErrorCode::MetadataTooLarge));
     }
-    if let Some(target) = &attributes.website_redirect
-        && !REDIRECT_PREFIXES.iter().any(|prefix| target.starts_with(prefix))
-    {
-        let text = "The website redirect location must have a prefix of 'http://' or 'https://' or '/'.";
-        return Err(error::of_refusal(&Refusal::bad("InvalidRedirectLocation", text)));
+    if let Some(location) = &attributes.website_redirect {
+        website::check_object_redirect(location).map_err(|refusal| error::of_refusal(&refusal))?;
     }
     attributes.user = user.into_iter().collect();
     // A map has no order; a record has, so that equal attributes are equal bytes.

@@ -12,9 +12,9 @@ use s3s::dto::{
 };
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 
-use super::bucket_settings::{read_tags, settings};
+use super::bucket_settings::settings;
 use super::list::{decode_token, encode_token};
-use super::{Frontend, access, acl, error, timestamp};
+use super::{Frontend, access, acl, error, tagging, timestamp};
 use crate::object::{ListQuery, Listed};
 
 /// Buckets one `ListBuckets` answer holds at most (AWS's limit).
@@ -37,12 +37,10 @@ pub async fn create(
     check_reserved(bucket)?;
     // A location is a pool's name, or whatever region a client believes in: one peer serves one pool, so
     // either is accepted, and given back.
+    let mut config = config(frontend, &owner, &request.headers).await?;
     let asked = request.input.create_bucket_configuration.unwrap_or_default();
-    let mut config = BucketConfig {
-        location: asked.location_constraint.map(|location| location.as_str().to_owned()),
-        tags: read_tags(asked.tags.unwrap_or_default(), On::Bucket)?,
-        ..config(frontend, &owner, &request.headers).await?
-    };
+    config.tags = tagging::parse(asked.tags.unwrap_or_default(), On::Bucket)?;
+    config.location = asked.location_constraint.map(|location| location.as_str().to_owned());
     if config.location.as_ref().is_some_and(|location| location.len() > LOCATION_MAX_BYTES) {
         return Err(s3_error!(InvalidLocationConstraint));
     }

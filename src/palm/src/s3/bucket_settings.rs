@@ -4,7 +4,7 @@
 
 use palm_core::record::{BucketConfig, DefaultEncryption};
 use palm_core::s3::Refusal;
-use palm_core::s3::tags::{self, On};
+use palm_core::s3::tags::On;
 use s3s::dto::{
     DeleteBucketEncryptionInput, DeleteBucketEncryptionOutput, DeleteBucketReplicationInput,
     DeleteBucketReplicationOutput, DeleteBucketTaggingInput, DeleteBucketTaggingOutput,
@@ -13,11 +13,11 @@ use s3s::dto::{
     GetBucketRequestPaymentOutput, GetBucketTaggingInput, GetBucketTaggingOutput, Payer, PutBucketEncryptionInput,
     PutBucketEncryptionOutput, PutBucketRequestPaymentInput, PutBucketRequestPaymentOutput, PutBucketTaggingInput,
     PutBucketTaggingOutput, ServerSideEncryption, ServerSideEncryptionByDefault, ServerSideEncryptionConfiguration,
-    ServerSideEncryptionRule, Tag, TagSet,
+    ServerSideEncryptionRule,
 };
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
 
-use super::{Frontend, error};
+use super::{Frontend, error, tagging};
 
 /// Changes a bucket's settings.
 pub async fn change(
@@ -34,26 +34,11 @@ pub async fn settings(frontend: &Frontend, bucket: &str) -> S3Result<BucketConfi
     Ok(frontend.store.bucket(bucket).await.map_err(error::of)?.config)
 }
 
-/// The tags of a request, validated.
-pub fn read_tags(given: TagSet, on: On) -> S3Result<Vec<tags::Tag>> {
-    let pair = |tag: Tag| match (tag.key, tag.value) {
-        (Some(key), Some(value)) => Ok((key, value)),
-        _ => Err(S3Error::new(S3ErrorCode::MalformedXML)),
-    };
-    let given = given.into_iter().map(pair).collect::<S3Result<_>>()?;
-    tags::validate(given, on).map_err(|refusal| error::of_refusal(&refusal))
-}
-
-/// Tags for an answer.
-pub fn write_tags(tags: Vec<tags::Tag>) -> TagSet {
-    tags.into_iter().map(|(key, value)| Tag { key: Some(key), value: Some(value) }).collect()
-}
-
 pub async fn put_tagging(
     frontend: &Frontend,
     request: S3Request<PutBucketTaggingInput>,
 ) -> S3Result<S3Response<PutBucketTaggingOutput>> {
-    let tags = read_tags(request.input.tagging.tag_set, On::Bucket)?;
+    let tags = tagging::parse(request.input.tagging.tag_set, On::Bucket)?;
     change(frontend, &request.input.bucket, |config| {
         config.tags.clone_from(&tags);
         Ok(())
@@ -70,7 +55,7 @@ pub async fn get_tagging(
     if tags.is_empty() {
         return Err(S3Error::with_message(S3ErrorCode::NoSuchTagSet, "The TagSet does not exist"));
     }
-    Ok(S3Response::new(GetBucketTaggingOutput { tag_set: write_tags(tags) }))
+    Ok(S3Response::new(GetBucketTaggingOutput { tag_set: tagging::write(&tags) }))
 }
 
 pub async fn delete_tagging(
@@ -233,12 +218,5 @@ mod tests {
         assert_eq!(code(vec![rule("AES256", Some("key"))]), "InvalidArgument");
         assert_eq!(code(vec![rule("rot13", None)]), "MalformedXML");
         assert_eq!(code(vec![]), "MalformedXML");
-    }
-
-    #[test]
-    fn tags_need_name_and_value() {
-        let tag = |value: Option<&str>| vec![Tag { key: Some("a".into()), value: value.map(str::to_owned) }];
-        assert_eq!(read_tags(tag(Some("b")), On::Bucket).expect("taken"), [("a".to_owned(), "b".to_owned())]);
-        assert_eq!(read_tags(tag(None), On::Bucket).expect_err("refused").code().as_str(), "MalformedXML");
     }
 }

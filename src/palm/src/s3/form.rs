@@ -18,10 +18,10 @@ use s3s::xml::{Deserialize, Deserializer};
 use s3s::{Body, S3Error, S3ErrorCode, S3Result, dto};
 use time::OffsetDateTime;
 
-use super::bucket_settings::read_tags;
-use super::error;
+use super::access::Signer;
 use super::hosts::Place;
-use super::server::{Connection, Service, Signer, escape};
+use super::server::{Connection, Service, escape};
+use super::{error, tagging};
 
 mod parts;
 
@@ -155,7 +155,10 @@ impl Form {
         if !is_genuine {
             return Err(S3Error::new(S3ErrorCode::SignatureDoesNotMatch));
         }
-        Ok(Some(Signer(Credentials { access_key: access_key.to_owned(), secret_key: secret })))
+        Ok(Some(Signer {
+            credentials: Credentials { access_key: access_key.to_owned(), secret_key: secret },
+            by: "POST",
+        }))
     }
 
     /// Enforces the policy, if there is one.
@@ -273,7 +276,7 @@ fn read_tagging(xml: &str) -> S3Result<String> {
     let mut reader = Deserializer::new(xml.as_bytes());
     let tagging = dto::Tagging::deserialize(&mut reader).map_err(|_| S3Error::new(S3ErrorCode::MalformedXML))?;
     let encode = |text: &str| utf8_percent_encode(text, RESERVED).to_string();
-    let tags = read_tags(tagging.tag_set, On::Object)?;
+    let tags = tagging::parse(tagging.tag_set, On::Object)?;
     Ok(tags.iter().map(|(name, value)| format!("{}={}", encode(name), encode(value))).collect::<Vec<_>>().join("&"))
 }
 
@@ -283,8 +286,8 @@ fn path(bucket: &str, key: &str) -> String {
 }
 
 /// What a client calls this peer: scheme and host.
-fn origin(headers: &HeaderMap, connection: Option<&Connection>) -> String {
-    let scheme = if connection.is_some_and(|connection| connection.tls.is_some()) { "https" } else { "http" };
+fn origin(headers: &HeaderMap, from: Option<&Connection>) -> String {
+    let scheme = if from.is_some_and(|from| from.tls.is_some()) { "https" } else { "http" };
     headers.get(HOST).and_then(|host| host.to_str().ok()).map_or_else(String::new, |host| format!("{scheme}://{host}"))
 }
 

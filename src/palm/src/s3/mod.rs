@@ -97,22 +97,6 @@ operations! {
     head_bucket(HeadBucketInput) -> HeadBucketOutput = bucket::head;
     delete_bucket(DeleteBucketInput) -> DeleteBucketOutput = bucket::delete;
     get_bucket_location(GetBucketLocationInput) -> GetBucketLocationOutput = bucket::location;
-    get_bucket_versioning(GetBucketVersioningInput) -> GetBucketVersioningOutput = versioning::get;
-    put_bucket_versioning(PutBucketVersioningInput) -> PutBucketVersioningOutput = versioning::put;
-    get_bucket_acl(GetBucketAclInput) -> GetBucketAclOutput = acl::get_bucket;
-    put_bucket_acl(PutBucketAclInput) -> PutBucketAclOutput = acl::put_bucket;
-    get_object_acl(GetObjectAclInput) -> GetObjectAclOutput = acl::get_object;
-    put_object_acl(PutObjectAclInput) -> PutObjectAclOutput = acl::put_object;
-    get_bucket_policy(GetBucketPolicyInput) -> GetBucketPolicyOutput = policy::get;
-    put_bucket_policy(PutBucketPolicyInput) -> PutBucketPolicyOutput = policy::put;
-    delete_bucket_policy(DeleteBucketPolicyInput) -> DeleteBucketPolicyOutput = policy::delete;
-    get_bucket_policy_status(GetBucketPolicyStatusInput) -> GetBucketPolicyStatusOutput = policy::status;
-    get_bucket_ownership_controls(GetBucketOwnershipControlsInput) -> GetBucketOwnershipControlsOutput = ownership::get;
-    put_bucket_ownership_controls(PutBucketOwnershipControlsInput) -> PutBucketOwnershipControlsOutput = ownership::put;
-    delete_bucket_ownership_controls(DeleteBucketOwnershipControlsInput) -> DeleteBucketOwnershipControlsOutput = ownership::delete;
-    get_public_access_block(GetPublicAccessBlockInput) -> GetPublicAccessBlockOutput = ownership::get_block;
-    put_public_access_block(PutPublicAccessBlockInput) -> PutPublicAccessBlockOutput = ownership::put_block;
-    delete_public_access_block(DeletePublicAccessBlockInput) -> DeletePublicAccessBlockOutput = ownership::delete_block;
     put_bucket_tagging(PutBucketTaggingInput) -> PutBucketTaggingOutput = bucket_settings::put_tagging;
     get_bucket_tagging(GetBucketTaggingInput) -> GetBucketTaggingOutput = bucket_settings::get_tagging;
     delete_bucket_tagging(DeleteBucketTaggingInput) -> DeleteBucketTaggingOutput = bucket_settings::delete_tagging;
@@ -130,6 +114,22 @@ operations! {
     put_bucket_website(PutBucketWebsiteInput) -> PutBucketWebsiteOutput = website::put;
     get_bucket_website(GetBucketWebsiteInput) -> GetBucketWebsiteOutput = website::get;
     delete_bucket_website(DeleteBucketWebsiteInput) -> DeleteBucketWebsiteOutput = website::delete;
+    get_bucket_versioning(GetBucketVersioningInput) -> GetBucketVersioningOutput = versioning::get;
+    put_bucket_versioning(PutBucketVersioningInput) -> PutBucketVersioningOutput = versioning::put;
+    get_bucket_acl(GetBucketAclInput) -> GetBucketAclOutput = acl::get_bucket;
+    put_bucket_acl(PutBucketAclInput) -> PutBucketAclOutput = acl::put_bucket;
+    get_object_acl(GetObjectAclInput) -> GetObjectAclOutput = acl::get_object;
+    put_object_acl(PutObjectAclInput) -> PutObjectAclOutput = acl::put_object;
+    get_bucket_policy(GetBucketPolicyInput) -> GetBucketPolicyOutput = policy::get;
+    put_bucket_policy(PutBucketPolicyInput) -> PutBucketPolicyOutput = policy::put;
+    delete_bucket_policy(DeleteBucketPolicyInput) -> DeleteBucketPolicyOutput = policy::delete;
+    get_bucket_policy_status(GetBucketPolicyStatusInput) -> GetBucketPolicyStatusOutput = policy::status;
+    get_bucket_ownership_controls(GetBucketOwnershipControlsInput) -> GetBucketOwnershipControlsOutput = ownership::get;
+    put_bucket_ownership_controls(PutBucketOwnershipControlsInput) -> PutBucketOwnershipControlsOutput = ownership::put;
+    delete_bucket_ownership_controls(DeleteBucketOwnershipControlsInput) -> DeleteBucketOwnershipControlsOutput = ownership::delete;
+    get_public_access_block(GetPublicAccessBlockInput) -> GetPublicAccessBlockOutput = ownership::get_block;
+    put_public_access_block(PutPublicAccessBlockInput) -> PutPublicAccessBlockOutput = ownership::put_block;
+    delete_public_access_block(DeletePublicAccessBlockInput) -> DeletePublicAccessBlockOutput = ownership::delete_block;
     put_bucket_lifecycle_configuration(PutBucketLifecycleConfigurationInput) -> PutBucketLifecycleConfigurationOutput
         = lifecycle::put;
     get_bucket_lifecycle_configuration(GetBucketLifecycleConfigurationInput) -> GetBucketLifecycleConfigurationOutput

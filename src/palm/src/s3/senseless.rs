@@ -12,7 +12,8 @@ use s3s::Body;
 use s3s::auth::Credentials;
 use s3s::dto::{Range, Timestamp, TimestampFormat};
 
-use super::server::{Service, Signer};
+use super::access::Signer;
+use super::server::Service;
 
 /// Where the gate leaves who it let in; among a request's extensions.
 #[derive(Debug, Clone, Default)]
@@ -50,12 +51,14 @@ pub async fn pass_over(service: &Service, mut request: Request<Body>, names: &[H
     *without.uri_mut() = unsigned(request.uri());
     *without.headers_mut() = bare(request.headers(), names);
     *without.extensions_mut() = request.extensions().clone();
+    let is_presigned = !request.headers().contains_key(AUTHORIZATION);
     let admission = Admission::default();
     request.extensions_mut().insert(admission.clone());
     let answer = service.dispatch(request).await;
     let Some(credentials) = admission.0.get().filter(|_| answer.status().is_client_error()) else { return answer };
-    if let Some(credentials) = credentials {
-        without.extensions_mut().insert(Signer(credentials.clone()));
+    if let Some(credentials) = credentials.clone() {
+        let by = if is_presigned { "REST-QUERY-STRING" } else { "REST-HEADER" };
+        without.extensions_mut().insert(Signer { credentials, by });
     }
     service.dispatch(without).await
 }

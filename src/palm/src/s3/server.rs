@@ -11,9 +11,10 @@ use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_RANGE, EXPECT, HOST, Head
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Body as HttpBody;
 use palm_core::record::BucketConfig;
+use palm_core::s3::name::check_bucket;
 use rand::rngs::SmallRng;
 use rand::{RngCore, SeedableRng};
-use s3s::auth::{Credentials, S3Auth};
+use s3s::auth::S3Auth;
 use s3s::config::{S3Config, StaticConfigProvider};
 use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s::{Body, S3Error, S3ErrorCode, StdError};
@@ -83,11 +84,6 @@ pub struct Connection {
     /// The version of TLS; `None` for plain HTTP.
     pub tls: Option<rustls::ProtocolVersion>,
 }
-
-/// Who signed a request that s3s sees without a signature, since the front end has verified another: a browser form's.
-/// Among the request's extensions, where no client can put anything.
-#[derive(Debug, Clone)]
-pub(super) struct Signer(pub Credentials);
 
 /// Where the settings of buckets are found, for what is decided outside s3s.
 #[async_trait::async_trait]
@@ -214,6 +210,8 @@ impl Service {
             Place::Bucket(bucket) => Some(bucket.clone()),
             Place::Website(bucket) => bucket.clone(),
         };
+        // What cannot be a bucket's name is looked up nowhere.
+        let bucket = bucket.filter(|bucket| check_bucket(bucket).is_ok());
         if request.method() == Method::OPTIONS {
             let answer = cors::preflight(self.buckets.as_ref(), bucket.as_deref(), request.headers()).await;
             return answer.unwrap_or_else(error_response);
@@ -329,7 +327,8 @@ fn log(status: StatusCode, code: Option<&str>, elapsed: Duration) {
     }
 }
 
-fn error_response(told: S3Error) -> Response<Body> {
+/// An error as it is told.
+pub(super) fn error_response(told: S3Error) -> Response<Body> {
     told.to_http_response().unwrap_or_else(|_| {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;

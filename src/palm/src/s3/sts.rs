@@ -94,7 +94,8 @@ impl Sts {
         let body = body.map_err(|_| invalid("The request is too long, or did not come whole"))?;
         let form = Query::parse(&String::from_utf8_lossy(&body));
         let origin = extensions.get::<Connection>().map(Origin::from);
-        let asker = Asker::find(&self.store, credentials.as_ref(), session_token(&headers, &Query::default()), origin).await;
+        let asker =
+            Asker::find(&self.store, credentials.as_ref(), session_token(&headers, &Query::default()), origin).await;
         let asker = asker.map_err(|told| {
             let status = told.status_code().map_or(403, |status| status.as_u16());
             let code = match told.code().as_str() {

@@ -12,6 +12,9 @@ use s3s::{S3Error, S3ErrorCode, S3Result};
 use super::{Asker, Query, context, error};
 use crate::object::{Object, ObjectError, Store};
 
+/// What anybody may say of an upload to a bucket whose list lets anybody write. Nobody locks what is another's.
+const WRITTEN_BY_ANYBODY: [&str; 2] = ["s3:PutObjectAcl", "s3:PutObjectTagging"];
+
 /// What a look at an object found.
 type Found = Result<Object, ObjectError>;
 
@@ -161,7 +164,7 @@ impl Admitted {
         let decision = match at {
             Look::There(object) => {
                 let context = context::with_existing_tags(context, &object.record.subresources.tags);
-                self.question(needed, key, Some(object.record.subresources.acl.as_ref()), &context)
+                self.question(needed, key, Some(object), &context)
             }
             Look::Missing | Look::None => self.question(needed, key, None, context),
         };
@@ -180,9 +183,8 @@ impl Admitted {
         Err(error::of_refusal(&policy::missing_object(may_list)))
     }
 
-    /// Asks the one place that decides. `acl`: the list of the object, where it is there (`Some(None)`: private to the bucket's
-    /// owner).
-    fn question(&self, needed: Needed, key: &str, acl: Option<Option<&Acl>>, context: &Context) -> Decision {
+    /// Asks the one place that decides; `object`: where it is there.
+    fn question(&self, needed: Needed, key: &str, object: Option<&Object>, context: &Context) -> Decision {
         let (bucket, name) = match (needed.on, &self.source) {
             (On::Source, Some(source)) => (Some(&source.bucket), Some(&source.bucket.name)),
             (On::Account | On::Source, _) => (None, None),
@@ -194,19 +196,29 @@ impl Admitted {
             Some(name) if of_bucket => format!("arn:aws:s3:::{name}"),
             Some(name) => format!("arn:aws:s3:::{name}/{key}"),
         };
-        let implied = match (acl, bucket) {
-            (Some(None), Some(bucket)) => Some(Acl::private(&bucket.record.owner)),
+        let own = object.and_then(|object| object.record.subresources.acl.as_ref());
+        let implied = match (object, bucket) {
+            (Some(_), Some(bucket)) => Some(Acl::private(&bucket.record.owner)),
             (None, Some(bucket)) => self.of_object_to_come(needed, bucket),
             _ => None,
         };
-        let acl = acl.flatten().or(implied.as_ref());
-        policy::decide(&Question {
-            request: Request { principal: &self.asker.principal, action: needed.action, resource: &resource, context },
+        let acl = own.or(implied.as_ref());
+        let request = Request { principal: &self.asker.principal, action: needed.action, resource: &resource, context };
+        let decision = policy::decide(&Question {
+            request,
             identity: &self.asker.policies(),
             session: self.asker.session_policy(),
             bucket: bucket.map(Bucket::part),
             object: acl.map(|acl| policy::Object { acl }),
-        })
+        });
+        let says_how = self.operation.brings_object() && WRITTEN_BY_ANYBODY.contains(&needed.action);
+        if decision != Decision::ImplicitDeny || !says_how || self.asker.signer().is_some() {
+            return decision;
+        }
+        // A bucket whose list lets anybody write lets them say how, as in a browser's form.
+        let by_list = bucket.map(|bucket| policy::Bucket { policy: None, ..bucket.part() });
+        let request = Request { action: "s3:PutObject", ..request };
+        policy::decide(&Question { request, identity: &[], session: None, bucket: by_list, object: None })
     }
 
     /// What an upload brings beside its bytes (ACL, tags, lock) is asked about an object that is not there yet. Where it will

@@ -84,18 +84,10 @@ pub fn of_request(asker: &Asker, now_ms: u64, query: &Query, headers: &HeaderMap
     if asker.access_key.is_some() {
         context.add("s3:signatureversion", "AWS4-HMAC-SHA256");
         let presigned = query.get("X-Amz-Signature").is_some();
-        // A form comes here as the upload it stands for.
-        let form = !presigned && !headers.contains_key("authorization");
-        context.add(
-            "s3:authType",
-            if presigned {
-                "REST-QUERY-STRING"
-            } else if form {
-                "POST"
-            } else {
-                "REST-HEADER"
-            },
-        );
+        // What comes without its signature brings a signer, who says how it was signed.
+        if presigned || headers.contains_key("authorization") {
+            context.add("s3:authType", if presigned { "REST-QUERY-STRING" } else { "REST-HEADER" });
+        }
         if let Some(signed_ms) = query.get("X-Amz-Date").and_then(parse_basic) {
             context.add("s3:signatureAge", now_ms.saturating_sub(signed_ms).to_string());
         }

@@ -9,9 +9,9 @@ use palm_core::s3::policy::operation::Operation;
 use palm_core::s3::version::Name;
 use parking_lot::Mutex;
 use s3s::access::{S3Access, S3AccessContext};
-use s3s::auth::Credentials;
 use s3s::dto::{
-    CopySource, CreateBucketInput, PutObjectLegalHoldInput, PutObjectRetentionInput, PutObjectTaggingInput,
+    CopySource, CreateBucketInput, ObjectLockRetentionMode, PutObjectLegalHoldInput, PutObjectRetentionInput,
+    PutObjectTaggingInput,
 };
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Result};
 
@@ -19,12 +19,13 @@ use super::admitted::{Admitted, Bucket, Source};
 use super::context::{self, header};
 use super::principal::session_token;
 use super::unsupported::refuse_unsupported;
-use super::{Asker, Origin, Query, error, table};
+use super::{Asker, Origin, Query, Signer, error, table};
 use crate::object::Store;
+use crate::s3::access_log::Requester;
 use crate::s3::object::version_name;
 use crate::s3::rename::source_key;
 use crate::s3::senseless::Admission;
-use crate::s3::server::{Connection, Signer};
+use crate::s3::server::Connection;
 
 /// Names the owner a client expects a bucket to have.
 const EXPECTED_OWNER: &str = "x-amz-expected-bucket-owner";
@@ -46,20 +47,22 @@ impl S3Access for Gate {
             crate::s3::check_key(key)?;
         }
         refuse_unsupported(context.headers())?;
-        let extensions = context.extensions_mut();
-        let origin = extensions.get::<Connection>().map(Origin::from);
-        let (signer, admission) = (extensions.get::<Signer>().cloned(), extensions.get::<Admission>().cloned());
-        let credentials = context.credentials().cloned().or(signer.map(|signer| signer.0));
-        let admitted = self.look(operation, origin, credentials.as_ref(), context).await?;
+        let origin = context.extensions_mut().get::<Connection>().map(Origin::from);
+        let signer = context.extensions_mut().get().cloned();
+        let requester = context.extensions_mut().get::<Requester>().cloned();
+        let admitted = self.look(operation, origin, signer.as_ref(), context).await?;
+        if let (Some(requester), Some(named)) = (requester, admitted.asker.log_name()) {
+            requester.0.get_or_init(|| named.to_owned());
+        }
         // Nobody owns no buckets, which is what they are told (as other servers do).
         let of_nobody = operation == Operation::ListBuckets && admitted.asker.signer().is_none();
         if !of_nobody && !waits_for_body(context.s3_op().name()) {
             admitted.decide()?;
         }
-        context.extensions_mut().insert(Arc::new(admitted));
-        if let Some(admission) = admission {
-            admission.grant(credentials.as_ref());
+        if let Some(admission) = context.extensions_mut().get::<Admission>().cloned() {
+            admission.grant(context.credentials());
         }
+        context.extensions_mut().insert(Arc::new(admitted));
         Ok(())
     }
 
@@ -81,7 +84,7 @@ impl S3Access for Gate {
 
     async fn put_object_retention(&self, request: &mut S3Request<PutObjectRetentionInput>) -> S3Result<()> {
         let retention = request.input.retention.as_ref();
-        let mode = retention.and_then(|retention| retention.mode.as_ref()).map(|mode| mode.as_str());
+        let mode = retention.and_then(|retention| retention.mode.as_ref()).map(ObjectLockRetentionMode::as_str);
         let until = retention.and_then(|retention| retention.retain_until_date.as_ref()).and_then(iso);
         let now_ms = self.store.now_ms();
         with_body(&request.extensions, |context| context::of_retention(context, (mode, until.as_deref()), now_ms))
@@ -126,7 +129,7 @@ impl Gate {
         &self,
         operation: Operation,
         origin: Option<Origin>,
-        credentials: Option<&Credentials>,
+        signer: Option<&Signer>,
         request: &S3AccessContext<'_>,
     ) -> S3Result<Admitted> {
         let store = &self.store;
@@ -136,6 +139,7 @@ impl Gate {
         let bucket_name = request.s3_path().get_bucket_name();
         let key = request.s3_path().get_object_key();
         let version = version_name(query.get("versionId"))?;
+        let credentials = request.credentials().or(signer.map(|signer| &signer.credentials));
         let asker = Asker::find(store, credentials, session_token(headers, &query), origin);
         let bucket = async {
             match bucket_name.filter(|_| operation != Operation::CreateBucket) {
@@ -180,6 +184,9 @@ impl Gate {
         // Most requests are made by an account's own key, and no policy has a say.
         if admitted.has_policies() || waits_for_body(name) {
             admitted.context = context::of_request(&admitted.asker, store.now_ms(), &query, headers);
+            if let Some(signer) = signer {
+                admitted.context.add("s3:authType", signer.by);
+            }
             if let Some(owner) = owner.and_then(|owner| store.account_of(&owner)) {
                 context::of_owner(&mut admitted.context, &owner);
             }

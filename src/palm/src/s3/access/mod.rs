@@ -14,11 +14,12 @@ use std::net::IpAddr;
 use http::Extensions;
 use palm_core::record::BucketRecord;
 use palm_core::s3::version::Name;
+use s3s::auth::Credentials;
 use s3s::{S3Error, S3ErrorCode, S3Result};
 
 use super::error;
+use super::server::Connection;
 use crate::object::{Object, Store};
-use crate::s3::server::Connection;
 
 mod admitted;
 mod context;
@@ -48,6 +49,16 @@ impl From<&Connection> for Origin {
     fn from(connection: &Connection) -> Self {
         Self { address: connection.peer.ip(), secure: connection.tls.is_some() }
     }
+}
+
+/// Who signed a request that s3s sees without a signature, since the front end has verified another. Among the request's
+/// extensions, where no client can put anything.
+#[derive(Debug, Clone)]
+pub struct Signer {
+    /// Whose.
+    pub credentials: Credentials,
+    /// How they signed: what `s3:authType` says.
+    pub by: &'static str,
 }
 
 /// What the gate found out about a request.

@@ -38,7 +38,7 @@ async fn verify(fields: &[(&str, &str)]) -> Result<Option<String>, String> {
     let keys = SimpleAuth::from_single(KEY, SECRET);
     let signer = form(fields).verify(&keys).await;
     signer
-        .map(|signer| signer.map(|Signer(credentials)| credentials.access_key))
+        .map(|signer| signer.map(|signer| signer.credentials.access_key))
         .map_err(|told| told.code().as_str().to_owned())
 }
 

@@ -10,6 +10,7 @@ use futures::StreamExt;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use palm_core::record::{Checksum, ChecksumAlgorithm, ChecksumKind};
+use palm_core::s3::cors::{Configuration, Rule};
 use s3s::auth::SimpleAuth;
 use s3s::config::StaticConfigProvider;
 use s3s::crypto::Checksum as _;
@@ -393,4 +394,21 @@ async fn shutdown_lets_requests_end() {
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     server.await.expect("serve returns");
     assert!(tokio::net::TcpStream::connect(address).await.is_err(), "nobody listens any more");
+}
+
+/// Scenario: a page of another origin gets an error. Danger: its user sees nothing, or any page sees everything.
+/// Expectation: the answer is the same for all, and only origins that a rule names may read it.
+#[tokio::test]
+async fn pages_of_allowed_origins_may_read_errors() {
+    let (allowed_origins, allowed_methods) = (vec!["http://page".to_owned()], vec!["GET".to_owned()]);
+    let rule = Rule { allowed_origins, allowed_methods, ..Rule::default() };
+    let cors = Some(Configuration::new(vec![rule]).expect("rules"));
+    let service = configured(StandIn::default(), BucketConfig { cors, ..BucketConfig::default() });
+    for (origin, allowed) in [("http://page", Some("http://page")), ("http://other", None)] {
+        let request = Request::builder().uri("/bucket/key").header("origin", origin);
+        let response = service.handle(request.body(Full::new(Bytes::new())).expect("request")).await;
+        assert_eq!(response.status(), StatusCode::FORBIDDEN);
+        let told = response.headers().get("access-control-allow-origin").map(|told| told.to_str().expect("text"));
+        assert_eq!(told, allowed);
+    }
 }

@@ -10,7 +10,7 @@ use s3s::{Body, S3Error, S3ErrorCode};
 
 use super::none;
 use crate::s3::error;
-use crate::s3::server::{Connection, Service, escape};
+use crate::s3::server::{Connection, Service, error_response, escape};
 
 /// Where an object put with one redirects to.
 const REDIRECT_LOCATION: HeaderName = HeaderName::from_static("x-amz-website-redirect-location");
@@ -108,7 +108,8 @@ impl<'a> Visitor<'a> {
         *request.method_mut() = method;
         *request.uri_mut() = match path.parse() {
             Ok(uri) => uri,
-            Err(_) => return Response::new(Body::empty()),
+            // It is longer than any key.
+            Err(_) => return error_response(S3Error::new(S3ErrorCode::KeyTooLongError)),
         };
         *request.headers_mut() = self.headers(conditional);
         *request.extensions_mut() = self.parts.extensions.clone();
