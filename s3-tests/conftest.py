@@ -20,6 +20,7 @@ import palm_cluster
 import sigv4
 from observed import OBSERVER
 from palm_cluster import Pool, palm_binary
+from people import People
 from target import Target
 
 DELETE_BATCH = 1000
@@ -137,6 +138,24 @@ def s3(target, _client, request):
     yield _client
     if target.pool:
         target.pool.assert_up()
+
+
+@pytest.fixture(scope="session")
+def people(target) -> People:
+    """Makes keys of other accounts and users."""
+    return People(target)
+
+
+@pytest.fixture(scope="session")
+def owner(people):
+    """Who owns the buckets of the tests."""
+    return people.owner()
+
+
+@pytest.fixture(scope="module")
+def other(people):
+    """The root key of another account."""
+    return people.other()
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::args::Key;
 use super::confirm::confirm;
 use super::{CliError, print, task};
 use crate::admin::api::{self, path};
@@ -102,23 +101,5 @@ pub(super) async fn quota(data: &Path, bucket: String, quota: Option<api::Quota>
     let asked = Some(api::QuotaRequest { bucket, quota });
     let quota: api::BucketQuota = ask_within(data, path::QUOTA, asked.as_ref(), COUNT_TIMEOUT).await?;
     print::quota(&quota, json);
-    Ok(())
-}
-
-pub(super) async fn key(data: &Path, key: Key, json: bool) -> Result<(), CliError> {
-    match key {
-        Key::Create { description } => {
-            let created: api::CreatedKey = ask(data, path::KEYS, Some(&api::CreateKey { description })).await?;
-            print::created_key(&created, json);
-        }
-        Key::List => {
-            let keys: api::Keys = ask(data, path::KEYS, NOTHING).await?;
-            print::keys(&keys, json);
-        }
-        Key::Revoke { access_key } => {
-            let revoked: api::Revoked = ask(data, path::REVOKE, Some(&api::RevokeKey { access_key })).await?;
-            print::revoked(&revoked, json);
-        }
-    }
     Ok(())
 }

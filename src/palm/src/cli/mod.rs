@@ -1,7 +1,7 @@
 //! The command line: what can be said, and what it leads to.
 //!
 //! [`args`] is the grammar, [`peer`] runs a peer, [`ask`] are the commands to a running one ([`confirm`]: some ask back; [`task`]: some
-//! take long), [`discover`] looks around.
+//! take long; [`identity`]: keys and roles), [`discover`] looks around.
 //! Results go to stdout (one line of JSON each with `--json`), logs to stderr. Exit codes: 0 done, 1 failed, 2 wrong
 //! usage or settings.
 
@@ -14,6 +14,7 @@ mod ask;
 mod confirm;
 mod data_dir;
 mod discover;
+mod identity;
 mod logging;
 mod peer;
 mod print;
@@ -123,7 +124,8 @@ async fn dispatch(args: Args, loaded: Loaded) -> Result<(), CliError> {
             let quota = (none || quota != Quota::default()).then_some(quota);
             ask::quota(&settings.data, bucket, quota, json).await
         }
-        Command::Key(key) => ask::key(&settings.data, key, json).await,
+        Command::Key(key) => identity::key(&settings.data, key, json).await,
+        Command::Role(role) => identity::role(&settings.data, role, json).await,
         Command::Config { print: _ } => {
             print::config(&loaded.origins, json);
             Ok(())

@@ -2,6 +2,7 @@
 
 use palm_core::record::{IdentityKind, IdentityRecord, Stored, key};
 use palm_core::s3::Refusal;
+use palm_core::s3::account::Account;
 use palm_core::s3::policy::{Attached, Policy};
 
 use super::ledger::{Decision, Ledger};
@@ -26,6 +27,16 @@ pub fn attach(record: &mut IdentityRecord, name: &str, document: &str) -> Result
     check_name(name)?;
     Policy::parse(document.as_bytes(), Attached::Identity)?;
     record.attach(name, document)
+}
+
+/// The trust of a role that was given none: its account's, whose users still need a policy of their own.
+pub fn trust_in(account: &Account) -> String {
+    let principal = format!("arn:aws:iam::{}:root", account.number());
+    serde_json::json!({
+        "Version": "2012-10-17",
+        "Statement": [{ "Effect": "Allow", "Principal": { "AWS": principal }, "Action": "sts:AssumeRole" }],
+    })
+    .to_string()
 }
 
 /// A user or role, strongly read.

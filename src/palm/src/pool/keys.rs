@@ -185,21 +185,13 @@ async fn put_root(ledger: &Ledger, sealing_key: &SealingKey, access_key: &Access
     Ok(())
 }
 
-/// Changes a key that is there: `false` where there is none. Root keys stay as they are.
-pub(crate) async fn change(
-    ledger: &Ledger,
-    id: &str,
-    change: impl Fn(&mut AccessKeyRecord) + Send + Sync,
-) -> Result<bool, PoolError> {
+/// Has a key taken or not: `false` where there is none. Root keys stay as they are.
+pub(super) async fn enable(ledger: &Ledger, id: &str, enabled: bool) -> Result<bool, PoolError> {
     let changed = ledger.update(key::access_key(id), |current| {
         match current.map(|found| AccessKeyRecord::decode(&found.value)) {
-            None => Decision::Keep(Ok(false)),
-            Some(Ok(record)) if record.root => Decision::Keep(Ok(false)),
-            Some(Ok(mut record)) => {
-                change(&mut record);
-                Decision::Put(record.encode(), Ok(true))
-            }
+            Some(Ok(record)) if !record.root => Decision::Put(AccessKeyRecord { enabled, ..record }.encode(), Ok(true)),
             Some(Err(error)) => Decision::Keep(Err(error)),
+            None | Some(Ok(_)) => Decision::Keep(Ok(false)),
         }
     });
     Ok(changed.await?.answer?)

@@ -419,6 +419,11 @@ impl Pool {
         keys::create(&self.0.ledger, self.sealing_key(), new).await
     }
 
+    /// The present, milliseconds since the Unix epoch.
+    pub fn now_ms(&self) -> u64 {
+        self.0.ledger.now_ms()
+    }
+
     /// A user or role; `None` when there is none of this name.
     pub async fn identity(&self, who: identity::Who<'_>) -> Result<Option<IdentityRecord>, PoolError> {
         identity::get(&self.0.ledger, who).await
@@ -436,6 +441,11 @@ impl Pool {
         change: impl Fn(&mut Option<IdentityRecord>) -> Result<T, Refusal> + Send + Sync,
     ) -> Result<T, PoolError> {
         identity::change(&self.0.ledger, who, change).await
+    }
+
+    /// Has an access key taken or not, until this is changed again; `false` where there is none, or it is a root key.
+    pub async fn enable_access_key(&self, id: &str, enabled: bool) -> Result<bool, PoolError> {
+        keys::enable(&self.0.ledger, id, enabled).await
     }
 
     /// Revokes an access key.

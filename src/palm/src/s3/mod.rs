@@ -51,6 +51,7 @@ mod range;
 mod rename;
 mod senseless;
 pub mod server;
+mod sts;
 mod tagging;
 mod versioning;
 mod website;

@@ -13,6 +13,7 @@ use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
 
 use super::{Frontend, access, error};
 
+#[expect(clippy::unused_async, reason = "every operation has this shape")]
 pub async fn get(
     _: &Frontend,
     request: S3Request<GetBucketOwnershipControlsInput>,
@@ -53,6 +54,7 @@ pub async fn delete(
     Ok(S3Response::new(DeleteBucketOwnershipControlsOutput::default()))
 }
 
+#[expect(clippy::unused_async, reason = "every operation has this shape")]
 pub async fn get_block(
     _: &Frontend,
     request: S3Request<GetPublicAccessBlockInput>,

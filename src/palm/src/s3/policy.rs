@@ -1,6 +1,7 @@
 //! Bucket policies (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucket-policies.html>).
 
 use palm_core::s3::account::Account;
+use palm_core::s3::acl::Acl;
 use palm_core::s3::policy::{Attached, Policy};
 use s3s::dto::{
     DeleteBucketPolicyInput, DeleteBucketPolicyOutput, GetBucketPolicyInput, GetBucketPolicyOutput,
@@ -22,6 +23,7 @@ fn check_account<T>(request: &S3Request<T>) -> S3Result<()> {
     }
 }
 
+#[expect(clippy::unused_async, reason = "every operation has this shape")]
 pub async fn get(
     _: &Frontend,
     request: S3Request<GetBucketPolicyInput>,
@@ -77,6 +79,7 @@ pub async fn delete(
 
 /// Says also of a public ACL that the bucket is public, and of a bucket without a policy that it is not: AWS answers 404
 /// there, which no client needs.
+#[expect(clippy::unused_async, reason = "every operation has this shape")]
 pub async fn status(
     _: &Frontend,
     request: S3Request<GetBucketPolicyStatusInput>,
@@ -86,7 +89,7 @@ pub async fn status(
     let policy =
         policy.and_then(|policy| Policy::parse(policy.as_bytes(), Attached::Bucket(&request.input.bucket)).ok());
     let block = bucket.config.public_access_block.unwrap_or_default();
-    let by_acl = !block.ignore_public_acls && bucket.config.acl.as_ref().is_some_and(|acl| acl.is_public());
+    let by_acl = !block.ignore_public_acls && bucket.config.acl.as_ref().is_some_and(Acl::is_public);
     let by_policy = !block.restrict_public_buckets && policy.is_some_and(|policy| policy.is_public());
     let policy_status = Some(PolicyStatus { is_public: Some(by_acl || by_policy) });
     Ok(S3Response::new(GetBucketPolicyStatusOutput { policy_status }))

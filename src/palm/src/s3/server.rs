@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_RANGE, HOST, HeaderName, SERVER};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_RANGE, EXPECT, HOST, HeaderName, SERVER};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Body as HttpBody;
 use palm_core::record::BucketConfig;
@@ -24,6 +24,7 @@ use super::access::{Gate, Keys};
 use super::cors::{self, Crossing};
 use super::guard::{self, Judged, Patient, Promise, XML_MAX_BYTES};
 use super::hosts::{BadDomain, CustomDomains, Hosts, Place};
+use super::sts::Sts;
 use super::{CONSISTENCY, Frontend, error, form, mechanism, senseless, website};
 use crate::object::{BodyError, MAX_BODY_BYTES, ObjectError, Store};
 
@@ -126,6 +127,7 @@ pub fn service(store: Store, options: S3Options) -> Result<Service, ServiceError
     builder.set_config(Arc::new(StaticConfigProvider::new(Arc::new(config()))));
     builder.set_auth(Keys { store: store.clone() });
     builder.set_access(Gate { store: store.clone() });
+    builder.set_route(Sts { store: store.clone() });
     builder.set_host(hosts.clone());
     let host_id = HeaderValue::try_from(&host_id).map_err(|source| ServiceError::BadHostId { host_id, source })?;
     let (local, toucher) = (store.clone(), store.clone());
@@ -170,12 +172,18 @@ impl Service {
         // The query is left out: it may hold a signature that is still good.
         let resource = request.uri().path().to_owned();
         let span = tracing::info_span!("s3", request_id = id, method = %request.method(), path = resource);
+        let waits_to_send = request.headers().contains_key(EXPECT);
         async {
             let mut response = self.answer(request, &id).await;
             let code = complete_error(&mut response, &resource, &id, &self.host_id);
+            let is_error = response.status().is_client_error() || response.status().is_server_error();
             let headers = response.headers_mut();
             headers.insert(SERVER, HeaderValue::from_static("PALM"));
             headers.insert(HOST_ID, self.host_id.clone());
+            // Its body was never asked for, so nothing else can come over this connection: the client must not try.
+            if waits_to_send && is_error {
+                headers.insert(CONNECTION, HeaderValue::from_static("close"));
+            }
             if (self.is_local)() {
                 headers.insert(CONSISTENCY, HeaderValue::from_static("local"));
             }

@@ -215,6 +215,7 @@ impl Operation {
             Self::GetBucketRequestPayment => ("s3:GetBucketRequestPayment", Bucket),
             Self::PutBucketRequestPayment => ("s3:PutBucketRequestPayment", Bucket),
             Self::GetBucketAccelerate => ("s3:GetAccelerateConfiguration", Bucket),
+            Self::DeleteBucketReplication => ("s3:PutReplicationConfiguration", Bucket),
             Self::GetBucketReplication => ("s3:GetReplicationConfiguration", Bucket),
             Self::DeleteBucketReplication => ("s3:PutReplicationConfiguration", Bucket),
             Self::GetBucketTagging => ("s3:GetBucketTagging", Bucket),

@@ -164,7 +164,7 @@ impl Admitted {
         let decision = match at {
             Look::There(object) => {
                 let context = context::with_existing_tags(context, &object.record.subresources.tags);
-                self.question(needed, key, Some(object.record.subresources.acl.as_ref()), &context)
+                self.question(needed, key, Some(object), &context)
             }
             Look::Missing | Look::None => self.question(needed, key, None, context),
         };
@@ -183,9 +183,8 @@ impl Admitted {
         Err(error::of_refusal(&policy::missing_object(may_list)))
     }
 
-    /// Asks the one place that decides. `acl`: the list of the object, where it is there (`Some(None)`: private to the bucket's
-    /// owner).
-    fn question(&self, needed: Needed, key: &str, acl: Option<Option<&Acl>>, context: &Context) -> Decision {
+    /// Asks the one place that decides; `object`: where it is there.
+    fn question(&self, needed: Needed, key: &str, object: Option<&Object>, context: &Context) -> Decision {
         let (bucket, name) = match (needed.on, &self.source) {
             (On::Source, Some(source)) => (Some(&source.bucket), Some(&source.bucket.name)),
             (On::Account | On::Source, _) => (None, None),
@@ -197,12 +196,13 @@ impl Admitted {
             Some(name) if of_bucket => format!("arn:aws:s3:::{name}"),
             Some(name) => format!("arn:aws:s3:::{name}/{key}"),
         };
-        let implied = match (acl, bucket) {
-            (Some(None), Some(bucket)) => Some(Acl::private(&bucket.record.owner)),
+        let own = object.and_then(|object| object.record.subresources.acl.as_ref());
+        let implied = match (object, bucket) {
+            (Some(_), Some(bucket)) => Some(Acl::private(&bucket.record.owner)),
             (None, Some(bucket)) => self.of_object_to_come(needed, bucket),
             _ => None,
         };
-        let acl = acl.flatten().or(implied.as_ref());
+        let acl = own.or(implied.as_ref());
         let request = Request { principal: &self.asker.principal, action: needed.action, resource: &resource, context };
         let decision = policy::decide(&Question {
             request,

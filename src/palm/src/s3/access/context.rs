@@ -4,7 +4,7 @@
 //! A key that is left out makes a `Deny` on it silent, so whatever the request says is here, whether its action knows the
 //! key or not.
 
-use http::{HeaderMap, Method};
+use http::HeaderMap;
 use palm_core::s3::account::Account;
 use palm_core::s3::calendar::{iso_date, parse_iso};
 use palm_core::s3::policy::Context;
@@ -37,6 +37,9 @@ const LEGAL_HOLD: &str = "x-amz-object-lock-legal-hold";
 const MODE: &str = "x-amz-object-lock-mode";
 const RETAIN_UNTIL: &str = "x-amz-object-lock-retain-until-date";
 const TAGGING: &str = "x-amz-tagging";
+
+/// What `s3:signatureversion` says of `SigV4`.
+pub const SIGV4: &str = "AWS4-HMAC-SHA256";
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
@@ -71,7 +74,7 @@ pub fn extras(headers: &HeaderMap, query: &Query) -> Extras {
 }
 
 /// What every request says: who, when, how, and what stands in its headers and query.
-pub fn of_request(asker: &Asker, now_ms: u64, (method, query): (&Method, &Query), headers: &HeaderMap) -> Context {
+pub fn of_request(asker: &Asker, now_ms: u64, query: &Query, headers: &HeaderMap) -> Context {
     let mut context = Context::default();
     asker.describe(&mut context);
     context.add("aws:CurrentTime", iso_date(now_ms));
@@ -82,19 +85,12 @@ pub fn of_request(asker: &Asker, now_ms: u64, (method, query): (&Method, &Query)
         }
     }
     if asker.access_key.is_some() {
-        context.add("s3:signatureversion", "AWS4-HMAC-SHA256");
         let presigned = query.get("X-Amz-Signature").is_some();
-        let form = !presigned && method == Method::POST && !headers.contains_key("authorization");
-        context.add(
-            "s3:authType",
-            if presigned {
-                "REST-QUERY-STRING"
-            } else if form {
-                "POST"
-            } else {
-                "REST-HEADER"
-            },
-        );
+        // A `Signer` says itself how it signed.
+        if presigned || headers.contains_key("authorization") {
+            context.add("s3:signatureversion", SIGV4);
+            context.add("s3:authType", if presigned { "REST-QUERY-STRING" } else { "REST-HEADER" });
+        }
         if let Some(signed_ms) = query.get("X-Amz-Date").and_then(parse_basic) {
             context.add("s3:signatureAge", now_ms.saturating_sub(signed_ms).to_string());
         }
@@ -202,7 +198,7 @@ mod tests {
 
     fn denied(condition: &str, headers: &HeaderMap, query: &str) -> bool {
         let asker = Asker::anonymous(None);
-        let context = of_request(&asker, 1_795_000_000_000, (&Method::PUT, &Query::parse(query)), headers);
+        let context = of_request(&asker, 1_795_000_000_000, &Query::parse(query), headers);
         let document = format!(
             r#"{{"Version":"2012-10-17","Statement":[{{"Effect":"Deny","Principal":"*","Action":"s3:*",
             "Resource":"arn:aws:s3:::b/*","Condition":{{{condition}}}}}]}}"#

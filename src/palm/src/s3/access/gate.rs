@@ -10,7 +10,8 @@ use palm_core::s3::version::Name;
 use parking_lot::Mutex;
 use s3s::access::{S3Access, S3AccessContext};
 use s3s::dto::{
-    CopySource, CreateBucketInput, PutObjectLegalHoldInput, PutObjectRetentionInput, PutObjectTaggingInput,
+    CopySource, CreateBucketInput, ObjectLockRetentionMode, PutObjectLegalHoldInput, PutObjectRetentionInput,
+    PutObjectTaggingInput,
 };
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Result};
 
@@ -20,6 +21,7 @@ use super::principal::session_token;
 use super::unsupported::refuse_unsupported;
 use super::{Asker, Origin, Query, Signer, error, table};
 use crate::object::Store;
+use crate::s3::access_log::Requester;
 use crate::s3::object::version_name;
 use crate::s3::rename::source_key;
 use crate::s3::senseless::Admission;
@@ -45,15 +47,20 @@ impl S3Access for Gate {
             crate::s3::check_key(key)?;
         }
         refuse_unsupported(context.headers())?;
-        let origin = context.extensions_mut().get::<Connection>().map(Origin::from);
-        let signer = context.extensions_mut().get().cloned();
+        let extensions = context.extensions_mut();
+        let origin = extensions.get::<Connection>().map(Origin::from);
+        let (signer, admission) = (extensions.get::<Signer>().cloned(), extensions.get::<Admission>().cloned());
+        let requester = extensions.get::<Requester>().cloned();
         let admitted = self.look(operation, origin, signer.as_ref(), context).await?;
+        if let (Some(requester), Some(named)) = (requester, admitted.asker.log_name()) {
+            requester.0.get_or_init(|| named.to_owned());
+        }
         // Nobody owns no buckets, which is what they are told (as other servers do).
         let of_nobody = operation == Operation::ListBuckets && admitted.asker.signer().is_none();
         if !of_nobody && !waits_for_body(context.s3_op().name()) {
             admitted.decide()?;
         }
-        if let Some(admission) = context.extensions_mut().get::<Admission>().cloned() {
+        if let Some(admission) = admission {
             admission.grant(context.credentials());
         }
         context.extensions_mut().insert(Arc::new(admitted));
@@ -78,7 +85,7 @@ impl S3Access for Gate {
 
     async fn put_object_retention(&self, request: &mut S3Request<PutObjectRetentionInput>) -> S3Result<()> {
         let retention = request.input.retention.as_ref();
-        let mode = retention.and_then(|retention| retention.mode.as_ref()).map(|mode| mode.as_str());
+        let mode = retention.and_then(|retention| retention.mode.as_ref()).map(ObjectLockRetentionMode::as_str);
         let until = retention.and_then(|retention| retention.retain_until_date.as_ref()).and_then(iso);
         let now_ms = self.store.now_ms();
         with_body(&request.extensions, |context| context::of_retention(context, (mode, until.as_deref()), now_ms))
@@ -177,10 +184,10 @@ impl Gate {
         }
         // Most requests are made by an account's own key, and no policy has a say.
         if admitted.has_policies() || waits_for_body(name) {
-            let how = (request.method(), &query);
-            admitted.context = context::of_request(&admitted.asker, store.now_ms(), how, headers);
+            admitted.context = context::of_request(&admitted.asker, store.now_ms(), &query, headers);
             if let Some(signer) = signer {
                 admitted.context.add("s3:authType", signer.by);
+                admitted.context.add("s3:signatureversion", signer.version);
             }
             if let Some(owner) = owner.and_then(|owner| store.account_of(&owner)) {
                 context::of_owner(&mut admitted.context, &owner);

@@ -136,6 +136,12 @@ impl Asker {
         }
     }
 
+    /// As access logs name them: an account by its canonical id, others by ARN
+    /// (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/LogFormat.html>).
+    pub fn log_name(&self) -> Option<&str> {
+        self.signer().map(|who| if who.root { who.canonical_id.as_str() } else { who.arn.as_str() })
+    }
+
     /// Whether they are the account of this canonical id itself.
     pub fn is_root_of(&self, canonical_id: &str) -> bool {
         self.signer().is_some_and(|identity| identity.root && identity.canonical_id == canonical_id)

@@ -42,6 +42,7 @@ pub fn operation(name: &str) -> Option<Operation> {
         "GetBucketRequestPayment" => Is::GetBucketRequestPayment,
         "PutBucketRequestPayment" => Is::PutBucketRequestPayment,
         "GetBucketAccelerateConfiguration" => Is::GetBucketAccelerate,
+        "DeleteBucketReplication" => Is::DeleteBucketReplication,
         "GetBucketReplication" => Is::GetBucketReplication,
         "DeleteBucketReplication" => Is::DeleteBucketReplication,
         "GetBucketTagging" => Is::GetBucketTagging,
