@@ -114,6 +114,10 @@ pub trait FragmentStore: Send + Sync + 'static {
     /// Up to `limit` fragments in order of id, after the one given.
     async fn list(&self, after: Option<FragmentId>, limit: usize) -> Result<Vec<FragmentStat>, StoreError>;
 
+    /// Forgets what it keeps in memory of contents, so that the next read of each is answered by the medium: scrubbing looks
+    /// for rot there. Nothing to do for stores that keep no such copies.
+    fn forget_cached(&self) {}
+
     /// What it holds. Cheap: counters, not a walk.
     async fn usage(&self) -> Result<Usage, StoreError>;
 }

@@ -139,6 +139,11 @@ impl Backends {
         self.all.iter().find(|backend| backend.number() == number)
     }
 
+    /// Makes the next read of each fragment come from the medium.
+    pub fn forget_cached(&self) {
+        self.all.iter().for_each(FragmentStore::forget_cached);
+    }
+
     /// What those that can be asked hold together. An error when none can.
     pub async fn usage(&self) -> Result<Usage, StoreError> {
         let mut sum: Option<Usage> = None;
@@ -432,6 +437,12 @@ impl FragmentStore for Backend {
 
     async fn list(&self, after: Option<FragmentId>, limit: usize) -> Result<Vec<FragmentStat>, StoreError> {
         self.seen(self.store()?.list(after, limit).await)
+    }
+
+    fn forget_cached(&self) {
+        if let Ok(store) = self.store() {
+            store.forget_cached();
+        }
     }
 
     async fn usage(&self) -> Result<Usage, StoreError> {

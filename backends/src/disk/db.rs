@@ -45,6 +45,14 @@ fn memory() -> &'static (Cache, WriteBufferManager) {
     })
 }
 
+/// Forgets all blocks in memory, of all databases of this process: the next read of each comes from its table, and is
+/// verified.
+pub(super) fn forget_cached() {
+    let mut cache = memory().0.clone();
+    cache.set_capacity(0);
+    cache.set_capacity(MEMORY_BYTES);
+}
+
 /// Opens a database with these column families, made where missing.
 pub(super) fn open(dir: &Path, families: &[(&str, Shape)]) -> Result<DB, StoreError> {
     open_with(dir, families, |_| {})

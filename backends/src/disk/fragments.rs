@@ -248,6 +248,10 @@ impl FragmentStore for DiskFragments {
         self.blocking(list).await
     }
 
+    fn forget_cached(&self) {
+        super::db::forget_cached();
+    }
+
     async fn usage(&self) -> Result<Usage, StoreError> {
         self.store.lock.check()?;
         let counters = self.store.packed.counters();

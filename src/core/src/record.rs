@@ -17,6 +17,7 @@ use crate::s3::tags::Tag;
 
 mod bucket;
 mod event;
+mod head;
 pub mod key;
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,7 @@ mod usage;
 
 pub use bucket::{BucketConfig, BucketRecord, BucketState, DefaultEncryption, Logging, ObjectLock};
 pub use event::{EventRecord, EventTarget, Outcome};
+pub use head::{HeadRecord, LineRecord, PageRecord, Summary};
 pub use usage::UsageRecord;
 
 /// Bytes that are not the record they should be. They come from disks and peers, so this is an answer,
@@ -60,13 +62,7 @@ pub trait Stored: Serialize + DeserializeOwned {
 
     /// Its stored bytes.
     fn encode(&self) -> Bytes {
-        let mut bytes = vec![Self::VERSION];
-        // Serialising into a vector fails only for types postcard cannot express (unsized sequences);
-        // none of ours is one, so failing here would be our own logic gone wrong.
-        #[expect(clippy::expect_used, reason = "see above")]
-        let rest = postcard::to_allocvec(self).expect("record types are plain data");
-        bytes.extend_from_slice(&rest);
-        bytes.into()
+        encode_as(Self::VERSION, self)
     }
 
     /// Reads stored bytes of any version ever written; all bytes must be used.
@@ -82,6 +78,15 @@ pub trait Stored: Serialize + DeserializeOwned {
     fn decode_older(version: u8, _rest: &[u8]) -> Result<Self, DecodeError> {
         Err(DecodeError::UnknownVersion { kind: Self::KIND, version })
     }
+}
+
+/// A version byte, then postcard.
+fn encode_as(version: u8, value: &impl Serialize) -> Bytes {
+    // Serialising into a vector fails only for types postcard cannot express (unsized sequences);
+    // none of ours is one, so failing here would be our own logic gone wrong.
+    #[expect(clippy::expect_used, reason = "see above")]
+    let bytes = postcard::to_extend(value, vec![version]).expect("record types are plain data");
+    bytes.into()
 }
 
 /// Decodes postcard that must use every byte.

@@ -188,6 +188,11 @@ impl<T: Clone, S: Clone> Head<T, S> {
         }
     }
 
+    /// Whether there is no version: nothing that a register should hold.
+    pub fn is_empty(&self) -> bool {
+        self.null.is_none() && self.recent.is_empty() && self.pages.is_empty()
+    }
+
     /// The stamp that a new version's id must be above when it is drawn.
     pub fn latest(&self) -> Stamp {
         match self.current() {
@@ -295,8 +300,7 @@ impl<T: Clone, S: Clone> Head<T, S> {
     }
 
     fn unless_empty(self) -> Option<Self> {
-        let empty = self.null.is_none() && self.recent.is_empty() && self.pages.is_empty();
-        (!empty).then_some(self)
+        (!self.is_empty()).then_some(self)
     }
 }
 

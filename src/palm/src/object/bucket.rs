@@ -23,6 +23,7 @@ use palm_core::s3::Refusal;
 use palm_core::wire::ScanQuery;
 use tracing::{debug, info, warn};
 
+use super::commit::Made;
 use super::store::{At, random};
 use super::{ListPage, ListQuery, Listed, ObjectError, Store, list};
 use crate::pool::ledger::Item;
@@ -101,8 +102,8 @@ impl Store {
     /// A bucket for a write to begin with: this peer's copy will do, since the write ends with
     /// [`confirm`](Self::confirm). Asks only when the copy says that there is none.
     pub(super) async fn bucket_to_write(&self, name: &str) -> Result<BucketRecord, ObjectError> {
-        match self.ledger.peek(&key::bucket(name)) {
-            Some(current) => Ok(BucketRecord::decode(&current.value)?),
+        match self.peek_bucket(name) {
+            Some(known) => Ok(known),
             None => self.bucket(name).await,
         }
     }
@@ -156,9 +157,9 @@ impl Store {
         Ok(ListPage { items, next: page.next.and_then(|next| list::resume_at(&next, 1)), stale })
     }
 
-    /// Ends a write at `at` that was committed as `version`: makes sure that its bucket outlived it, or takes
+    /// Ends a write at `at` that was committed and made this: makes sure that its bucket outlived it, or takes
     /// the write back. See the top of this file.
-    pub(super) async fn confirm(&self, at: &At, version: Ballot) -> Result<(), ObjectError> {
+    pub(super) async fn confirm(&self, at: &At, made: Made) -> Result<(), ObjectError> {
         let register = key::bucket(&at.bucket);
         if let Some(current) = self.ledger.read_shared(&register).await?
             && BucketRecord::decode(&current.value)?.state == BucketState::Active
@@ -169,11 +170,7 @@ impl Store {
         if lifted.await?.answer? {
             return Ok(());
         }
-        let undone = self.ledger.update(at.register.clone(), |current| match current {
-            Some(current) if current.version == version => Decision::Delete(()),
-            _ => Decision::Keep(()),
-        });
-        undone.await?;
+        self.undo(at, made).await?;
         Err(ObjectError::NoSuchBucket)
     }
 

@@ -23,8 +23,8 @@ const DISCARD_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) struct Draft {
     pub(super) store: Store,
     pub(super) body: BodyId,
-    /// Register key of the object it is uploaded for.
-    object: Bytes,
+    /// Register key of the object or version it is uploaded for.
+    pub(super) object: Bytes,
     stored: Mutex<Vec<(PeerId, FragmentId)>>,
     kept: AtomicBool,
     _in_flight: InFlightGuard,

@@ -4,6 +4,7 @@ use palm_core::code::CodeError;
 use palm_core::place::PlaceError;
 use palm_core::record::DecodeError;
 use palm_core::s3::Refusal;
+use palm_core::s3::version::Name;
 
 use super::body::{BodyError, Rejection};
 use crate::pool::LedgerError;
@@ -22,6 +23,15 @@ pub enum ObjectError {
     /// 404.
     #[error("no such upload")]
     NoSuchUpload,
+    /// The version is a delete marker: 404 where none was named, else 405
+    /// (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/DeleteMarker.html>).
+    #[error("delete marker {version}")]
+    Marker {
+        /// The request named it.
+        named: bool,
+        /// Its id.
+        version: Name,
+    },
     /// 409; `owned` by the asker or by another.
     #[error("bucket exists")]
     BucketExists {
@@ -70,6 +80,22 @@ pub enum ObjectError {
     /// 500: our own fault.
     #[error("internal: {0}")]
     Internal(String),
+}
+
+impl ObjectError {
+    /// Whether it is certain that nothing has changed.
+    pub fn is_certain(&self) -> bool {
+        !matches!(self, Self::Unavailable(_) | Self::Internal(_))
+    }
+
+    /// Whether an object or version was not found, and nothing is known of why.
+    pub(super) fn is_absence(&self) -> bool {
+        match self {
+            Self::NoSuchKey => true,
+            Self::Refused(refusal) => refusal.code == "NoSuchVersion",
+            _ => false,
+        }
+    }
 }
 
 impl From<LedgerError> for ObjectError {

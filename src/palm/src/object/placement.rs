@@ -12,6 +12,7 @@ use palm_core::record::{
 };
 use palm_core::register::Current;
 
+use super::head::object_in;
 use super::store::is_upload;
 use super::{ObjectError, Store};
 use crate::pool::Decision;
@@ -21,7 +22,7 @@ use crate::pool::Decision;
 pub(super) struct Whose {
     /// The body.
     pub(super) body: BodyId,
-    /// Register key of an object that holds it, or for which it is being uploaded.
+    /// Register key of an object or version that holds it, or for which it is being uploaded.
     pub(super) object: Bytes,
     /// Number and attempt of the part it is of, where that is known: it saves looking through all of them.
     pub(super) part: Option<(u16, u64)>,
@@ -83,8 +84,7 @@ impl Store {
     ) -> Result<Option<Recorded>, ObjectError> {
         // This peer's copy nearly always has it; that it does not is for the voters to say.
         let holding = |current: Option<Current>| -> Result<Option<ObjectRecord>, ObjectError> {
-            let record = current.map(|current| ObjectRecord::decode(&current.value)).transpose()?;
-            Ok(record.filter(|record| record.body == whose.body))
+            Ok(object_in(object, current.as_ref())?.filter(|record| record.body == whose.body))
         };
         let record = match holding(self.ledger.peek(object))? {
             Some(record) => Some(record),
@@ -99,7 +99,8 @@ impl Store {
     }
 
     async fn recorded_in_upload(&self, whose: &Whose, segment: SegmentId) -> Result<Option<Recorded>, ObjectError> {
-        let Some((bucket, name)) = key::parse_object(&whose.object) else { return Ok(None) };
+        let object = key::object_of(&whose.object);
+        let Some((bucket, name)) = key::parse_object(&object) else { return Ok(None) };
         let Some(upload) = self.ledger.read(&key::upload(bucket, name, whose.body)).await? else { return Ok(None) };
         let data_key = UploadRecord::decode(&upload.value)?.data_key;
         Ok(self.in_parts(whose, segment)?.map(|segment| Recorded { segment, data_key }))

@@ -9,13 +9,14 @@ use std::sync::Arc;
 
 use palm_core::code::{SEGMENT_BYTES, STRIPE_BYTES};
 use palm_core::id::SegmentId;
-use palm_core::record::{Checksum, Content, Etag, ObjectRecord, Segment, Stored};
+use palm_core::record::{Checksum, Content, Etag, ObjectRecord, Segment, Subresources};
+use palm_core::s3::version::Versioning;
 use tokio::task::JoinHandle;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::body::{Cutter, Stripe};
 use super::budget::{STREAM_BYTES, Share};
-use super::conditions::object_in;
+use super::commit::new_nonce;
 use super::digest::{Digested, Digests};
 use super::draft::Draft;
 use super::get::INLINE_BYTES;
@@ -24,7 +25,6 @@ use super::whole::Whole;
 use super::write::SegmentWriter;
 use super::{BodyError, Incoming, NewObject, Object, ObjectError, Store, WriteConditions};
 use crate::blocking::spawn_blocking;
-use crate::pool::{Current, Decision, LedgerError};
 
 /// What a body of one stripe holds for each of its bytes: as it came, and sealed with its parity.
 const WHOLE_FACTOR: u64 = 3;
@@ -39,14 +39,34 @@ impl Store {
         conditions: WriteConditions,
         body: Incoming,
     ) -> Result<Object, ObjectError> {
-        let data_key = self.bucket_to_write(bucket).await?.data_key;
+        let known = self.bucket_to_write(bucket).await?;
         let at = At::new(bucket, key);
-        let draft = Arc::new(Draft::new(self, new_body()?, at.register.clone()));
-        let sealing = self.data_key(data_key).await?;
-        let received = self.receive(&draft, sealing, body).await?;
+        let sealing = self.data_key(known.data_key).await?;
+        let aiming = async {
+            let target = self.target(at.clone(), new_nonce()?).await?;
+            let lock = target.lock(new.subresources.lock, self.ledger.now_ms())?;
+            Ok::<_, ObjectError>((target, lock))
+        };
+        // Fragments are noted under what will refer to them. The id of a version comes before them, then; where there are no
+        // versions, the voters say so while the body comes in.
+        let draft = |object| Ok::<_, ObjectError>(Arc::new(Draft::new(self, new_body()?, object)));
+        let (draft, (target, lock), received) = if known.config.versioning == Versioning::Enabled {
+            let (target, lock) = aiming.await?;
+            let draft = draft(target.holder())?;
+            let received = self.receive(&draft, sealing, body).await?;
+            (draft, (target, lock), received)
+        } else {
+            let draft = draft(at.register.clone())?;
+            let (received, aimed) = tokio::try_join!(self.receive(&draft, sealing, body), aiming)?;
+            (draft, aimed, received)
+        };
 
-        let store = self.clone();
+        let (store, data_key) = (self.clone(), known.data_key);
         Self::settle(async move {
+            if draft.object != target.holder() {
+                // The bucket's versioning is not what this peer knew.
+                store.share(draft.body, [&draft.object, &target.holder()]).await?;
+            }
             let body = draft.body;
             let Received { digested, checksum, rest, share } = received;
             let etag = Etag { md5: digested.md5, parts: 0 };
@@ -54,6 +74,7 @@ impl Store {
                 let content = Content::Segments(rest.store(&draft).await?);
                 drop(share);
                 let NewObject { attributes, subresources, customer_key } = new;
+                let subresources = Subresources { lock, ..subresources };
                 Ok(ObjectRecord {
                     size: digested.size,
                     etag,
@@ -66,65 +87,9 @@ impl Store {
                     customer_key,
                 })
             };
-            store.commit(&at, conditions, storing, Some(&draft)).await
+            store.commit(&target, conditions.into(), storing, Some(&draft)).await
         })
         .await
-    }
-
-    /// Makes a record visible once `ready` has it: decides the conditions, replaces what was there and releases
-    /// it, and makes sure that the bucket outlived the write. The fragments of `draft` are kept, or deleted when
-    /// it is certain that nothing refers to them.
-    pub(super) async fn commit(
-        &self,
-        at: &At,
-        conditions: WriteConditions,
-        ready: impl Future<Output = Result<ObjectRecord, ObjectError>> + Send,
-        draft: Option<&Draft>,
-    ) -> Result<Object, ObjectError> {
-        let conditional = conditions != WriteConditions::default();
-        let mut written = None;
-        let deciding = async {
-            let record = written.insert(ready.await?);
-            let value = record.encode();
-            Ok::<_, ObjectError>(move |current: Option<&Current>| {
-                let checked = object_in(current).and_then(|previous| {
-                    conditions.check(previous.as_ref())?;
-                    Ok(previous)
-                });
-                match checked {
-                    Ok(previous) => Decision::Put(value.clone(), Ok(previous)),
-                    Err(error) => Decision::Keep(Err(error)),
-                }
-            })
-        };
-        let updated = self.ledger.update_when(at.register.clone(), deciding).await?;
-        let unwritten = match &updated {
-            Ok(updated) => updated.answer.is_err(),
-            Err(error) => nothing_written(error),
-        };
-        if let Some(draft) = draft
-            && !unwritten
-        {
-            draft.keep();
-        }
-        let updated = match updated {
-            Err(LedgerError::Contended) if conditional => return Err(ObjectError::Conflict),
-            other => other?,
-        };
-        let replaced = updated.answer?;
-        let record =
-            written.ok_or_else(|| ObjectError::Internal("the ledger committed before the record was ready".into()))?;
-        if let Some(replaced) = replaced.filter(|replaced| replaced.body != record.body) {
-            self.release(&replaced);
-        }
-        if let Err(error) = self.confirm(at, updated.version).await {
-            if matches!(error, ObjectError::NoSuchBucket) {
-                // It was visible for a moment, so it may have been copied: collection looks, nobody just deletes.
-                self.release(&record);
-            }
-            return Err(error);
-        }
-        Ok(Object { version: updated.version, id: None, record, stale: false })
     }
 
     /// Receives a body to its end, judges it, and has all but its last fragments on their way. On any error
@@ -179,11 +144,6 @@ impl Store {
         let (digested, whole) = tokio::join!(hashing, sealing);
         Ok((digested?, whole??))
     }
-}
-
-/// Whether an update that failed has certainly left no trace.
-pub(super) fn nothing_written(error: &LedgerError) -> bool {
-    matches!(error, LedgerError::NoQuorum { .. } | LedgerError::Contended)
 }
 
 /// A body that has been received and judged.

@@ -40,6 +40,8 @@ const REST_BUSY: u32 = 9;
 const MAX_REST: Duration = Duration::from_secs(5);
 /// After an error it waits so long.
 const RETRY: Duration = Duration::from_mins(1);
+/// What stores hold in memory is forgotten so often while fragments are checked: rot is in the medium.
+const FORGET_EVERY: Duration = Duration::from_mins(1);
 /// Fragments checked at once on command.
 const AT_ONCE: usize = 2;
 
@@ -117,9 +119,10 @@ impl Home {
     }
 
     async fn scrub_page(&self, round: &mut Round, page: Page, period: Duration) {
-        let mut kept = Instant::now();
+        let (mut kept, mut forgot) = (Instant::now(), None);
         for id in page.noted {
             self.rest_before(round, period).await;
+            self.forget_cached(&mut forgot);
             let (begun, served) = (Instant::now(), self.0.served.load(Ordering::Relaxed));
             self.verify(id).await;
             round.after = Some(id);
@@ -134,6 +137,14 @@ impl Home {
         }
         round.orphans += self.settle(page.strays).await;
         self.keep_round(round).await;
+    }
+
+    /// Has what is read next come from the medium, now and then.
+    fn forget_cached(&self, last: &mut Option<Instant>) {
+        if last.is_none_or(|last| last.elapsed() >= FORGET_EVERY) {
+            self.0.backends.forget_cached();
+            *last = Some(Instant::now());
+        }
     }
 
     /// Waits until the next fragment is due.
@@ -153,9 +164,10 @@ impl Home {
     /// Checks every fragment now, as fast as the disk gives them. Tells how many were checked and how many there are.
     pub async fn scrub_now(&self, progress: impl Fn(u64, u64) + Send) -> Result<Scrubbed, StoreError> {
         let mut found = Scrubbed::default();
-        let mut after = None;
+        let (mut after, mut forgot) = (None, None);
         loop {
             let page = self.page(after).await?;
+            self.forget_cached(&mut forgot);
             let is_last = page.noted.is_empty();
             after = page.noted.last().copied();
             let checks = page.noted.into_iter().map(|id| {

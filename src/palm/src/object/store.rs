@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use palm_backends::{Backends, IndexStore};
 use palm_core::code::SegmentSecret;
-use palm_core::hlc::Ballot;
+use palm_core::hlc::{Ballot, Stamp};
 use palm_core::id::{BodyId, KeyId, PeerId, SegmentId};
 use palm_core::record::{
     AccessKeyRecord, Attributes, CustomerKey, DataKeyRecord, ObjectRecord, Stored, Subresources, WhenMinority, key,
 };
-use palm_core::s3::version::Name;
+use palm_core::s3::version::{Name, VersionId};
 use palm_core::wire::ScanQuery;
 use parking_lot::{Mutex, RwLock};
 use zeroize::Zeroizing;
@@ -38,7 +38,7 @@ const MAX_OPEN_DATA_KEYS: usize = 4096;
 /// An object as it was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Object {
-    /// Stamp of the write that made it; its milliseconds are the last-modified time.
+    /// Stamp of the version, from when it was made; its milliseconds are the last-modified time.
     pub version: Ballot,
     /// Its version id; `None` in buckets that never had versions.
     pub id: Option<Name>,
@@ -54,8 +54,12 @@ impl Object {
         self.version.stamp.millis()
     }
 
-    pub(super) fn decode(current: &Current) -> Result<Self, ObjectError> {
-        Ok(Self { version: current.version, id: None, record: ObjectRecord::decode(&current.value)?, stale: false })
+    pub(super) fn new(stamp: Stamp, id: Option<Name>, record: ObjectRecord) -> Self {
+        Self { version: Ballot { stamp, ..Ballot::ZERO }, id, record, stale: false }
+    }
+
+    pub(super) fn of_version(id: VersionId, record: ObjectRecord, stale: bool) -> Self {
+        Self { stale, ..Self::new(id.stamp, Some(Name::Id(id)), record) }
     }
 }
 
@@ -303,6 +307,16 @@ impl Store {
     pub(super) async fn scan_or_stale(&self, query: ScanQuery) -> Result<(Page, bool), ObjectError> {
         match self.ledger.scan(query.clone()).await {
             Err(LedgerError::NoQuorum { .. }) if self.reads_stale() => Ok((self.ledger.local_page(query).await?, true)),
+            other => Ok((other?, false)),
+        }
+    }
+
+    /// The same of objects that listings show.
+    pub(super) async fn objects_or_stale(&self, query: ScanQuery) -> Result<(Page, bool), ObjectError> {
+        match self.ledger.scan_objects(query.clone()).await {
+            Err(LedgerError::NoQuorum { .. }) if self.reads_stale() => {
+                Ok((self.ledger.local_objects(query).await?, true))
+            }
             other => Ok((other?, false)),
         }
     }

@@ -3,8 +3,8 @@
 use palm_core::record::{BucketConfig, BucketRecord};
 use s3s::dto::{
     Bucket, BucketLocationConstraint, CreateBucketInput, CreateBucketOutput, DeleteBucketInput, DeleteBucketOutput,
-    GetBucketLocationInput, GetBucketLocationOutput, GetBucketVersioningInput, GetBucketVersioningOutput,
-    HeadBucketInput, HeadBucketOutput, ListBucketsInput, ListBucketsOutput,
+    GetBucketLocationInput, GetBucketLocationOutput, HeadBucketInput, HeadBucketOutput, ListBucketsInput,
+    ListBucketsOutput,
 };
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 
@@ -64,15 +64,6 @@ pub async fn location(
     let named = frontend.region != NAMELESS_REGION;
     let location_constraint = named.then(|| BucketLocationConstraint::from(frontend.region.clone()));
     Ok(S3Response::new(GetBucketLocationOutput { location_constraint }))
-}
-
-/// The answer of a bucket that never had versioning enabled; many clients ask before anything else.
-pub async fn versioning(
-    frontend: &Frontend,
-    request: S3Request<GetBucketVersioningInput>,
-) -> S3Result<S3Response<GetBucketVersioningOutput>> {
-    frontend.store.bucket(&request.input.bucket).await.map_err(error::of)?;
-    Ok(S3Response::new(GetBucketVersioningOutput::default()))
 }
 
 pub async fn list(

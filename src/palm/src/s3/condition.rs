@@ -128,7 +128,7 @@ pub fn of_write(matches: Option<ETagCondition>, none_match: Option<&ETagConditio
         }
     };
     let if_match = matches.map(one_tag).transpose()?;
-    Ok(WriteConditions { if_absent, if_match, ..WriteConditions::default() })
+    Ok(WriteConditions { if_absent, if_match })
 }
 
 fn one_tag(condition: ETagCondition) -> Result<String, S3Error> {

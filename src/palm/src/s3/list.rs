@@ -10,7 +10,7 @@ use s3s::dto::{
 use s3s::{S3Request, S3Response, S3Result};
 
 use super::{Frontend, KEY_MAX_BYTES, attributes, checksum, error, owner_of, timestamp};
-use crate::object::{ListPage, ListQuery, Listed, Object, after_group, after_key};
+use crate::object::{ListPage, ListQuery, Listed, ListedObject, after_group, after_key};
 
 /// Entries of one page at most (AWS's limit).
 pub const PAGE_MAX: u32 = 1_000;
@@ -136,7 +136,7 @@ pub fn given(text: Option<String>) -> Option<String> {
 }
 
 /// Runs one page; a page of no entries asks only whether the bucket is there.
-async fn run(frontend: &Frontend, bucket: &str, query: ListQuery) -> S3Result<ListPage<Object>> {
+async fn run(frontend: &Frontend, bucket: &str, query: ListQuery) -> S3Result<ListPage<ListedObject>> {
     if query.limit == 0 {
         frontend.store.bucket(bucket).await.map_err(error::of)?;
         return Ok(ListPage { items: Vec::new(), next: None, stale: false });
@@ -154,8 +154,8 @@ struct Rendered {
     stale: bool,
 }
 
-fn render(page: ListPage<Object>, encoding: Encoding, owner: Option<&Owner>) -> Rendered {
-    let name = |item: &Listed<Object>| match item {
+fn render(page: ListPage<ListedObject>, encoding: Encoding, owner: Option<&Owner>) -> Rendered {
+    let name = |item: &Listed<ListedObject>| match item {
         Listed::Key(name, _) | Listed::Group(name) => name.clone(),
     };
     let encoding = encoding.fitting(page.items.iter().map(|item| match item {
@@ -173,9 +173,9 @@ fn render(page: ListPage<Object>, encoding: Encoding, owner: Option<&Owner>) -> 
     Rendered { contents, prefixes, encoding, last, next: page.next, stale: page.stale }
 }
 
-fn entry(key: String, object: &Object, owner: Option<&Owner>) -> Entry {
-    let record = &object.record;
-    let class = record.attributes.storage_class.clone().unwrap_or_else(|| attributes::STANDARD.to_owned());
+fn entry(key: String, object: &ListedObject, owner: Option<&Owner>) -> Entry {
+    let record = &object.summary;
+    let class = record.storage_class.clone().unwrap_or_else(|| attributes::STANDARD.to_owned());
     let algorithm = |sum: &palm_core::record::Checksum| ChecksumAlgorithm::from_static(checksum::name(sum.algorithm));
     let kind = |sum: &palm_core::record::Checksum| ChecksumType::from_static(checksum::kind_name(sum.kind));
     Entry {
@@ -183,15 +183,16 @@ fn entry(key: String, object: &Object, owner: Option<&Owner>) -> Entry {
         checksum_type: record.checksum.as_ref().map(kind),
         e_tag: Some(ETag::Strong(record.etag.to_string())),
         key: Some(key),
-        last_modified: Some(timestamp(object.modified_ms())),
-        owner: owner.cloned(),
+        last_modified: Some(timestamp(object.modified_ms)),
+        owner: owner.map(|owner| record.owner.as_deref().map_or_else(|| owner.clone(), owner_of)),
         size: Some(super::signed(record.size)),
         storage_class: Some(ObjectStorageClass::from(class)),
         ..Entry::default()
     }
 }
 
-async fn bucket_owner(frontend: &Frontend, bucket: &str) -> S3Result<Owner> {
+/// The owner of a bucket, and of what in it has no other.
+pub async fn bucket_owner(frontend: &Frontend, bucket: &str) -> S3Result<Owner> {
     let record = frontend.store.known_bucket(bucket).await.map_err(error::of)?;
     Ok(owner_of(&record.owner))
 }

@@ -30,12 +30,14 @@ mod error;
 mod guard;
 mod lifecycle;
 mod list;
+mod list_versions;
 mod logging;
 mod multipart;
 mod notification;
 mod object;
 mod range;
 pub mod server;
+mod versioning;
 
 pub use server::{S3Options, Service, ServiceError, serve, service};
 
@@ -73,7 +75,8 @@ operations! {
     head_bucket(HeadBucketInput) -> HeadBucketOutput = bucket::head;
     delete_bucket(DeleteBucketInput) -> DeleteBucketOutput = bucket::delete;
     get_bucket_location(GetBucketLocationInput) -> GetBucketLocationOutput = bucket::location;
-    get_bucket_versioning(GetBucketVersioningInput) -> GetBucketVersioningOutput = bucket::versioning;
+    get_bucket_versioning(GetBucketVersioningInput) -> GetBucketVersioningOutput = versioning::get;
+    put_bucket_versioning(PutBucketVersioningInput) -> PutBucketVersioningOutput = versioning::put;
     put_bucket_lifecycle_configuration(PutBucketLifecycleConfigurationInput) -> PutBucketLifecycleConfigurationOutput
         = lifecycle::put;
     get_bucket_lifecycle_configuration(GetBucketLifecycleConfigurationInput) -> GetBucketLifecycleConfigurationOutput
@@ -95,6 +98,7 @@ operations! {
     upload_part_copy(UploadPartCopyInput) -> UploadPartCopyOutput = copy::copy_part;
     list_objects(ListObjectsInput) -> ListObjectsOutput = list::list_v1;
     list_objects_v2(ListObjectsV2Input) -> ListObjectsV2Output = list::list_v2;
+    list_object_versions(ListObjectVersionsInput) -> ListObjectVersionsOutput = list_versions::list;
     create_multipart_upload(CreateMultipartUploadInput) -> CreateMultipartUploadOutput = multipart::create;
     upload_part(UploadPartInput) -> UploadPartOutput = multipart::upload_part;
     list_parts(ListPartsInput) -> ListPartsOutput = multipart::list_parts;

@@ -179,7 +179,7 @@ pub async fn delete(
     }
     let version = version_name(input.version_id.as_deref())?;
     let conditions = condition::of_write(input.if_match, None)?;
-    let deletion = Deletion { version, conditions, bypass: false };
+    let deletion = Deletion { version, conditions, ..Deletion::default() };
     // Deleting what is not there succeeds too.
     frontend.store.delete(&input.bucket, &input.key, deletion).await.map_err(error::of)?;
     Ok(S3Response::new(DeleteObjectOutput::default()))
@@ -236,7 +236,7 @@ async fn delete_one(frontend: &Frontend, bucket: &str, object: &ObjectIdentifier
         None => WriteConditions::default(),
         Some(tag) => condition::of_write(Some(ETagCondition::ETag(tag.clone())), None)?,
     };
-    match frontend.store.delete(bucket, &object.key, Deletion { version, conditions, bypass: false }).await {
+    match frontend.store.delete(bucket, &object.key, Deletion { version, conditions, ..Deletion::default() }).await {
         Ok(_) => Ok(()),
         // Deleting what is not there succeeds, whatever the object layer calls it.
         Err(ObjectError::NoSuchKey) if object.e_tag.is_none() => Ok(()),

@@ -5,8 +5,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use palm_core::id::{BodyId, PeerId, SegmentId};
 use palm_core::place::{Candidate, Policy};
-use palm_core::record::{Content, ObjectRecord, PartRecord, Segment, Stored, key};
+use palm_core::record::{Content, HeadRecord, LineRecord, ObjectRecord, PageRecord, PartRecord, Segment, Stored, key};
 use palm_core::repair::{Found, owner, owner_of_id};
+use palm_core::s3::version::{Kind, Null};
 use palm_core::wire::ScanQuery;
 use tokio::time::{Instant, sleep};
 use tracing::{debug, warn};
@@ -15,6 +16,7 @@ use super::tally::{Findings, Kept, Work};
 use crate::object::get::load_part;
 use crate::object::repair::{Job, give_away};
 use crate::object::{ObjectError, Store};
+use crate::pool::Current;
 use crate::pool::ledger::Item;
 
 /// Records read from this peer's copy at a time.
@@ -130,7 +132,7 @@ impl Round<'_> {
             for item in page.items {
                 let Item::Register(at, current) = item else { continue };
                 let taken = match family {
-                    Family::Objects => self.object(&at, &current.value).await,
+                    Family::Objects => self.versions(&at, &current).await,
                     Family::Uploads => self.upload(&at).await,
                 };
                 // A record that does not read is its readers' trouble, and must not keep all others from being counted.
@@ -147,8 +149,42 @@ impl Round<'_> {
         }
     }
 
-    async fn object(&mut self, at: &Bytes, value: &Bytes) -> Result<(), ObjectError> {
-        let ObjectRecord { size, body, content, .. } = ObjectRecord::decode(value)?;
+    /// All versions of a key that are objects: each counts as one.
+    async fn versions(&mut self, at: &Bytes, current: &Current) -> Result<(), ObjectError> {
+        let HeadRecord { null, recent, pages, .. } = HeadRecord::of(current)?;
+        if let Some(Null { kind: Kind::Object(object), .. }) = null {
+            self.object(at, object).await?;
+        }
+        self.lines(at, recent).await?;
+        for page in pages {
+            let register = key::page(at, page.id);
+            let known = match self.store.ledger.peek(&register) {
+                Some(known) => Some(known),
+                None => self.store.ledger.read(&register).await?,
+            };
+            let page = known.ok_or_else(|| self.store.gone("a page of versions"))?;
+            self.lines(at, PageRecord::decode(&page.value)?.lines).await?;
+        }
+        Ok(())
+    }
+
+    async fn lines(&mut self, at: &Bytes, lines: Vec<LineRecord>) -> Result<(), ObjectError> {
+        for line in lines.into_iter().filter(|line| line.kind != Kind::DeleteMarker) {
+            let register = key::version(at, line.id);
+            let known = match self.store.ledger.peek(&register) {
+                Some(known) => Some(known),
+                None => self.store.ledger.read(&register).await?,
+            };
+            match known {
+                Some(known) => self.object(&register, ObjectRecord::decode(&known.value)?).await?,
+                None => self.store.end_deletion(at, line.id).await?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn object(&mut self, at: &Bytes, object: ObjectRecord) -> Result<(), ObjectError> {
+        let ObjectRecord { size, body, content, .. } = object;
         if matches!(&content, Content::Segments(segments) if segments.is_empty()) {
             // Nobody is its home: its counter is drawn by the body's id.
             let id = SegmentId::from_bytes(*body.as_bytes());

@@ -190,8 +190,8 @@ impl Notice {
     pub fn end(self, written: &Result<Object, ObjectError>) {
         match written {
             Ok(object) => self.happened(outcome_of(object)),
-            Err(ObjectError::Unavailable(_) | ObjectError::Internal(_)) => self.unknown(),
-            Err(_) => self.cancelled(),
+            Err(error) if error.is_certain() => self.cancelled(),
+            Err(_) => self.unknown(),
         }
     }
 
