@@ -13,10 +13,12 @@ use std::time::Duration;
 use ::config::{Config, ConfigError, Map, Source, Value, ValueKind};
 use palm_core::place::Policy;
 use palm_core::record::{Consistency, WhenMinority};
+use palm_core::s3::storage_class::ClassPolicy;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::object::NotifyTarget;
 use crate::pool::{DEFAULT_MAX_MEMBERS, MAX_MAX_MEMBERS};
+use crate::s3::CustomDomains;
 
 mod lasting;
 mod names;
@@ -78,8 +80,18 @@ pub struct Settings {
 pub struct S3 {
     /// Where it listens; port 0 picks a free one.
     pub address: SocketAddr,
-    /// Domain under which buckets are host names (`bucket.domain`). Path style works always.
-    pub domain: Option<String>,
+    /// Domains under which buckets are host names (`bucket.domain`). Path style works always.
+    pub domains: Vec<String>,
+    /// Domains under which the websites of buckets are host names (`bucket.website-domain`).
+    pub website_domains: Vec<String>,
+    /// What a host name under none of them means: nothing, the bucket of that name, or its website.
+    pub custom_domains: CustomDomains,
+    /// Where it listens for TLS, with the certificate and the key below.
+    pub tls_address: Option<SocketAddr>,
+    /// The certificate chain, PEM; read again when it changes.
+    pub tls_certificate: Option<PathBuf>,
+    /// The certificate's private key, PEM.
+    pub tls_key: Option<PathBuf>,
     /// The region clients are told of; any region is accepted in a signature.
     pub region: String,
 }
@@ -231,6 +243,8 @@ pub struct NewPool {
     pub consistency: Consistency,
     /// What a strong pool does for readers without a majority of its voters.
     pub when_minority: WhenMinority,
+    /// `CLASS=k-of-n`: storage classes with policies of their own.
+    pub storage_classes: Vec<ClassSetting>,
 }
 
 impl Default for Settings {
@@ -258,7 +272,23 @@ impl Default for Settings {
 
 impl Default for S3 {
     fn default() -> Self {
-        Self { address: ([0, 0, 0, 0], 9000).into(), domain: None, region: "us-east-1".into() }
+        Self {
+            address: ([0, 0, 0, 0], 9000).into(),
+            domains: Vec::new(),
+            website_domains: Vec::new(),
+            custom_domains: CustomDomains::default(),
+            tls_address: None,
+            tls_certificate: None,
+            tls_key: None,
+            region: "us-east-1".into(),
+        }
+    }
+}
+
+impl S3 {
+    /// Where TLS listens, its certificate and its key; [`Settings`] are refused with one of the three alone.
+    pub fn tls(&self) -> Option<(SocketAddr, &Path, &Path)> {
+        Some((self.tls_address?, self.tls_certificate.as_deref()?, self.tls_key.as_deref()?))
     }
 }
 
@@ -337,6 +367,7 @@ impl Default for NewPool {
             open: false,
             consistency: Consistency::default(),
             when_minority: WhenMinority::default(),
+            storage_classes: Vec::new(),
         }
     }
 }
@@ -425,6 +456,22 @@ impl Serialize for PolicySetting {
 impl<'de> Deserialize<'de> for PolicySetting {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// A storage class and its policy, `STANDARD_IA=3-of-5`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClassSetting(pub ClassPolicy);
+
+impl Serialize for ClassSetting {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for ClassSetting {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map(Self).map_err(serde::de::Error::custom)
     }
 }
 
@@ -668,6 +715,10 @@ fn check(loaded: &Loaded) -> Result<(), SettingsError> {
     if has_url && (backend.max_bytes.is_some() || backend.reserve.is_some()) {
         let detail = "a url carries its own, as in disk:///srv/palm?max_bytes=500GiB&reserve=2GB";
         return wrong(named, format!("with max_bytes or reserve beside it: {detail}"));
+    }
+    let tls = &settings.s3;
+    if tls.tls().is_none() && (tls.tls_address.is_some() || tls.tls_certificate.is_some() || tls.tls_key.is_some()) {
+        return wrong("s3.tls_address", "TLS needs s3.tls_address, s3.tls_certificate and s3.tls_key together".into());
     }
     if settings.data.as_os_str().is_empty() {
         return wrong("data", "is empty".into());

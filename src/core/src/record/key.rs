@@ -14,6 +14,7 @@
 //! | `q` | bucket name | [`UsageRecord`](super::UsageRecord) |
 //! | `m` | peer id (32 bytes) | [`MemberRecord`](super::MemberRecord) |
 //! | `k` | access key id | [`AccessKeyRecord`](super::AccessKeyRecord) |
+//! | `i` | account, NUL, `u` or `r`, name of the user or role | [`IdentityRecord`](super::IdentityRecord) |
 //! | `d` | key id (16 bytes) | [`DataKeyRecord`](super::DataKeyRecord) |
 //! | `t` | BLAKE3 of the token's secret (32 bytes) | [`TokenRecord`](super::TokenRecord) |
 //! | `j` | peer id (32 bytes) | [`JoinRequestRecord`](super::JoinRequestRecord) |
@@ -25,6 +26,7 @@
 
 use bytes::Bytes;
 
+use super::IdentityKind;
 use crate::hlc::Stamp;
 use crate::id::{BodyId, KeyId, PeerId, SegmentId};
 use crate::s3::version::VersionId;
@@ -214,6 +216,20 @@ pub fn access_keys() -> Bytes {
     Bytes::from_static(b"k")
 }
 
+/// A user or role of an account.
+pub fn identity(account: &str, kind: IdentityKind, name: &str) -> Bytes {
+    join(&[&identities(account, kind), name.as_bytes()])
+}
+
+/// Prefix of all users, or all roles, of an account.
+pub fn identities(account: &str, kind: IdentityKind) -> Bytes {
+    let kind: &[u8] = match kind {
+        IdentityKind::User => b"u",
+        IdentityKind::Role => b"r",
+    };
+    join(&[b"i", account.as_bytes(), b"\0", kind])
+}
+
 /// A data key.
 pub fn data_key(id: KeyId) -> Bytes {
     join(&[b"d", id.as_bytes()])
@@ -291,7 +307,16 @@ mod tests {
             data_key(KeyId::from_bytes([1; 16])),
         ];
         assert!(data.iter().all(|key| is_data(key)));
-        let pool = [pool(), config(), member(peer), access_key("k"), token(&[0; 32]), join_request(peer), Bytes::new()];
+        let pool = [
+            pool(),
+            config(),
+            member(peer),
+            access_key("k"),
+            identity("a", IdentityKind::User, "u"),
+            token(&[0; 32]),
+            join_request(peer),
+            Bytes::new(),
+        ];
         assert!(!pool.iter().any(|key| is_data(key)));
     }
 

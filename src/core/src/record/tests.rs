@@ -68,12 +68,13 @@ fn pool_and_members() {
         created_ms: 1_700_000_000_000,
         consistency: Consistency::Strong,
         when_minority: WhenMinority::Refuse,
+        classes: Vec::new(),
     };
     golden_older(&pool, "01036c61620a0103050080d095ffbc31");
-    golden(
-        &PoolRecord { consistency: Consistency::Local, when_minority: WhenMinority::ReadStale, ..pool },
-        "02036c61620a0103050080d095ffbc310101",
-    );
+    let local = PoolRecord { consistency: Consistency::Local, when_minority: WhenMinority::ReadStale, ..pool };
+    golden_older(&local, "02036c61620a0103050080d095ffbc310101");
+    let classes = vec!["ONEZONE_IA=2-of-4".parse().expect("a policy")];
+    golden(&PoolRecord { classes, ..local }, "03036c61620a0103050080d095ffbc310101010a4f4e455a4f4e455f49410204");
     let member = |state, reason: &str| MemberRecord {
         name: "h".to_owned(),
         state,
@@ -97,10 +98,34 @@ fn pool_and_members() {
 
 #[test]
 fn keys_and_buckets() {
+    let root = AccessKeyRecord {
+        sealed_secret: vec![1, 2],
+        description: "d".to_owned(),
+        root: true,
+        created_ms: 128,
+        account: "palm".to_owned(),
+        user: None,
+        enabled: true,
+        expires_ms: None,
+    };
+    golden_older(&root, "010201020164018001");
     golden(
-        &AccessKeyRecord { sealed_secret: vec![1, 2], description: "d".to_owned(), root: true, created_ms: 128 },
-        "010201020164018001",
+        &AccessKeyRecord { user: Some("u".to_owned()), enabled: false, expires_ms: Some(1), ..root },
+        "0202010201640180010470616c6d010175000101",
     );
+    let mut role = IdentityRecord { created_ms: 1, trust: Some("t".to_owned()), ..IdentityRecord::default() };
+    role.attach("n", "{}").expect("small");
+    golden(&role, "010101016e027b7d010174");
+    let session = Session {
+        access_key: "k".to_owned(),
+        account: "a".to_owned(),
+        holder: Some((IdentityKind::Role, "r".to_owned())),
+        name: "s".to_owned(),
+        issued_ms: 1,
+        expires_ms: 2,
+        policy: None,
+    };
+    golden(&session, "01016b0161010101720173010200");
     golden(&DataKeyRecord { sealed: vec![7; 3] }, "0103070707");
     let bucket = BucketRecord {
         owner: Account::main().canonical_id(),
@@ -189,7 +214,7 @@ fn subresources() -> Subresources {
     Subresources {
         acl: Some(Acl { owner: "o".to_owned(), grants: Vec::new() }),
         tags: vec![("k".to_owned(), "v".to_owned())],
-        lock: Lock { retention: Some(Retention { mode: Mode::Governance, until_ms: 300 }), legal_hold: true },
+        lock: Lock { retention: Some(Retention { mode: Mode::Governance, until_ms: 300 }), legal_hold: Some(true) },
     }
 }
 
@@ -225,7 +250,7 @@ fn objects() {
     let customer_key = Some(CustomerKey { salt: [7; 16], check: [8; 32] });
     golden(
         &ObjectRecord { subresources: subresources(), customer_key, ..multipart },
-        "02f0a20405050505050505050505050505050505ac020000000000000000000004040404040404040404040404040404060606060606060606060606060606060101ac020102050505050505050505050505050505050001016f0001016b01760100ac020101070707070707070707070707070707070808080808080808080808080808080808080808080808080808080808080808",
+        "02f0a20405050505050505050505050505050505ac020000000000000000000004040404040404040404040404040404060606060606060606060606060606060101ac020102050505050505050505050505050505050001016f0001016b01760100ac02010101070707070707070707070707070707070808080808080808080808080808080808080808080808080808080808080808",
     );
 }
 
@@ -244,7 +269,7 @@ fn uploads_and_fragments() {
     golden_older(&upload, "01016f01010103612f6200000000010130000001016b017601040004040404040404040404040404040404");
     golden(
         &UploadRecord { owner: "o".to_owned(), subresources: subresources(), ..upload },
-        "02016f01010103612f6200000000010130000001016b01760104000404040404040404040404040404040401016f0001016b01760100ac020100",
+        "02016f01010103612f6200000000010130000001016b01760104000404040404040404040404040404040401016f0001016b01760100ac02010100",
     );
     golden(
         &PartRecord { size: 9, md5: [5; 16], checksum: Some(checksum()), segments: vec![segment()] },

@@ -16,7 +16,7 @@ use super::report;
 use super::tasks::Tasks;
 use crate::object::{ObjectError, Store};
 use crate::pool::join::Approval;
-use crate::pool::keys::Revoked;
+use crate::pool::keys::{NewKey, Revoked};
 use crate::pool::{MemberStatus, Pool, PoolError, address};
 
 /// Invitations last at most this long: one that is forgotten must not stay open for ever.
@@ -286,7 +286,7 @@ async fn undrain(State(pool): State<Pool>, Json(api::Empty {}): Json<api::Empty>
 }
 
 async fn create_key(State(pool): State<Pool>, Json(request): Json<api::CreateKey>) -> Answer<api::CreatedKey> {
-    let created = pool.create_access_key(&request.description).await?;
+    let created = pool.create_access_key(NewKey { description: request.description, ..NewKey::default() }).await?;
     info!(access_key = %created.id, "access key made");
     Ok(Json(api::CreatedKey { access_key: created.id, secret_key: created.secret.to_string() }))
 }

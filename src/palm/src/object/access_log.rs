@@ -267,7 +267,7 @@ fn text_object() -> NewObject {
 fn whole(bytes: Bytes) -> Incoming {
     let length = Some(bytes.len() as u64);
     let stream = futures::stream::once(async move { Ok(bytes) }).boxed();
-    Incoming { stream, length, algorithms: Vec::new(), verify: Box::new(|_| Ok(None)) }
+    Incoming { stream, length, algorithms: Vec::new(), verify: Box::new(|_| Ok(None)), cipher: None }
 }
 
 #[cfg(test)]

@@ -166,7 +166,7 @@ impl Store {
                         Ok(Added::Before(Name::Null))
                     }
                     _ => {
-                        terms.conditions.check(head.current_etag())?;
+                        terms.conditions.check(head.current_etag(), head.latest())?;
                         let (now, kind) = (self.ledger.stamp_after(head.latest()), Kind::Object(record.clone()));
                         Ok(head.put_null(kind, now, versioning, |old| self.check_replaced(old)).into())
                     }
@@ -282,7 +282,7 @@ impl Store {
                     {
                         return Ok(Added::Before(Name::Id(first.id)));
                     }
-                    terms.conditions.check(head.current_etag())?;
+                    terms.conditions.check(head.current_etag(), head.latest())?;
                     Ok(head.add(line.clone(), conditional).into())
                 })
             });

@@ -83,7 +83,8 @@ impl Store {
         // Refused here, the upload can still be aborted; only a race is left to the update itself.
         if self.completed(&at, id).await?.is_none() {
             let standing = self.ledger.read(&at.register).await?;
-            completion.conditions.check(head_in(standing.as_ref())?.current_etag())?;
+            let head = head_in(standing.as_ref())?;
+            completion.conditions.check(head.current_etag(), head.latest())?;
         }
 
         let record = ObjectRecord {

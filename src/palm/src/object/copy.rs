@@ -69,10 +69,11 @@ impl Store {
                 None => return Err(ObjectError::NoSuchKey),
             }
         }
-        let NewObject { attributes, subresources, customer_key } = new;
+        // The bytes are the source's, and so is the key they are encrypted with.
+        let NewObject { attributes, subresources, .. } = new;
         let lock = target.lock(subresources.lock, shared_ms)?;
         let subresources = Subresources { lock, ..subresources };
-        let record = ObjectRecord { attributes, subresources, customer_key, ..source.record.clone() };
+        let record = ObjectRecord { attributes, subresources, ..source.record.clone() };
         let store = self.clone();
         Self::settle(async move {
             let in_time = async {
@@ -128,6 +129,7 @@ impl Store {
             length: Some(size),
             algorithms: checksum.map(|checksum| checksum.algorithm).into_iter().collect(),
             verify: Box::new(|digested| Ok(digested.checksums.first().cloned())),
+            cipher: None,
         };
         self.put(bucket, key, new, conditions, body).await
     }

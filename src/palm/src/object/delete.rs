@@ -111,7 +111,9 @@ impl Store {
         let check = |old: &ObjectRecord| old.subresources.lock.check_delete(asking);
         if deletion.version.is_some() {
             deletion.check_only(head.null.as_ref().map(|null| (Name::Null, null.stamp.millis())))?;
-            deletion.conditions.check(head.null_object().map(|(_, object)| object.etag))?;
+            let null = head.null_object().map(|(stamp, object)| (stamp, object.etag));
+            let (made, etag) = null.unzip();
+            deletion.conditions.check(etag, made.unwrap_or_default())?;
             let there = head.null.is_some();
             return Ok(head.delete_version(Name::Null, check).map(|done| there.then_some(done)));
         }
@@ -119,7 +121,7 @@ impl Store {
             version::Current::Null(null) => (Name::Null, null.stamp.millis()),
             version::Current::Version(line) => (Name::Id(line.id), line.id.stamp.millis()),
         }))?;
-        deletion.conditions.check(head.current_etag())?;
+        deletion.conditions.check(head.current_etag(), head.latest())?;
         Ok(match versioning {
             Versioning::Off if head.is_empty() => Ok(None),
             Versioning::Off => head.delete(check).map(Some),
@@ -170,7 +172,7 @@ impl Store {
         let emptied = self.ledger.update(register.clone(), |current| {
             let checked = object_in(&register, current).and_then(|object| {
                 let Some(object) = object else { return Ok(None) };
-                deletion.conditions.check(Some(object.etag))?;
+                deletion.conditions.check(Some(object.etag), id.stamp)?;
                 object.subresources.lock.check_delete(self.asking(deletion))?;
                 Ok(Some(object))
             });

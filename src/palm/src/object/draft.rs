@@ -25,18 +25,21 @@ pub(super) struct Draft {
     pub(super) body: BodyId,
     /// Register key of the object or version it is uploaded for.
     pub(super) object: Bytes,
+    /// Storage class of that object; `None`: standard.
+    pub(super) class: Option<String>,
     stored: Mutex<Vec<(PeerId, FragmentId)>>,
     kept: AtomicBool,
     _in_flight: InFlightGuard,
 }
 
 impl Draft {
-    pub(super) fn new(store: &Store, body: BodyId, object: Bytes) -> Self {
+    pub(super) fn new(store: &Store, body: BodyId, object: Bytes, class: Option<String>) -> Self {
         Self {
             _in_flight: store.in_flight.enter(body),
             store: store.clone(),
             body,
             object,
+            class,
             stored: Mutex::default(),
             kept: AtomicBool::new(false),
         }

@@ -7,8 +7,8 @@ use palm_core::s3::Refusal;
 use palm_core::s3::version::Name;
 
 use super::body::{BodyError, Rejection};
-use crate::pool::LedgerError;
 use crate::pool::secret::SecretError;
+use crate::pool::{LedgerError, PoolError};
 
 /// Why an operation failed. Variants by what the front end answers; after any error but
 /// `Unavailable`/`Internal` nothing has changed, after those the outcome of a write is unknown.
@@ -108,6 +108,16 @@ impl From<LedgerError> for ObjectError {
             // Nothing was written, and trying again later is the cure.
             LedgerError::Contended => Self::Overloaded,
             LedgerError::Storage(_) => Self::Internal(error.to_string()),
+        }
+    }
+}
+
+impl From<PoolError> for ObjectError {
+    fn from(error: PoolError) -> Self {
+        match error {
+            PoolError::Ledger(error) => error.into(),
+            PoolError::Wrong(refusal) => refusal.into(),
+            other => Self::Internal(other.to_string()),
         }
     }
 }

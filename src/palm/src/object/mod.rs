@@ -8,8 +8,10 @@
 //!   `rebuild` makes up for homes that fail under way, `homes` speaks to them.
 //! - `get`: stripes of the range, each from the quickest k homes (`fetch`), and from others where it does not
 //!   open (`recover`).
+//! - `customer`: keys that clients keep.
 //! - `bucket`, `delete`, `list`, `copy`, `multipart`, `complete`: the other operations, each with its
 //!   races explained at its top.
+//! - `identity`: whose an access key is.
 //! - `home`: what this peer does as a home; `scrub`: how it finds rot; `collect`: how garbage goes.
 //! - `placement`: where segments are now; `repair`: how they are made whole again; `audit`: who counts them and finds what
 //!   needs it.
@@ -30,6 +32,7 @@ mod commit;
 mod complete;
 mod conditions;
 mod copy;
+mod customer;
 mod delete;
 mod digest;
 mod draft;
@@ -40,6 +43,7 @@ mod get;
 mod head;
 mod home;
 mod homes;
+mod identity;
 mod lifecycle;
 mod list;
 mod moves;
@@ -64,14 +68,16 @@ pub use chores::ChoreSettings;
 pub use collect::{Amount, Because, CollectSettings, GcReport};
 pub use complete::{CompletedPart, Completion};
 pub use conditions::WriteConditions;
+pub use customer::{CLIENT_KEY_BYTES, Cipher, ClientKey};
 pub use delete::{Deleted, Deletion};
 pub use digest::Digested;
 pub use error::ObjectError;
 pub use events::{About, EVENTS_MAX, EventFigures, Notice, NotifyTarget};
 pub use home::{Damaged, Home, HomeFigures};
+pub use identity::Credentials;
 pub use list::{ListPage, ListQuery, Listed, ListedObject, after_group, after_key};
 pub use multipart::{MAX_PARTS, NewUpload, PartInfo};
 pub use repair::{Figures as RepairFigures, RepairSettings};
 pub use scrub::Scrubbed;
-pub use store::{Counters, Credentials, NewObject, Object, Store, StoreParts};
+pub use store::{Counters, NewObject, Object, Store, StoreParts};
 pub use versions::{ListedVersion, VersionsPage, VersionsQuery};

@@ -144,7 +144,7 @@ impl Store {
             body.algorithms.push(algorithm);
         }
         let at = At::new(bucket, key);
-        let draft = Arc::new(Draft::new(self, id, at.register));
+        let draft = Arc::new(Draft::new(self, id, at.register, upload.attributes.storage_class.clone()));
         let data_key = self.data_key(upload.data_key).await?;
         let received = self.receive(&draft, data_key, body).await?;
 

@@ -33,6 +33,8 @@ pub(super) struct Whose {
 pub(super) struct Recorded {
     pub(super) segment: Segment,
     pub(super) data_key: KeyId,
+    /// Storage class of what it belongs to.
+    pub(super) class: Option<String>,
 }
 
 /// What repair has done to a segment.
@@ -90,20 +92,21 @@ impl Store {
             Some(record) => Some(record),
             None => holding(self.ledger.read(object).await?)?,
         };
-        let Some(ObjectRecord { data_key, content, .. }) = record else { return Ok(None) };
+        let Some(ObjectRecord { data_key, content, attributes, .. }) = record else { return Ok(None) };
         let found = match content {
             Content::Segments(segments) => segments.into_iter().find(|one| one.id == segment),
             Content::Parts(_) => self.in_parts(whose, segment)?,
         };
-        Ok(found.map(|segment| Recorded { segment, data_key }))
+        Ok(found.map(|segment| Recorded { segment, data_key, class: attributes.storage_class }))
     }
 
     async fn recorded_in_upload(&self, whose: &Whose, segment: SegmentId) -> Result<Option<Recorded>, ObjectError> {
         let object = key::object_of(&whose.object);
         let Some((bucket, name)) = key::parse_object(&object) else { return Ok(None) };
         let Some(upload) = self.ledger.read(&key::upload(bucket, name, whose.body)).await? else { return Ok(None) };
-        let data_key = UploadRecord::decode(&upload.value)?.data_key;
-        Ok(self.in_parts(whose, segment)?.map(|segment| Recorded { segment, data_key }))
+        let UploadRecord { data_key, attributes, .. } = UploadRecord::decode(&upload.value)?;
+        let found = self.in_parts(whose, segment)?;
+        Ok(found.map(|segment| Recorded { segment, data_key, class: attributes.storage_class }))
     }
 
     fn in_parts(&self, whose: &Whose, segment: SegmentId) -> Result<Option<Segment>, ObjectError> {

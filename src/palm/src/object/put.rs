@@ -23,7 +23,7 @@ use super::get::INLINE_BYTES;
 use super::store::{At, DataKey, new_body, random};
 use super::whole::Whole;
 use super::write::SegmentWriter;
-use super::{BodyError, Incoming, NewObject, Object, ObjectError, Store, WriteConditions};
+use super::{BodyError, Cipher, Incoming, NewObject, Object, ObjectError, Store, WriteConditions};
 use crate::blocking::spawn_blocking;
 
 /// What a body of one stripe holds for each of its bytes: as it came, and sealed with its parity.
@@ -39,6 +39,9 @@ impl Store {
         conditions: WriteConditions,
         body: Incoming,
     ) -> Result<Object, ObjectError> {
+        if new.customer_key.as_ref() != body.cipher.as_ref().map(Cipher::record) {
+            return Err(ObjectError::Internal("a body is encrypted with another key than its object".to_owned()));
+        }
         let known = self.bucket_to_write(bucket).await?;
         let at = At::new(bucket, key);
         let sealing = self.data_key(known.data_key).await?;
@@ -49,7 +52,8 @@ impl Store {
         };
         // Fragments are noted under what will refer to them. The id of a version comes before them, then; where there are no
         // versions, the voters say so while the body comes in.
-        let draft = |object| Ok::<_, ObjectError>(Arc::new(Draft::new(self, new_body()?, object)));
+        let class = new.attributes.storage_class.clone();
+        let draft = |object| Ok::<_, ObjectError>(Arc::new(Draft::new(self, new_body()?, object, class)));
         let (draft, (target, lock), received) = if known.config.versioning == Versioning::Enabled {
             let (target, lock) = aiming.await?;
             let draft = draft(target.holder())?;
@@ -100,7 +104,7 @@ impl Store {
         data_key: Arc<DataKey>,
         incoming: Incoming,
     ) -> Result<Received, ObjectError> {
-        let Incoming { stream, length, algorithms, verify } = incoming;
+        let Incoming { stream, length, algorithms, verify, cipher } = incoming;
         let stripe_bytes = STRIPE_BYTES as u64;
         let first_bytes = length.map_or(stripe_bytes, |length| length.min(stripe_bytes));
         let mut share = self.budget.take(first_bytes * WHOLE_FACTOR).await?;
@@ -110,29 +114,34 @@ impl Store {
         let (digested, rest) = if !cutter.ended() {
             drop(share);
             share = self.budget.take(STREAM_BYTES).await?;
-            let long = Long { draft, data_key, remaining: length, finished: Vec::new(), finishing: None };
+            let cipher = cipher.clone();
+            let long = Long { draft, data_key, cipher, remaining: length, finished: Vec::new(), finishing: None };
             long.receive(cutter, first, digests).await?
         } else if first.len() > 0 {
-            let (digested, whole) = self.receive_whole(data_key, first, digests).await?;
+            let (digested, whole) = self.receive_whole(draft, data_key, cipher.clone(), first, digests).await?;
             (digested, Rest::Whole(Box::new(whole)))
         } else {
             (digests.finish(), Rest::Empty)
         };
         let checksum = verify(&digested).map_err(BodyError::Refused)?;
+        let md5 = cipher.map_or(digested.md5, |cipher| cipher.etag(digested.md5));
+        let digested = Digested { md5, ..digested };
         Ok(Received { digested, checksum, rest, share })
     }
 
     /// Hashes and seals a body of one stripe, side by side.
     async fn receive_whole(
         &self,
+        draft: &Draft,
         data_key: Arc<DataKey>,
+        cipher: Option<Cipher>,
         stripe: Stripe,
         mut digests: Digests,
     ) -> Result<(Digested, Whole), ObjectError> {
-        let planned = self.plan(SegmentId::from_bytes(random()?), stripe.len() as u64)?;
+        let planned = self.plan(SegmentId::from_bytes(random()?), stripe.len() as u64, draft.class.as_deref())?;
         if stripe.len() <= INLINE_BYTES {
             digests.update(&stripe);
-            return Ok((digests.finish(), Whole::seal(planned, &data_key, &stripe)?));
+            return Ok((digests.finish(), Whole::seal(planned, &data_key, cipher, &stripe)?));
         }
         let stripe = Arc::new(stripe);
         let hashed = stripe.clone();
@@ -140,7 +149,7 @@ impl Store {
             digests.update(&hashed);
             digests.finish()
         });
-        let sealing = spawn_blocking(move || Whole::seal(planned, &data_key, &stripe));
+        let sealing = spawn_blocking(move || Whole::seal(planned, &data_key, cipher, &stripe));
         let (digested, whole) = tokio::join!(hashing, sealing);
         Ok((digested?, whole??))
     }
@@ -148,6 +157,7 @@ impl Store {
 
 /// A body that has been received and judged.
 pub(super) struct Received {
+    /// With the entity tag for its MD5, which differ where it is encrypted.
     pub(super) digested: Digested,
     /// The checksum to store.
     pub(super) checksum: Option<Checksum>,
@@ -184,6 +194,7 @@ impl Rest {
 struct Long<'a> {
     draft: &'a Arc<Draft>,
     data_key: Arc<DataKey>,
+    cipher: Option<Cipher>,
     /// Bytes still to come, where the client declared a length.
     remaining: Option<u64>,
     finished: Vec<Segment>,
@@ -224,8 +235,8 @@ impl Long<'_> {
 
     fn open(&self) -> Result<SegmentWriter, ObjectError> {
         let expected = self.remaining.map_or(SEGMENT_BYTES, |remaining| remaining.clamp(1, SEGMENT_BYTES));
-        let planned = self.draft.store.plan(SegmentId::from_bytes(random()?), expected)?;
-        SegmentWriter::new(self.draft, planned, &self.data_key)
+        let planned = self.draft.store.plan(SegmentId::from_bytes(random()?), expected, self.draft.class.as_deref())?;
+        SegmentWriter::new(self.draft, planned, &self.data_key, self.cipher.clone())
     }
 
     /// Ends a segment, after the one before it has become durable: at most one is syncing.

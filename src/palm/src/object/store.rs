@@ -10,8 +10,9 @@ use palm_core::code::SegmentSecret;
 use palm_core::hlc::{Ballot, Stamp};
 use palm_core::id::{BodyId, KeyId, PeerId, SegmentId};
 use palm_core::record::{
-    AccessKeyRecord, Attributes, CustomerKey, DataKeyRecord, ObjectRecord, Stored, Subresources, WhenMinority, key,
+    Attributes, CustomerKey, DataKeyRecord, ObjectRecord, Stored, Subresources, WhenMinority, key,
 };
+use palm_core::s3::account::Account;
 use palm_core::s3::version::{Name, VersionId};
 use palm_core::wire::ScanQuery;
 use parking_lot::{Mutex, RwLock};
@@ -27,7 +28,6 @@ use super::repair::{Pace, Queue};
 use super::suspects::{Reports, Suspects};
 use super::{ChoreSettings, CollectSettings, ObjectError, RepairSettings};
 use crate::net::Net;
-use crate::pool::keys::AccessKey;
 use crate::pool::ledger::Page;
 use crate::pool::secret::{SealingKey, fill_random};
 use crate::pool::{Current, Ledger, LedgerError, View};
@@ -80,15 +80,6 @@ impl From<Attributes> for NewObject {
     }
 }
 
-/// An access key's secret.
-#[derive(Clone)]
-pub struct Credentials {
-    /// The secret access key. Zeroed on drop.
-    pub secret: Zeroizing<String>,
-    /// May do anything.
-    pub root: bool,
-}
-
 /// What a store is made of.
 pub struct StoreParts {
     /// The metadata.
@@ -136,6 +127,8 @@ pub struct Inner {
     pub(super) repairs: Queue,
     pub(super) pace: Pace,
     pub(super) audit: Audit,
+    /// Accounts by canonical id, as far as they were asked for.
+    pub(super) accounts: RwLock<HashMap<String, Account>>,
     sealing_key: SealingKey,
     data_keys: RwLock<HashMap<KeyId, Arc<DataKey>>>,
 }
@@ -201,6 +194,7 @@ impl Store {
             repairs,
             pace: Pace::new(repair.bandwidth),
             audit: Audit::new(),
+            accounts: RwLock::default(),
             sealing_key,
             data_keys: RwLock::default(),
         }))
@@ -216,7 +210,13 @@ impl Store {
         self.view.touch();
     }
 
-    /// Milliseconds since the Unix epoch, by the ledger's clock.
+    /// Whether objects of these storage classes have the same policy, so that they may share a body.
+    pub fn codes_alike(&self, one: &Attributes, other: &Attributes) -> bool {
+        let policy = |attributes: &Attributes| self.view.class_policy(attributes.storage_class.as_deref());
+        policy(one) == policy(other)
+    }
+
+    /// The time by the ledger's clock, milliseconds since the Unix epoch.
     pub fn now_ms(&self) -> u64 {
         self.ledger.now_ms()
     }
@@ -231,19 +231,8 @@ impl Store {
         self.budget.free_bytes()
     }
 
-    /// The secret of an access key; `None` when there is no such key. Answers from what this peer follows and
-    /// asks the voters only about keys it has not heard of, so a revocation takes as long as gossip: a round
-    /// trip to the voters for every request would cost more than the seconds it closes.
-    pub async fn access_key(&self, id: &str) -> Result<Option<Credentials>, ObjectError> {
-        let register = key::access_key(id);
-        let current = match self.ledger.peek(&register) {
-            Some(current) => Some(current),
-            None => self.ledger.read_shared(&register).await?,
-        };
-        let Some(current) = current else { return Ok(None) };
-        let record = AccessKeyRecord::decode(&current.value)?;
-        let opened = AccessKey::open(id, &record, &self.sealing_key)?;
-        Ok(Some(Credentials { secret: opened.secret.clone(), root: record.root }))
+    pub(super) fn sealing_key(&self) -> &SealingKey {
+        &self.sealing_key
     }
 
     /// A new data key, sealed, as its register holds it.

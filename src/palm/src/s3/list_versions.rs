@@ -3,13 +3,13 @@
 use palm_core::s3::version::Kind;
 use s3s::dto::{
     ChecksumAlgorithm, ChecksumType, CommonPrefix, DeleteMarkerEntry, ETag, ListObjectVersionsInput,
-    ListObjectVersionsOutput, ObjectVersion, ObjectVersionStorageClass, Owner,
+    ListObjectVersionsOutput, ObjectVersion, ObjectVersionStorageClass,
 };
 use s3s::{S3Request, S3Response, S3Result};
 
-use super::list::{Encoding, after_marker, bucket_owner, given, page_size};
+use super::list::{Encoding, Owners, after_marker, given, page_size};
 use super::object::version_name;
-use super::{Frontend, attributes, checksum, error, owner_of, timestamp};
+use super::{Frontend, attributes, checksum, error, timestamp};
 use crate::object::{ListQuery, Listed, ListedVersion, VersionsPage, VersionsQuery, after_key};
 
 pub async fn list(
@@ -37,7 +37,7 @@ pub async fn list(
     let echoed = [prefix.as_str(), marker.as_str(), delimiter.as_deref().unwrap_or_default()];
     super::check_texts(echoed)?;
     let encoding = Encoding::parse(encoding_type.as_ref())?.fitting(echoed.into_iter());
-    let owner = bucket_owner(frontend, &bucket).await?;
+    let owners = Owners::of(frontend, &bucket).await?;
     // The marker's own versions go on after the one named, unless the marker stands for a group.
     let start = match after_marker(&marker, &prefix, delimiter.as_deref()) {
         start if after.is_some() && start == after_key(&marker) => marker.clone(),
@@ -64,11 +64,11 @@ pub async fn list(
                     is_latest: Some(version.is_latest),
                     key: Some(encoding.write(&key)),
                     last_modified: Some(timestamp(version.modified_ms)),
-                    owner: Some(owner.clone()),
+                    owner: Some(owners.named(None)),
                     version_id: Some(version.id.to_string()),
                 });
             }
-            Listed::Key(key, version) => versions.extend(entry(encoding.write(&key), version, &owner)),
+            Listed::Key(key, version) => versions.extend(entry(encoding.write(&key), version, &owners)),
         }
     }
     let output = ListObjectVersionsOutput {
@@ -90,7 +90,7 @@ pub async fn list(
     Ok(super::answer(output, stale))
 }
 
-fn entry(key: String, version: ListedVersion, bucket_owner: &Owner) -> Option<ObjectVersion> {
+fn entry(key: String, version: ListedVersion, owners: &Owners<'_>) -> Option<ObjectVersion> {
     let ListedVersion { id, is_latest, modified_ms, kind: Kind::Object(object) } = version else { return None };
     let class = object.storage_class.unwrap_or_else(|| attributes::STANDARD.to_owned());
     let sum = object.checksum.as_ref();
@@ -101,7 +101,7 @@ fn entry(key: String, version: ListedVersion, bucket_owner: &Owner) -> Option<Ob
         is_latest: Some(is_latest),
         key: Some(key),
         last_modified: Some(timestamp(modified_ms)),
-        owner: Some(object.owner.as_deref().map_or_else(|| bucket_owner.clone(), owner_of)),
+        owner: Some(owners.named(object.owner.as_deref())),
         restore_status: None,
         size: Some(super::signed(object.size)),
         storage_class: Some(ObjectVersionStorageClass::from(class)),

@@ -138,6 +138,7 @@ async fn an_upload_that_stalls_is_waited_for() {
         length: Some(bytes.len() as u64),
         algorithms: Vec::new(),
         verify: Box::new(|_| Ok(None)),
+        cipher: None,
     };
     let store = peers[0].store.clone();
     let putting = tokio::spawn(async move {

@@ -76,6 +76,7 @@ fn incoming(bytes: &Bytes) -> Incoming {
         length: Some(bytes.len() as u64),
         algorithms: Vec::new(),
         verify: Box::new(|_| Ok(None)),
+        cipher: None,
     }
 }
 
@@ -165,13 +166,13 @@ impl Client {
         let value = self.world.new_value();
         let action = action(value);
         let if_absent = matches!(action, Action::Create(_));
-        self.store_object(key, value, action, WriteConditions { if_absent, if_match: None }).await;
+        self.store_object(key, value, action, WriteConditions { if_absent, ..WriteConditions::default() }).await;
     }
 
     async fn replace(&mut self, key: &'static str) {
         let Some((tag, expected)) = self.seen.get(key).cloned() else { return };
         let value = self.world.new_value();
-        let conditions = WriteConditions { if_absent: false, if_match: Some(tag) };
+        let conditions = WriteConditions { if_match: Some(tag), ..WriteConditions::default() };
         self.store_object(key, value, Action::Replace(expected, value), conditions).await;
     }
 

@@ -149,6 +149,7 @@ async fn enter(machine: usize, parts: Parts, world: &World) -> anyhow::Result<Po
             open: false,
             consistency: Consistency::default(),
             when_minority: WhenMinority::default(),
+            classes: Vec::new(),
         };
         return Ok(Pool::create(parts, new, None).await?.0);
     }

@@ -5,7 +5,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use palm_core::id::{BodyId, PeerId, SegmentId};
 use palm_core::place::{Candidate, Policy};
-use palm_core::record::{Content, HeadRecord, LineRecord, ObjectRecord, PageRecord, PartRecord, Segment, Stored, key};
+use palm_core::record::{
+    Content, HeadRecord, LineRecord, ObjectRecord, PageRecord, PartRecord, Segment, Stored, UploadRecord, key,
+};
 use palm_core::repair::{Found, owner, owner_of_id};
 use palm_core::s3::version::{Kind, Null};
 use palm_core::wire::ScanQuery;
@@ -71,6 +73,8 @@ struct Round<'a> {
 struct Subject {
     object: Bytes,
     body: BodyId,
+    /// What a write of its storage class would get.
+    wanted: Policy,
     /// An object that is counted here, by its size.
     counted: Option<u64>,
     kept: Kept,
@@ -133,7 +137,7 @@ impl Round<'_> {
                 let Item::Register(at, current) = item else { continue };
                 let taken = match family {
                     Family::Objects => self.versions(&at, &current).await,
-                    Family::Uploads => self.upload(&at).await,
+                    Family::Uploads => self.upload(&at, &current.value).await,
                 };
                 // A record that does not read is its readers' trouble, and must not keep all others from being counted.
                 if let Err(error) = taken {
@@ -184,7 +188,7 @@ impl Round<'_> {
     }
 
     async fn object(&mut self, at: &Bytes, object: ObjectRecord) -> Result<(), ObjectError> {
-        let ObjectRecord { size, body, content, .. } = object;
+        let ObjectRecord { size, body, content, attributes, .. } = object;
         if matches!(&content, Content::Segments(segments) if segments.is_empty()) {
             // Nobody is its home: its counter is drawn by the body's id.
             let id = SegmentId::from_bytes(*body.as_bytes());
@@ -193,7 +197,7 @@ impl Round<'_> {
             }
             return Ok(());
         }
-        self.open(at.clone(), body);
+        self.open(at.clone(), body, attributes.storage_class.as_deref());
         let taken = self.content(body, content, size).await;
         self.close(taken.is_ok());
         taken
@@ -216,11 +220,12 @@ impl Round<'_> {
     }
 
     /// The parts of an upload that is not completed yet.
-    async fn upload(&mut self, at: &Bytes) -> Result<(), ObjectError> {
+    async fn upload(&mut self, at: &Bytes, value: &Bytes) -> Result<(), ObjectError> {
         let Some((object, body)) = object_of(at) else {
             return Err(ObjectError::Internal("an upload's register has no such name".to_owned()));
         };
-        self.open(object, body);
+        let class = UploadRecord::decode(value)?.attributes.storage_class;
+        self.open(object, body, class.as_deref());
         let taken = self.parts(body).await;
         self.close(taken.is_ok());
         taken
@@ -243,8 +248,9 @@ impl Round<'_> {
     }
 
     /// The segments that come now are of this body.
-    fn open(&mut self, object: Bytes, body: BodyId) {
-        self.subjects.push(Subject { object, body, counted: None, kept: Kept::NOTHING });
+    fn open(&mut self, object: Bytes, body: BodyId, class: Option<&str>) {
+        let wanted = self.store.view.class_policy(class).unwrap_or(self.wanted);
+        self.subjects.push(Subject { object, body, wanted, counted: None, kept: Kept::NOTHING });
     }
 
     /// No more of them come. Where none concerns this peer there is nothing to be remembered.
@@ -293,8 +299,8 @@ impl Round<'_> {
         for (piece, conditions) in batch.iter().zip(&mut conditions) {
             let Piece { subject, segment, part, owned, leaving } = piece;
             let found = Found { segment, conditions };
-            let kept = Kept::of(found, self.wanted, self.members);
             let subject = &mut self.subjects[*subject];
+            let kept = Kept::of(found, subject.wanted, self.members);
             subject.kept = subject.kept.and(kept);
             let leaving = *leaving && (self.draining || self.surplus_bytes > 0);
             if leaving {
@@ -303,7 +309,7 @@ impl Round<'_> {
                 continue;
             }
             let found = Found { segment, conditions };
-            if let Some(work) = Work::of(found, self.wanted, self.may_recode, &self.candidates) {
+            if let Some(work) = Work::of(found, subject.wanted, self.may_recode, &self.candidates) {
                 if leaving {
                     self.surplus_bytes = self.surplus_bytes.saturating_sub(work.bytes);
                 }
