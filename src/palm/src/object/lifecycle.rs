@@ -10,13 +10,14 @@ use std::time::Duration;
 use futures::{StreamExt, stream};
 use palm_core::id::BodyId;
 use palm_core::s3::lifecycle::{Action, Configuration, Days, Standing, Version};
+use palm_core::s3::notification::Event;
 use palm_core::s3::tags::Tag;
-use palm_core::s3::version::{Kind, Name};
+use palm_core::s3::version::{Kind, Name, Versioning};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tracing::{debug, info, warn};
 
 use super::store::Counters;
-use super::{Deletion, ListQuery, Listed, ListedVersion, ObjectError, Store, VersionsQuery, after_key};
+use super::{About, Deletion, ListQuery, Listed, ListedVersion, Notice, ObjectError, Store, VersionsQuery, after_key};
 
 /// Entries read at a time.
 const PAGE: u32 = 1000;
@@ -125,8 +126,20 @@ impl Walk<'_> {
             Action::DeleteVersion => Some(*id),
         };
         let deletion = Deletion { version, only: Some((*id, *modified_ms)), ..Deletion::default() };
-        match self.store.delete(self.bucket, key, deletion).await {
-            Ok(deleted) if deleted.found => {
+        let notice = match self.announce(action, key).await {
+            Ok(notice) => notice,
+            Err(error) => return warn!(bucket = self.bucket, key, %error, "not expired; the next round tries again"),
+        };
+        let deleted = self.store.delete(self.bucket, key, deletion).await;
+        match &deleted {
+            Ok(deleted) if deleted.found || deleted.delete_marker => {
+                notice.happened(self.store.outcome_of_deletion(deleted));
+            }
+            Err(error) if !error.is_certain() => notice.unknown(),
+            _ => notice.cancelled(),
+        }
+        match deleted {
+            Ok(deleted) if deleted.found || deleted.delete_marker => {
                 Counters::add(&self.store.counters.expired_objects);
                 debug!(bucket = self.bucket, key, version = %id, ?action, "expired");
             }
@@ -139,6 +152,18 @@ impl Walk<'_> {
                 warn!(bucket = self.bucket, key, version = %id, %error, "not expired; the next round tries again")
             }
         }
+    }
+
+    /// Says what is about to happen to whom a bucket's notifications tell.
+    async fn announce(&self, action: Action, key: &str) -> Result<Notice, ObjectError> {
+        let Some(record) = self.store.peek_bucket(self.bucket) else { return Ok(Notice::none()) };
+        let event = match (action, record.config.versioning) {
+            (Action::Expire, Versioning::Enabled | Versioning::Suspended) => Event::ExpirationDeleteMarkerCreated,
+            _ => Event::ExpirationDelete,
+        };
+        let about =
+            About { event, bucket: self.bucket, key, principal: "s3.amazonaws.com", source_ip: "", request_id: "" };
+        self.store.begin_event(&record, about).await
     }
 
     async fn uploads(&self) -> Result<(), ObjectError> {

@@ -21,6 +21,7 @@ use time::OffsetDateTime;
 use super::bucket_settings::read_tags;
 use super::error;
 use super::hosts::Place;
+use super::notification::OfForm;
 use super::server::{Connection, Service, Signer, escape};
 
 mod parts;
@@ -91,6 +92,7 @@ pub async fn receive(service: &Service, bucket: &str, request: Request<Body>) ->
         }
     }
     *put.extensions_mut() = head.extensions;
+    put.extensions_mut().insert(OfForm);
     if let Some(signer) = signer {
         put.extensions_mut().insert(signer);
     }

@@ -21,6 +21,7 @@ use super::principal::session_token;
 use super::unsupported::refuse_unsupported;
 use super::{Asker, Origin, Query, error, table};
 use crate::object::Store;
+use crate::s3::access_log::Requester;
 use crate::s3::object::version_name;
 use crate::s3::rename::source_key;
 use crate::s3::senseless::Admission;
@@ -51,6 +52,10 @@ impl S3Access for Gate {
         let (signer, admission) = (extensions.get::<Signer>().cloned(), extensions.get::<Admission>().cloned());
         let credentials = context.credentials().cloned().or(signer.map(|signer| signer.0));
         let admitted = self.look(operation, origin, credentials.as_ref(), context).await?;
+        if let (Some(requester), Some(signer)) = (context.extensions_mut().get::<Requester>(), admitted.asker.signer())
+        {
+            requester.is(if signer.root { &signer.canonical_id } else { &signer.arn });
+        }
         // Nobody owns no buckets, which is what they are told (as other servers do).
         let of_nobody = operation == Operation::ListBuckets && admitted.asker.signer().is_none();
         if !of_nobody && !waits_for_body(context.s3_op().name()) {
