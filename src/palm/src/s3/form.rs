@@ -20,6 +20,7 @@ use time::OffsetDateTime;
 
 use super::access::{SIGV4, Signer};
 use super::hosts::Place;
+use super::notification::OfForm;
 use super::server::{Connection, Service, escape};
 use super::{error, tagging};
 
@@ -91,6 +92,7 @@ pub async fn receive(service: &Service, bucket: &str, request: Request<Body>) ->
         }
     }
     *put.extensions_mut() = head.extensions;
+    put.extensions_mut().insert(OfForm);
     if let Some(signer) = signer {
         put.extensions_mut().insert(signer);
     }

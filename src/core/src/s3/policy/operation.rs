@@ -217,7 +217,6 @@ impl Operation {
             Self::GetBucketAccelerate => ("s3:GetAccelerateConfiguration", Bucket),
             Self::DeleteBucketReplication => ("s3:PutReplicationConfiguration", Bucket),
             Self::GetBucketReplication => ("s3:GetReplicationConfiguration", Bucket),
-            Self::DeleteBucketReplication => ("s3:PutReplicationConfiguration", Bucket),
             Self::GetBucketTagging => ("s3:GetBucketTagging", Bucket),
             Self::PutBucketTagging | Self::DeleteBucketTagging => ("s3:PutBucketTagging", Bucket),
             Self::GetBucketVersioning => ("s3:GetBucketVersioning", Bucket),

@@ -53,7 +53,7 @@ impl S3Access for Gate {
         let requester = extensions.get::<Requester>().cloned();
         let admitted = self.look(operation, origin, signer.as_ref(), context).await?;
         if let (Some(requester), Some(named)) = (requester, admitted.asker.log_name()) {
-            requester.0.get_or_init(|| named.to_owned());
+            requester.is(named);
         }
         // Nobody owns no buckets, which is what they are told (as other servers do).
         let of_nobody = operation == Operation::ListBuckets && admitted.asker.signer().is_none();

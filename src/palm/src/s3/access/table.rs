@@ -44,7 +44,6 @@ pub fn operation(name: &str) -> Option<Operation> {
         "GetBucketAccelerateConfiguration" => Is::GetBucketAccelerate,
         "DeleteBucketReplication" => Is::DeleteBucketReplication,
         "GetBucketReplication" => Is::GetBucketReplication,
-        "DeleteBucketReplication" => Is::DeleteBucketReplication,
         "GetBucketTagging" => Is::GetBucketTagging,
         "PutBucketTagging" => Is::PutBucketTagging,
         "DeleteBucketTagging" => Is::DeleteBucketTagging,
