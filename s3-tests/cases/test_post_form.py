@@ -265,6 +265,17 @@ def test_wrong_policies(form, name):
     assert form.post(form.sign_v2()).status == (403 if name == "expired" else 400)
 
 
+@pytest.mark.parametrize(("condition", "status"), [({"s3:signatureversion": "AWS"}, {"sign_v2": 403, "sign_v4": 204}), ({"s3:authType": "POST"}, {"sign_v2": 403, "sign_v4": 403})])
+def test_policies_see_how_a_form_is_signed(s3, bucket, form, condition, status):
+    """A bucket that denies the older signature, or forms (API/bucket-policy-s3-sigv4-conditions). Danger: a form seems to be signed otherwise.
+    Expected: exactly those are denied."""
+    statement = {"Effect": "Deny", "Principal": "*", "Action": "s3:PutObject", "Resource": f"arn:aws:s3:::{bucket}/*", "Condition": {"StringEquals": condition}}
+    s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps({"Version": "2012-10-17", "Statement": [statement]}))
+    for name, expected in status.items():
+        answer = form.post(getattr(form, name)())
+        assert answer.status == expected, (name, answer)
+
+
 def test_forms_are_for_buckets(form):
     """A form sent to an object or to the service. Expected: 405."""
     for path in [f"/{form.bucket}/key", "/"]:

@@ -8,6 +8,7 @@
 use palm_core::hlc::Stamp;
 use palm_core::record::{BucketRecord, Content, HeadRecord, LineRecord, ObjectRecord, Stored, Summary, key};
 use palm_core::s3::lock::{Asking, Lock};
+use palm_core::s3::quota::Quota;
 use palm_core::s3::version::{Done, Kind, Name, Stop, VersionId, Versioning};
 use tracing::debug;
 
@@ -16,6 +17,7 @@ use bytes::Bytes;
 use super::draft::Draft;
 use super::head::{head_in, object_in};
 use super::moves::ATTEMPTS;
+use super::quota::Room;
 use super::store::{At, random};
 use super::{Object, ObjectError, Store, WriteConditions};
 use crate::pool::{Current, Decision, LedgerError};
@@ -57,6 +59,14 @@ enum Added {
     /// The same upload was completed as this version.
     Before(Name),
     Stopped(Stop),
+}
+
+/// What a write has changed.
+enum Change {
+    /// It made an object, in the place of one of so many bytes.
+    Made { replaced: Option<u64> },
+    /// An earlier one has made it.
+    Nothing,
 }
 
 /// What a write has made, for taking it back.
@@ -103,10 +113,40 @@ impl Store {
         ready: impl Future<Output = Result<ObjectRecord, ObjectError>> + Send,
         draft: Option<&Draft>,
     ) -> Result<Object, ObjectError> {
-        match target.id {
+        let mut room = None;
+        let ready = async {
+            let record = ready.await?;
+            room = self.room_for(target, record.size).await?;
+            Ok(record)
+        };
+        let committed = match target.id {
             None => self.commit_null(target, &terms, ready, draft).await,
             Some(id) => self.commit_version(target, id, &terms, ready, draft).await,
+        };
+        if let Some(room) = room {
+            match &committed {
+                Ok((_, Change::Made { replaced })) => room.taken(*replaced).await,
+                Ok((_, Change::Nothing)) => room.returned().await,
+                Err(error) if error.is_certain() => room.returned().await,
+                // Whether it was written is not known, so it counts until somebody looks.
+                Err(_) => drop(room),
+            }
         }
+        committed.map(|(object, _)| object)
+    }
+
+    /// Room for a write in a bucket with a quota.
+    async fn room_for(&self, target: &Target, bytes: u64) -> Result<Option<Room>, ObjectError> {
+        let (at, quota) = (&target.at, target.bucket.config.quota);
+        if quota == Quota::default() {
+            return Ok(None);
+        }
+        // What it will likely replace: a full bucket still takes what needs no more room.
+        let replaced = match target.id {
+            None => head_in(self.ledger.read(&at.register).await?.as_ref())?.null_object().map(|(_, old)| old.size),
+            Some(_) => None,
+        };
+        self.hold_room(&at.bucket, quota, bytes, replaced).await
     }
 
     async fn commit_null(
@@ -115,7 +155,7 @@ impl Store {
         terms: &Terms,
         ready: impl Future<Output = Result<ObjectRecord, ObjectError>> + Send,
         draft: Option<&Draft>,
-    ) -> Result<Object, ObjectError> {
+    ) -> Result<(Object, Change), ObjectError> {
         let versioning = bucket.config.versioning;
         let mut written = None;
         let deciding = async {
@@ -145,12 +185,13 @@ impl Store {
         }
         let done = match updated.map_err(|error| terms.lost(error))?.answer? {
             Added::Here(done) => done,
-            Added::Before(_) => return self.null_object(at).await,
+            Added::Before(_) => return Ok((self.null_object(at).await?, Change::Nothing)),
             Added::Stopped(stop) => return Err(refusal_of(stop)),
         };
         let record =
             written.ok_or_else(|| ObjectError::Internal("the ledger committed before the record was ready".into()))?;
         let stamp = done.head.and_then(|head| head.null.map(|null| null.stamp)).unwrap_or_default();
+        let replaced = done.freed.as_ref().map(|replaced| replaced.size);
         if let Some(replaced) = done.freed.filter(|replaced| replaced.body != record.body) {
             self.release(&replaced);
         }
@@ -162,7 +203,7 @@ impl Store {
             return Err(error);
         }
         // Who puts the null version is told no version id, as at AWS, also while versions are suspended.
-        Ok(Object::new(stamp, None, record))
+        Ok((Object::new(stamp, None, record), Change::Made { replaced }))
     }
 
     async fn commit_version(
@@ -172,7 +213,7 @@ impl Store {
         terms: &Terms,
         ready: impl Future<Output = Result<ObjectRecord, ObjectError>> + Send,
         draft: Option<&Draft>,
-    ) -> Result<Object, ObjectError> {
+    ) -> Result<(Object, Change), ObjectError> {
         let register = key::version(&at.register, id);
         let mut written = None;
         let storing = async {
@@ -227,9 +268,9 @@ impl Store {
                 let read = self.ledger.read(&key::version(&at.register, first)).await?;
                 let object = read.map(|current| ObjectRecord::decode(&current.value)).transpose()?;
                 let object = object.filter(|object| object.body == record.body).ok_or(ObjectError::NoSuchUpload)?;
-                return Ok(Object::of_version(first, object, false));
+                return Ok((Object::of_version(first, object, false), Change::Nothing));
             }
-            Added::Before(Name::Null) => return self.null_object(at).await,
+            Added::Before(Name::Null) => return Ok((self.null_object(at).await?, Change::Nothing)),
             Added::Stopped(stop) => return Err(refusal_of(stop)),
         };
         if let Some(head) = &done.head {
@@ -241,7 +282,7 @@ impl Store {
             }
             return Err(error);
         }
-        Ok(Object::of_version(id, record, false))
+        Ok((Object::of_version(id, record, false), Change::Made { replaced: None }))
     }
 
     /// Writes a version that others overtook under a newer id. Below them it would never have been current, and one of them may

@@ -10,7 +10,7 @@ use std::time::Duration;
 use palm_core::id::PeerId;
 use palm_core::record::{Content, HeadRecord, LineRecord, ObjectRecord, Stored, Summary, key};
 use palm_core::s3::lock::Asking;
-use palm_core::s3::version::{Done, Kind, Name, Stop, VersionId, Versioning};
+use palm_core::s3::version::{self, Done, Kind, Name, Stop, VersionId, Versioning};
 use palm_core::wire::Request;
 
 use super::commit::{Made, new_nonce};
@@ -32,6 +32,15 @@ pub struct Deletion {
     pub conditions: WriteConditions,
     /// The asker may, and wants to, get around a governance retention.
     pub bypass: bool,
+    /// Only where what is deleted is this version, made at this time (milliseconds since the Unix epoch): what somebody looked
+    /// at before. A version with an id is always the same one.
+    pub only: Option<(Name, u64)>,
+}
+
+impl Deletion {
+    fn check_only(&self, found: Option<(Name, u64)>) -> Result<(), ObjectError> {
+        if self.only.is_none() || self.only == found { Ok(()) } else { Err(ObjectError::PreconditionFailed) }
+    }
 }
 
 /// What a deletion did.
@@ -105,12 +114,17 @@ impl Store {
         let asking = self.asking(deletion);
         let check = |old: &ObjectRecord| old.subresources.lock.check_delete(asking);
         if deletion.version.is_some() {
+            deletion.check_only(head.null.as_ref().map(|null| (Name::Null, null.stamp.millis())))?;
             let null = head.null_object().map(|(stamp, object)| (stamp, object.etag));
             let (made, etag) = null.unzip();
             deletion.conditions.check(etag, made.unwrap_or_default())?;
             let there = head.null.is_some();
             return Ok(head.delete_version(Name::Null, check).map(|done| there.then_some(done)));
         }
+        deletion.check_only(head.current().map(|current| match current {
+            version::Current::Null(null) => (Name::Null, null.stamp.millis()),
+            version::Current::Version(line) => (Name::Id(line.id), line.id.stamp.millis()),
+        }))?;
         deletion.conditions.check(head.current_etag(), head.latest())?;
         Ok(match versioning {
             Versioning::Off if head.is_empty() => Ok(None),
@@ -136,6 +150,7 @@ impl Store {
     ) -> Result<Deleted, ObjectError> {
         let Some(done) = done else { return Ok(Deleted { version: deletion.version, ..Deleted::default() }) };
         if let Some(freed) = &done.freed {
+            self.give_room(&at.bucket, freed.size).await;
             self.release(freed);
         }
         if deletion.version.is_none()
@@ -172,6 +187,7 @@ impl Store {
         });
         let object = emptied.await?.answer?;
         if let Some(object) = &object {
+            self.give_room(&at.bucket, object.size).await;
             self.release(object);
         }
         // A deletion that came no further than this before is ended here, too.

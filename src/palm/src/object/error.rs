@@ -83,6 +83,11 @@ pub enum ObjectError {
 }
 
 impl ObjectError {
+    /// Whether it is certain that nothing has changed.
+    pub fn is_certain(&self) -> bool {
+        !matches!(self, Self::Unavailable(_) | Self::Internal(_))
+    }
+
     /// Whether an object or version was not found, and nothing is known of why.
     pub(super) fn is_absence(&self) -> bool {
         match self {

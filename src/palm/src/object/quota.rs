@@ -13,10 +13,11 @@ use std::time::Duration;
 
 use palm_core::record::{Stored, UsageRecord, key};
 use palm_core::s3::quota::{Quota, Usage};
+use palm_core::s3::version::Kind;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{info, warn};
 
-use super::{ListQuery, Listed, ObjectError, Store};
+use super::{ListQuery, Listed, ObjectError, Store, VersionsQuery};
 use crate::pool::{Current, Decision};
 
 /// How often usage is counted anew.
@@ -155,20 +156,22 @@ impl Store {
 
     async fn usage_by_listing(&self, bucket: &str) -> Result<Usage, ObjectError> {
         let mut usage = Usage::default();
-        let mut query = ListQuery { limit: PAGE, ..ListQuery::default() };
+        let mut query = VersionsQuery { keys: ListQuery { limit: PAGE, ..ListQuery::default() }, after: None };
         loop {
-            let page = self.list(bucket, query.clone()).await?;
+            let page = self.list_versions(bucket, query.clone()).await?;
             if page.stale {
                 return Err(ObjectError::Unavailable("the listing is stale".to_owned()));
             }
             for item in page.items {
-                let Listed::Key(_, object) = item else { continue };
-                usage.bytes = usage.bytes.saturating_add(object.summary.size);
-                usage.objects += 1;
+                let Listed::Key(key, version) = item else { continue };
+                (query.keys.start, query.after) = (key, Some(version.id));
+                if let Kind::Object(object) = version.kind {
+                    usage.bytes = usage.bytes.saturating_add(object.size);
+                    usage.objects += 1;
+                }
             }
-            match page.next {
-                Some(next) => query.start = next,
-                None => return Ok(usage),
+            if !page.truncated {
+                return Ok(usage);
             }
         }
     }

@@ -12,7 +12,14 @@ use crate::object::{LogLine, Store};
 
 /// Who a request turned out to come from: left in its extensions empty, and filled in by whoever verifies it.
 #[derive(Debug, Clone, Default)]
-pub struct Requester(pub Arc<OnceLock<String>>);
+pub struct Requester(Arc<OnceLock<String>>);
+
+impl Requester {
+    /// Fills it in: a canonical id, or the ARN of a user.
+    pub fn is(&self, name: &str) {
+        self.0.get_or_init(|| name.to_owned());
+    }
+}
 
 /// A request to a bucket with a log.
 pub struct Noted {

@@ -5,6 +5,7 @@ use http::{Extensions, HeaderMap};
 use palm_core::record::{BucketConfig, BucketRecord};
 use palm_core::s3::account::Account;
 use palm_core::s3::acl::{Acl, Grant, Grantee, Of, Ownership, Permission, Wording, check_acl};
+use palm_core::s3::notification::Event;
 use s3s::dto::{
     AccessControlPolicy, GetBucketAclInput, GetBucketAclOutput, GetObjectAclInput, GetObjectAclOutput,
     Grant as GrantDto, Grantee as GranteeDto, Owner, Permission as PermissionDto, PutBucketAclInput,
@@ -14,7 +15,7 @@ use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
 
 use super::access::{self, header, ownership};
 use super::object::version_name;
-use super::{Frontend, error};
+use super::{Frontend, error, notification};
 use crate::object::Store;
 
 const CANNED: &str = "x-amz-acl";
@@ -242,6 +243,7 @@ pub async fn put_object(
     let owner = object.record.subresources.acl.map_or_else(|| bucket.owner.clone(), |acl| acl.owner);
     let of = (owner.as_str(), bucket, Of::Object);
     let acl = wanted(frontend, (&request.headers, access_control_policy), of).await?;
+    let notice = notification::begin(frontend, &request.extensions, (&name, &key), Event::AclPut).await?;
     let changed = frontend.store.change_object(&name, &key, version, |record| {
         // Another account's object may have taken its place since.
         let owner_now = record.subresources.acl.as_ref().map_or(&bucket.owner, |acl| &acl.owner);
@@ -251,7 +253,9 @@ pub async fn put_object(
         record.subresources.acl = Some(acl.clone());
         Ok(())
     });
-    changed.await.map_err(error::of)?;
+    let changed = changed.await;
+    notice.end(&changed);
+    changed.map_err(error::of)?;
     Ok(S3Response::new(PutObjectAclOutput::default()))
 }
 

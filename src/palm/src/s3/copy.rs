@@ -1,6 +1,7 @@
 //! Copies: `CopyObject` shares the source's body unless it is to be encrypted, summed or coded otherwise, `UploadPartCopy` streams a range of it into a part.
 
 use http::Extensions;
+use palm_core::s3::notification::Event;
 use palm_core::s3::version::Name;
 use s3s::dto::{
     ChecksumType, CopyObjectInput, CopyObjectOutput, CopyObjectResult, CopyPartResult, CopySource, ETag,
@@ -14,7 +15,9 @@ use super::checksum::{Declared, set_checksum};
 use super::condition::{self, ReadConditions, Verdict};
 use super::customer_key::{self, set_encryption, take_key};
 use super::object::{etag, version_name, version_text};
-use super::{Frontend, access, acl, body, checksum, error, lifecycle, multipart, range, tagging, timestamp};
+use super::{
+    Frontend, access, acl, body, checksum, error, lifecycle, multipart, notification, range, tagging, timestamp,
+};
 use crate::object::{MAX_BODY_BYTES, Object};
 
 /// Bucket and key a copy reads from.
@@ -96,6 +99,8 @@ pub async fn copy(frontend: &Frontend, request: S3Request<CopyObjectInput>) -> S
         && source_cipher.is_none()
         && (wanted.is_none() || wanted == had)
         && frontend.store.codes_alike(&source.record.attributes, &new.attributes);
+    let notice =
+        notification::begin(frontend, &request.extensions, (&input.bucket, &input.key), Event::CreatedCopy).await?;
     let copied = if shares {
         frontend.store.copy(&source, (place.0, place.1), &input.bucket, &input.key, new, conditions).await
     } else {
@@ -104,6 +109,7 @@ pub async fn copy(frontend: &Frontend, request: S3Request<CopyObjectInput>) -> S
         let body = body::received(stream, size, Declared::computed(wanted.or(had)), cipher);
         frontend.store.put(&input.bucket, &input.key, new, conditions, body).await
     };
+    notice.end(&copied);
     let object = copied.map_err(error::of)?;
     let mut result = CopyObjectResult {
         e_tag: Some(etag(&object)),
@@ -122,6 +128,7 @@ pub async fn copy(frontend: &Frontend, request: S3Request<CopyObjectInput>) -> S
         ..CopyObjectOutput::default()
     };
     set_encryption!(output, key.as_ref());
+    output.expiration = lifecycle::expiration_header(frontend, &input.bucket, &input.key, &object);
     Ok(S3Response::new(output))
 }
 

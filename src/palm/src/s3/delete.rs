@@ -1,7 +1,7 @@
 //! Deletions: of one object or version, and of up to a thousand in one request.
 
 use futures::{StreamExt, stream};
-use http::HeaderMap;
+use http::{Extensions, HeaderMap};
 use palm_core::s3::version::Name;
 use s3s::dto::{
     DeleteObjectInput, DeleteObjectOutput, DeleteObjectsInput, DeleteObjectsOutput, DeletedObject, ETagCondition,
@@ -10,9 +10,9 @@ use s3s::dto::{
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
 use time::OffsetDateTime;
 
-use super::access::{self, Admitted};
+use super::access;
 use super::object::version_name;
-use super::{Frontend, condition, error, lock};
+use super::{Frontend, condition, error, lock, notification};
 use crate::object::{Deleted, Deletion, ObjectError, WriteConditions};
 
 /// Keys one `DeleteObjects` request names at most (AWS's limit).
@@ -34,7 +34,7 @@ struct Conditions {
 /// Deletes one object or version. Where nothing is, every condition holds: "if the object doesn't exist, the operation will return
 /// a 204 Success (No Content) response" (<https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObject.html>).
 async fn delete_one(
-    frontend: &Frontend,
+    (frontend, extensions): (&Frontend, &Extensions),
     (bucket, key, version): (&str, &str, Option<Name>),
     given: Conditions,
     bypass: bool,
@@ -57,11 +57,15 @@ async fn delete_one(
         }
     }
     let conditional = conditions != WriteConditions::default();
-    match frontend.store.delete(bucket, key, Deletion { version, conditions, bypass }).await {
-        Ok(deleted) => Ok(deleted),
+    let event = notification::of_deletion(access::bucket(extensions)?, version.is_some());
+    let notice = notification::begin(frontend, extensions, (bucket, key), event).await?;
+    let deletion = Deletion { version, conditions, bypass, ..Deletion::default() };
+    let deleted = match frontend.store.delete(bucket, key, deletion).await {
         Err(ObjectError::NoSuchKey) if conditional => Ok(Deleted::default()),
-        Err(failure) => Err(error::of(failure)),
-    }
+        deleted => deleted.map_err(error::of),
+    };
+    notification::end_deletion(frontend, notice, &deleted);
+    deleted
 }
 
 pub async fn delete(
@@ -74,7 +78,8 @@ pub async fn delete(
     let version = version_name(input.version_id.as_deref())?;
     let given =
         Conditions { tag: input.if_match, size: input.if_match_size, modified: input.if_match_last_modified_time };
-    let deleted = delete_one(frontend, (&input.bucket, &input.key, version), given, bypass).await?;
+    let place = (input.bucket.as_str(), input.key.as_str(), version);
+    let deleted = delete_one((frontend, &request.extensions), place, given, bypass).await?;
     Ok(S3Response::new(DeleteObjectOutput {
         delete_marker: deleted.delete_marker.then_some(true),
         version_id: deleted.version.map(|version| version.to_string()),
@@ -86,7 +91,7 @@ pub async fn delete_many(
     frontend: &Frontend,
     request: S3Request<DeleteObjectsInput>,
 ) -> S3Result<S3Response<DeleteObjectsOutput>> {
-    let (admitted, headers) = (access::admitted(&request.extensions)?, request.headers);
+    let (extensions, headers) = (&request.extensions, request.headers);
     let DeleteObjectsInput { bucket, delete, bypass_governance_retention, .. } = request.input;
     if delete.objects.is_empty() || delete.objects.len() > DELETE_MAX_KEYS {
         return Err(S3Error::new(S3ErrorCode::MalformedXML));
@@ -101,7 +106,7 @@ pub async fn delete_many(
     let quiet = delete.quiet.unwrap_or(false);
     let outcomes: Vec<(ObjectIdentifier, S3Result<Deleted>)> = stream::iter(delete.objects)
         .map(|object| async {
-            let outcome = delete_identified((frontend, admitted, &headers), &bucket, &object, bypass).await;
+            let outcome = delete_identified((frontend, extensions, &headers), &bucket, &object, bypass).await;
             (object, outcome)
         })
         .buffered(DELETE_CONCURRENCY)
@@ -127,7 +132,7 @@ pub async fn delete_many(
 }
 
 async fn delete_identified(
-    (frontend, admitted, headers): (&Frontend, &Admitted, &HeaderMap),
+    (frontend, extensions, headers): (&Frontend, &Extensions, &HeaderMap),
     bucket: &str,
     object: &ObjectIdentifier,
     bypass: bool,
@@ -135,13 +140,13 @@ async fn delete_identified(
     // `<VersionId/>` is how some clients write none.
     let version = version_name(object.version_id.as_deref().filter(|version| !version.is_empty()))?;
     super::check_key(&object.key)?;
-    admitted.may_delete(&frontend.store, headers, &object.key, version).await?;
+    access::admitted(extensions)?.may_delete(&frontend.store, headers, &object.key, version).await?;
     let given = Conditions {
         tag: object.e_tag.clone().map(ETagCondition::ETag),
         size: object.size,
         modified: object.last_modified_time.clone(),
     };
-    delete_one(frontend, (bucket, &object.key, version), given, bypass).await
+    delete_one((frontend, extensions), (bucket, &object.key, version), given, bypass).await
 }
 
 /// `VersionId` is the version that was named, `DeleteMarkerVersionId` the marker that was made or deleted.

@@ -18,8 +18,9 @@ use s3s::xml::{Deserialize, Deserializer};
 use s3s::{Body, S3Error, S3ErrorCode, S3Result, dto};
 use time::OffsetDateTime;
 
-use super::access::Signer;
+use super::access::{SIGV4, Signer};
 use super::hosts::Place;
+use super::notification::OfForm;
 use super::server::{Connection, Service, escape};
 use super::{error, tagging};
 
@@ -91,6 +92,7 @@ pub async fn receive(service: &Service, bucket: &str, request: Request<Body>) ->
         }
     }
     *put.extensions_mut() = head.extensions;
+    put.extensions_mut().insert(OfForm);
     if let Some(signer) = signer {
         put.extensions_mut().insert(signer);
     }
@@ -138,11 +140,11 @@ impl Form {
             return Ok(None);
         }
         let policy = self.required("policy")?;
-        let (access_key, secret, is_genuine) = if let Some(signature) = self.field("x-amz-signature") {
+        let (access_key, secret, version, is_genuine) = if let Some(signature) = self.field("x-amz-signature") {
             let scope = Scope::read(self)?;
             let secret = keys.get_secret_key(scope.access_key).await?;
             let is_genuine = scope.verify(secret.expose(), policy, signature);
-            (scope.access_key, secret, is_genuine)
+            (scope.access_key, secret, SIGV4, is_genuine)
         } else {
             let signature = self.required("signature")?;
             let access_key = self.required("awsaccesskeyid")?;
@@ -150,15 +152,13 @@ impl Form {
             let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, secret.expose().as_bytes());
             let tag = BASE64.decode(signature.as_bytes()).unwrap_or_default();
             let is_genuine = hmac::verify(&key, policy.as_bytes(), &tag).is_ok();
-            (access_key, secret, is_genuine)
+            (access_key, secret, "AWS", is_genuine)
         };
         if !is_genuine {
             return Err(S3Error::new(S3ErrorCode::SignatureDoesNotMatch));
         }
-        Ok(Some(Signer {
-            credentials: Credentials { access_key: access_key.to_owned(), secret_key: secret },
-            by: "POST",
-        }))
+        let credentials = Credentials { access_key: access_key.to_owned(), secret_key: secret };
+        Ok(Some(Signer { credentials, by: "POST", version }))
     }
 
     /// Enforces the policy, if there is one.
@@ -242,7 +242,7 @@ struct Scope<'a> {
 
 impl<'a> Scope<'a> {
     fn read(form: &'a Form) -> S3Result<Self> {
-        if form.required("x-amz-algorithm")? != "AWS4-HMAC-SHA256" {
+        if form.required("x-amz-algorithm")? != SIGV4 {
             return Err(error::invalid_argument("Only the AWS4-HMAC-SHA256 algorithm is supported"));
         }
         let (credential, date) = (form.required("x-amz-credential")?, form.required("x-amz-date")?);

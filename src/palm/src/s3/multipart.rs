@@ -3,6 +3,7 @@
 use data_encoding::HEXLOWER;
 use palm_core::id::BodyId;
 use palm_core::record::{Checksum, ChecksumKind, UploadRecord};
+use palm_core::s3::notification::Event;
 use s3s::dto::{
     AbortMultipartUploadInput, AbortMultipartUploadOutput, ChecksumAlgorithm, ChecksumType, CommonPrefix,
     CompleteMultipartUploadInput, CompleteMultipartUploadOutput, CompletedPart as GivenPart,
@@ -18,7 +19,7 @@ use super::checksum::{self, Declared, explain, given_checksum, set_checksum};
 use super::customer_key::{self, encryption_of, set_encryption, take_key};
 use super::list::{Encoding, after_marker, fits_xml, given, page_size};
 use super::object::{etag, version_text};
-use super::{Frontend, access, acl, asker, body, condition, error, lifecycle, signed, timestamp};
+use super::{Frontend, access, acl, asker, body, condition, error, lifecycle, notification, signed, timestamp};
 use crate::object::{CompletedPart, Completion, ListQuery, Listed, MAX_PARTS, NewUpload, PartInfo, Store};
 
 /// A part number a client may use.
@@ -64,8 +65,7 @@ pub async fn create(
     let new = NewUpload { owner, object, checksum };
     let id = frontend.store.create_upload(&input.bucket, &input.key, new).await.map_err(error::of)?;
     let (checksum_algorithm, checksum_type) = described(checksum);
-    let begun_ms = frontend.store.now_ms();
-    let abort = lifecycle::abort_headers(frontend, &input.bucket, &input.key, begun_ms);
+    let abort = lifecycle::abort_headers(frontend, &input.bucket, &input.key, frontend.store.now_ms());
     let (abort_date, abort_rule_id) = abort.unzip();
     let mut output = CreateMultipartUploadOutput {
         abort_date,
@@ -149,7 +149,10 @@ pub async fn complete(
         Some((algorithm, value)) => Some(Checksum { algorithm, kind: checksum::kind(algorithm, asked_kind)?, value }),
     };
     let completion = Completion { parts, conditions, checksum, size };
+    let event = Event::CreatedCompleteMultipartUpload;
+    let notice = notification::begin(frontend, &request.extensions, (&input.bucket, &input.key), event).await?;
     let completed = frontend.store.complete_upload(&input.bucket, &input.key, id, completion).await;
+    notice.end(&completed);
     let object = completed.map_err(|failure| explain(failure, algorithm))?;
     let expiration = lifecycle::expiration_header(frontend, &input.bucket, &input.key, &object);
     let location = format!("/{}/{}", input.bucket, Encoding::Url.write(&input.key));
@@ -157,6 +160,7 @@ pub async fn complete(
         bucket: Some(input.bucket),
         key: echo(input.key),
         location: Some(location),
+        expiration,
         e_tag: Some(etag(&object)),
         version_id: version_text(&object),
         expiration,

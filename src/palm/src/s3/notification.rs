@@ -4,9 +4,11 @@
 
 use std::collections::BTreeSet;
 
+use http::Extensions;
 use palm_core::record::BucketRecord;
 use palm_core::s3::Refusal;
 use palm_core::s3::notification::{Configuration, Event, Target, set_filter};
+use palm_core::s3::version::Versioning;
 use s3s::dto::{
     FilterRule, FilterRuleName, GetBucketNotificationConfigurationInput, GetBucketNotificationConfigurationOutput,
     LambdaFunctionConfiguration, NotificationConfigurationFilter, PutBucketNotificationConfigurationInput,
@@ -14,8 +16,8 @@ use s3s::dto::{
 };
 use s3s::{S3Request, S3Response, S3Result};
 
-use super::{Frontend, error};
-use crate::object::{About, Notice};
+use super::{Frontend, access, error};
+use crate::object::{About, Deleted, Notice};
 
 pub async fn put(
     frontend: &Frontend,
@@ -40,7 +42,8 @@ pub async fn put(
     // Before a target is bothered.
     frontend.store.bucket(&input.bucket).await.map_err(error::of)?;
     if !input.skip_destination_validation.unwrap_or(false) {
-        test(frontend, &configuration, &input.bucket).await?;
+        let id = request.extensions.get::<RequestId>().cloned().unwrap_or_default();
+        test(frontend, &configuration, &input.bucket, &id.0).await?;
     }
     frontend
         .store
@@ -54,10 +57,10 @@ pub async fn put(
 }
 
 /// "When you configure a notification, Amazon S3 sends `s3:TestEvent`", and refuses targets that do not take it.
-async fn test(frontend: &Frontend, configuration: &Configuration, bucket: &str) -> S3Result<()> {
+async fn test(frontend: &Frontend, configuration: &Configuration, bucket: &str, request_id: &str) -> S3Result<()> {
     let arns: BTreeSet<&str> = configuration.targets().iter().map(|target| target.arn.as_str()).collect();
     for arn in arns {
-        if let Err(cause) = frontend.store.test_target(arn, bucket, "").await {
+        if let Err(cause) = frontend.store.test_target(arn, bucket, request_id).await {
             tracing::info!(bucket, arn, cause, "target of notifications refused");
             let message = "Unable to validate the following destination configurations";
             return Err(error::invalid_argument(message));
@@ -132,17 +135,52 @@ fn write_filter(target: &Target) -> Option<NotificationConfigurationFilter> {
     Some(NotificationConfigurationFilter { key: Some(key) })
 }
 
-/// Says that a request is about to make an event happen. To be called before the change is committed, with the bucket as a
-/// strong read found it; what came of it goes to the notice.
-pub async fn begin<T>(
+/// The id of a request; the server puts it into each request's extensions.
+#[derive(Debug, Clone, Default)]
+pub struct RequestId(pub String);
+
+/// That a PUT is a browser's form; among the request's extensions.
+#[derive(Debug, Clone, Copy)]
+pub struct OfForm;
+
+/// Says that a request is about to make an event happen: to be called before the change is committed. What came of it goes
+/// to the notice.
+pub async fn begin(
     frontend: &Frontend,
-    request: &S3Request<T>,
-    record: &BucketRecord,
+    extensions: &Extensions,
     (bucket, key): (&str, &str),
     event: Event,
 ) -> S3Result<Notice> {
-    let signed_by = request.credentials.as_ref().map_or("", |credentials| credentials.access_key.as_str());
-    let principal = format!("AWS:{signed_by}");
-    let about = About { event, bucket, key, principal: &principal, source_ip: "", request_id: "" };
+    let admitted = access::admitted(extensions)?;
+    let record = admitted.bucket()?;
+    if record.config.notification.targets().is_empty() {
+        return Ok(Notice::none());
+    }
+    let asker = &admitted.asker;
+    let principal = asker.user_id().map_or_else(|| "Anonymous".to_owned(), |id| format!("AWS:{id}"));
+    let source_ip = asker.origin.map_or_else(String::new, |origin| origin.address.to_string());
+    let request_id = extensions.get::<RequestId>().map_or("", |id| id.0.as_str());
+    let about = About { event, bucket, key, principal: &principal, source_ip: &source_ip, request_id };
     frontend.store.begin_event(record, about).await.map_err(error::of)
+}
+
+/// The event of a deletion, by whether it names a version and whether the bucket keeps them.
+pub fn of_deletion(record: &BucketRecord, names_version: bool) -> Event {
+    if names_version || record.config.versioning == Versioning::Off {
+        Event::RemovedDelete
+    } else {
+        Event::RemovedDeleteMarkerCreated
+    }
+}
+
+/// A deletion has ended so.
+pub fn end_deletion(frontend: &Frontend, notice: Notice, deleted: &S3Result<Deleted>) {
+    match deleted {
+        Ok(deleted) if deleted.found || deleted.delete_marker => {
+            notice.happened(frontend.store.outcome_of_deletion(deleted));
+        }
+        Err(told) if told.status_code().is_none_or(|status| status.is_server_error()) => notice.unknown(),
+        // There was nothing to delete.
+        Ok(_) | Err(_) => notice.cancelled(),
+    }
 }

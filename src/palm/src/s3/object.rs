@@ -2,6 +2,7 @@
 
 use http::Extensions;
 use palm_core::record::Checksum;
+use palm_core::s3::notification::Event;
 use palm_core::s3::version::Name;
 use s3s::dto::{
     ChecksumMode, ChecksumType, ETag, GetObjectInput, GetObjectOutput, HeadObjectInput, HeadObjectOutput,
@@ -15,8 +16,11 @@ use super::checksum::{Declared, explain, set_checksum};
 use super::condition::{self, ReadConditions, Verdict};
 use super::customer_key::{self, GivenKey, set_encryption, take_key};
 use super::lock::set_lock;
+use super::notification::OfForm;
 use super::range::{Selection, select};
-use super::{Frontend, access, acl, answer, body, checksum, error, lifecycle, signed, tagging, timestamp};
+use super::{
+    Frontend, access, acl, answer, body, checksum, error, lifecycle, notification, signed, tagging, timestamp,
+};
 use crate::object::{Cipher, Object};
 
 pub async fn put(frontend: &Frontend, mut request: S3Request<PutObjectInput>) -> S3Result<S3Response<PutObjectOutput>> {
@@ -30,12 +34,16 @@ pub async fn put(frontend: &Frontend, mut request: S3Request<PutObjectInput>) ->
     let acl = acl::of_new_object(frontend, &request.extensions, &request.headers).await?;
     let (new, cipher) = asked.object(bucket, acl, frontend.store.now_ms())?;
     let body = body::incoming(input.body, input.content_length, declared, cipher)?;
+    let event = if request.extensions.get::<OfForm>().is_some() { Event::CreatedPost } else { Event::CreatedPut };
+    let notice = notification::begin(frontend, &request.extensions, (&input.bucket, &input.key), event).await?;
     let stored = frontend.store.put(&input.bucket, &input.key, new, conditions, body).await;
+    notice.end(&stored);
     let object = stored.map_err(|failure| explain(failure, algorithm))?;
     let mut output =
         PutObjectOutput { e_tag: Some(etag(&object)), version_id: version_text(&object), ..PutObjectOutput::default() };
     output.expiration = lifecycle::expiration_header(frontend, &input.bucket, &input.key, &object);
     set_encryption!(output, key.as_ref());
+    output.expiration = lifecycle::expiration_header(frontend, &input.bucket, &input.key, &object);
     if let Some(sum) = &object.record.checksum {
         set_checksum!(output, sum.algorithm, checksum::encode(sum, 0));
         output.checksum_type = Some(ChecksumType::from_static(checksum::kind_name(sum.kind)));

@@ -5,12 +5,13 @@
 //! deleted if it still is what was read. In between both names have the object, never none; a peer that dies there leaves both, and
 //! the client, which got no answer, renames again. A source that somebody replaced in between stays, as it is another object.
 
+use palm_core::s3::notification::Event;
 use s3s::dto::{CopySource, RenameObjectInput, RenameObjectOutput};
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
 
 use super::condition::{self, ReadConditions, Verdict};
-use super::{Frontend, access, error};
-use crate::object::{Deletion, NewObject, ObjectError, WriteConditions};
+use super::{Frontend, access, error, notification};
+use crate::object::{Deleted, Deletion, NewObject, ObjectError, WriteConditions};
 
 /// The key that is renamed: `x-amz-rename-source` is the key or `/bucket/key`, percent-encoded.
 pub fn source_key(source: &str, bucket: &str) -> S3Result<String> {
@@ -60,14 +61,25 @@ pub async fn rename(
         subresources,
         customer_key: source.record.customer_key.clone(),
     };
-    let place = (input.bucket.as_str(), key.as_str());
-    frontend.store.copy(&source, place, &input.bucket, &input.key, new, onto).await.map_err(error::of)?;
+    let (place, extensions) = ((input.bucket.as_str(), key.as_str()), &request.extensions);
+    // AWS has no event for it: it is what it does.
+    let made = notification::begin(frontend, extensions, (&input.bucket, &input.key), Event::CreatedCopy).await?;
+    let event = notification::of_deletion(access::bucket(extensions)?, false);
+    let gone = notification::begin(frontend, extensions, place, event).await?;
+    let copied = frontend.store.copy(&source, place, &input.bucket, &input.key, new, onto).await;
+    made.end(&copied);
+    if let Err(failure) = copied {
+        gone.cancelled();
+        return Err(error::of(failure));
+    }
     let unchanged = WriteConditions { unchanged: Some(source.version.stamp), ..WriteConditions::default() };
     let deletion = Deletion { conditions: unchanged, ..Deletion::default() };
-    match frontend.store.delete(&input.bucket, &key, deletion).await {
-        Ok(_) | Err(ObjectError::NoSuchKey | ObjectError::PreconditionFailed) => {}
-        Err(failure) => return Err(error::of(failure)),
-    }
+    let deleted = match frontend.store.delete(&input.bucket, &key, deletion).await {
+        Err(ObjectError::NoSuchKey | ObjectError::PreconditionFailed) => Ok(Deleted::default()),
+        deleted => deleted.map_err(error::of),
+    };
+    notification::end_deletion(frontend, gone, &deleted);
+    deleted?;
     Ok(S3Response::new(RenameObjectOutput::default()))
 }
 

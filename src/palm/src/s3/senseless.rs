@@ -12,7 +12,7 @@ use s3s::Body;
 use s3s::auth::Credentials;
 use s3s::dto::{Range, Timestamp, TimestampFormat};
 
-use super::access::Signer;
+use super::access::{SIGV4, Signer};
 use super::server::Service;
 
 /// Where the gate leaves who it let in; among a request's extensions.
@@ -58,7 +58,7 @@ pub async fn pass_over(service: &Service, mut request: Request<Body>, names: &[H
     let Some(credentials) = admission.0.get().filter(|_| answer.status().is_client_error()) else { return answer };
     if let Some(credentials) = credentials.clone() {
         let by = if is_presigned { "REST-QUERY-STRING" } else { "REST-HEADER" };
-        without.extensions_mut().insert(Signer { credentials, by });
+        without.extensions_mut().insert(Signer { credentials, by, version: SIGV4 });
     }
     service.dispatch(without).await
 }

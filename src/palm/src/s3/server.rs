@@ -21,9 +21,11 @@ use s3s::{Body, S3Error, S3ErrorCode, StdError};
 use tracing::Instrument;
 
 use super::access::{Gate, Keys};
+use super::access_log::Noted;
 use super::cors::{self, Crossing};
 use super::guard::{self, Judged, Patient, Promise, XML_MAX_BYTES};
 use super::hosts::{BadDomain, CustomDomains, Hosts, Place};
+use super::notification::RequestId;
 use super::sts::Sts;
 use super::{CONSISTENCY, Frontend, error, form, mechanism, senseless, website};
 use crate::object::{BodyError, MAX_BODY_BYTES, ObjectError, Store};
@@ -113,6 +115,8 @@ pub struct Service {
     touch: Arc<dyn Fn() + Send + Sync>,
     /// The next request id: a random start and an odd step visit every number once.
     ids: Arc<AtomicU64>,
+    /// Takes lines of access logs; `None` where nothing is stored.
+    log: Option<Store>,
 }
 
 /// 2^64 divided by the golden ratio: neighbouring ids look nothing alike.
@@ -130,7 +134,7 @@ pub fn service(store: Store, options: S3Options) -> Result<Service, ServiceError
     builder.set_route(Sts { store: store.clone() });
     builder.set_host(hosts.clone());
     let host_id = HeaderValue::try_from(&host_id).map_err(|source| ServiceError::BadHostId { host_id, source })?;
-    let (local, toucher) = (store.clone(), store.clone());
+    let (local, toucher, log) = (store.clone(), store.clone(), Some(store.clone()));
     Ok(Service {
         s3: builder.build(),
         hosts: Arc::new(hosts),
@@ -140,6 +144,7 @@ pub fn service(store: Store, options: S3Options) -> Result<Service, ServiceError
         is_local: Arc::new(move || local.is_local()),
         touch: Arc::new(move || toucher.touch()),
         ids: first_id(),
+        log,
     })
 }
 
@@ -162,7 +167,7 @@ fn config() -> S3Config {
 impl Service {
     /// Answers one request. Every answer carries the request's id, which every log line of the request has
     /// too.
-    async fn handle<B>(&self, request: Request<B>) -> Response<Body>
+    async fn handle<B>(&self, mut request: Request<B>) -> Response<Body>
     where
         B: HttpBody<Data = Bytes> + Send + Sync + Unpin + 'static,
         B::Error: Into<StdError>,
@@ -171,6 +176,8 @@ impl Service {
         let id = format!("{:016X}", self.ids.fetch_add(ID_STEP, Ordering::Relaxed));
         // The query is left out: it may hold a signature that is still good.
         let resource = request.uri().path().to_owned();
+        request.extensions_mut().insert(RequestId(id.clone()));
+        let noted = self.note(&mut request);
         let span = tracing::info_span!("s3", request_id = id, method = %request.method(), path = resource);
         let waits_to_send = request.headers().contains_key(EXPECT);
         async {
@@ -191,10 +198,34 @@ impl Service {
                 headers.insert(REQUEST_ID, value);
             }
             log(response.status(), code.as_deref(), started.elapsed());
+            if let (Some(noted), Some(store)) = (noted, &self.log) {
+                let ids = (id.as_str(), self.host_id.to_str().unwrap_or_default());
+                noted.answered(store, &response, ids, code.as_deref(), started.elapsed());
+            }
             response
         }
         .instrument(span)
         .await
+    }
+
+    /// Notes a request to a bucket that has an access log.
+    fn note<B>(&self, request: &mut Request<B>) -> Option<Noted> {
+        let store = self.log.as_ref()?;
+        let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+        let path = request.uri().path().to_owned();
+        let (bucket, path) = match self.hosts.place(host) {
+            Place::Path => (bucket_of(&path)?, path.split('/').skip(2).collect::<Vec<_>>().join("/")),
+            Place::Bucket(bucket) | Place::Website(Some(bucket)) => (bucket, path),
+            Place::Website(None) => return None,
+        };
+        let connection = request.extensions().get::<Connection>().copied();
+        let tls = connection.and_then(|connection| connection.tls).and_then(|version| match version {
+            rustls::ProtocolVersion::TLSv1_2 => Some("TLSv1.2"),
+            rustls::ProtocolVersion::TLSv1_3 => Some("TLSv1.3"),
+            _ => None,
+        });
+        let address = connection.map(|connection| connection.peer.ip().to_string());
+        Noted::of(store, request, (&bucket, &path), address, tls)
     }
 
     /// Answers by where the request is addressed to, and tells browsers of other origins whether they may look.

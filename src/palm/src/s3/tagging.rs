@@ -1,5 +1,7 @@
 //! Tags of objects (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-tagging.html>).
 
+use http::Extensions;
+use palm_core::s3::notification::Event;
 use palm_core::s3::tags::{self, On, Tag as Pair};
 use s3s::dto::{
     DeleteObjectTaggingInput, DeleteObjectTaggingOutput, GetObjectTaggingInput, GetObjectTaggingOutput,
@@ -8,7 +10,7 @@ use s3s::dto::{
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
 
 use super::object::{version_name, version_text};
-use super::{Frontend, access, answer, error};
+use super::{Frontend, access, answer, error, notification};
 use crate::object::Object;
 
 /// Tags as XML has them; validated.
@@ -57,7 +59,8 @@ pub async fn put(
 ) -> S3Result<S3Response<PutObjectTaggingOutput>> {
     let input = request.input;
     let tags = parse(input.tagging.tag_set, On::Object)?;
-    let object = change(frontend, &input.bucket, &input.key, input.version_id.as_deref(), &tags).await?;
+    let place = (input.bucket.as_str(), input.key.as_str(), input.version_id.as_deref());
+    let object = change((frontend, &request.extensions), place, &tags, Event::TaggingPut).await?;
     Ok(S3Response::new(PutObjectTaggingOutput { version_id: version_text(&object) }))
 }
 
@@ -66,21 +69,24 @@ pub async fn delete(
     request: S3Request<DeleteObjectTaggingInput>,
 ) -> S3Result<S3Response<DeleteObjectTaggingOutput>> {
     let input = request.input;
-    let object = change(frontend, &input.bucket, &input.key, input.version_id.as_deref(), &[]).await?;
+    let place = (input.bucket.as_str(), input.key.as_str(), input.version_id.as_deref());
+    let object = change((frontend, &request.extensions), place, &[], Event::TaggingDelete).await?;
     Ok(S3Response::new(DeleteObjectTaggingOutput { version_id: version_text(&object) }))
 }
 
 async fn change(
-    frontend: &Frontend,
-    bucket: &str,
-    key: &str,
-    version: Option<&str>,
+    (frontend, extensions): (&Frontend, &Extensions),
+    (bucket, key, version): (&str, &str, Option<&str>),
     tags: &[Pair],
+    event: Event,
 ) -> S3Result<Object> {
     let version = version_name(version)?;
+    let notice = notification::begin(frontend, extensions, (bucket, key), event).await?;
     let changed = frontend.store.change_object(bucket, key, version, |object| {
         object.subresources.tags = tags.to_vec();
         Ok(())
     });
-    changed.await.map_err(error::of)
+    let changed = changed.await;
+    notice.end(&changed);
+    changed.map_err(error::of)
 }

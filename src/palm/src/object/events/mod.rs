@@ -19,13 +19,14 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use palm_core::hlc::Stamp;
 use palm_core::record::{BucketRecord, EventRecord, EventTarget, Outcome, Stored, key};
 use palm_core::s3::notification::Event;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tracing::warn;
 
-use super::{Object, ObjectError, Store};
+use super::{Deleted, Object, ObjectError, Store};
 use crate::pool::Decision;
 
 mod target;
@@ -186,12 +187,17 @@ impl Drop for Begun {
 }
 
 impl Notice {
+    /// Nobody wants to be told.
+    pub fn none() -> Self {
+        Self(None)
+    }
+
     /// A write has ended so.
     pub fn end(self, written: &Result<Object, ObjectError>) {
         match written {
             Ok(object) => self.happened(outcome_of(object)),
-            Err(ObjectError::Unavailable(_) | ObjectError::Internal(_)) => self.unknown(),
-            Err(_) => self.cancelled(),
+            Err(error) if error.is_certain() => self.cancelled(),
+            Err(_) => self.unknown(),
         }
     }
 
@@ -229,6 +235,15 @@ impl Drop for Notice {
         if let Some(begun) = self.0.take() {
             begun.store.events.due.notify_one();
         }
+    }
+}
+
+impl Store {
+    /// What a message says of a deletion that was just made.
+    pub fn outcome_of_deletion(&self, deleted: &Deleted) -> Outcome {
+        let time_ms = self.ledger.now_ms();
+        let version_id = deleted.version.map(|version| version.to_string());
+        Outcome { time_ms, sequencer: Stamp::from_millis(time_ms).0, version_id, ..Outcome::default() }
     }
 }
 

@@ -38,6 +38,9 @@ const MODE: &str = "x-amz-object-lock-mode";
 const RETAIN_UNTIL: &str = "x-amz-object-lock-retain-until-date";
 const TAGGING: &str = "x-amz-tagging";
 
+/// What `s3:signatureversion` says of `SigV4`.
+pub const SIGV4: &str = "AWS4-HMAC-SHA256";
+
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// The value of a header, where it is text.
@@ -82,10 +85,10 @@ pub fn of_request(asker: &Asker, now_ms: u64, query: &Query, headers: &HeaderMap
         }
     }
     if asker.access_key.is_some() {
-        context.add("s3:signatureversion", "AWS4-HMAC-SHA256");
         let presigned = query.get("X-Amz-Signature").is_some();
-        // What comes without its signature brings a signer, who says how it was signed.
+        // A `Signer` says itself how it signed.
         if presigned || headers.contains_key("authorization") {
+            context.add("s3:signatureversion", SIGV4);
             context.add("s3:authType", if presigned { "REST-QUERY-STRING" } else { "REST-HEADER" });
         }
         if let Some(signed_ms) = query.get("X-Amz-Date").and_then(parse_basic) {

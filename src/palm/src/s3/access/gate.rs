@@ -47,19 +47,20 @@ impl S3Access for Gate {
             crate::s3::check_key(key)?;
         }
         refuse_unsupported(context.headers())?;
-        let origin = context.extensions_mut().get::<Connection>().map(Origin::from);
-        let signer = context.extensions_mut().get().cloned();
-        let requester = context.extensions_mut().get::<Requester>().cloned();
+        let extensions = context.extensions_mut();
+        let origin = extensions.get::<Connection>().map(Origin::from);
+        let (signer, admission) = (extensions.get::<Signer>().cloned(), extensions.get::<Admission>().cloned());
+        let requester = extensions.get::<Requester>().cloned();
         let admitted = self.look(operation, origin, signer.as_ref(), context).await?;
         if let (Some(requester), Some(named)) = (requester, admitted.asker.log_name()) {
-            requester.0.get_or_init(|| named.to_owned());
+            requester.is(named);
         }
         // Nobody owns no buckets, which is what they are told (as other servers do).
         let of_nobody = operation == Operation::ListBuckets && admitted.asker.signer().is_none();
         if !of_nobody && !waits_for_body(context.s3_op().name()) {
             admitted.decide()?;
         }
-        if let Some(admission) = context.extensions_mut().get::<Admission>().cloned() {
+        if let Some(admission) = admission {
             admission.grant(context.credentials());
         }
         context.extensions_mut().insert(Arc::new(admitted));
@@ -186,6 +187,7 @@ impl Gate {
             admitted.context = context::of_request(&admitted.asker, store.now_ms(), &query, headers);
             if let Some(signer) = signer {
                 admitted.context.add("s3:authType", signer.by);
+                admitted.context.add("s3:signatureversion", signer.version);
             }
             if let Some(owner) = owner.and_then(|owner| store.account_of(&owner)) {
                 context::of_owner(&mut admitted.context, &owner);

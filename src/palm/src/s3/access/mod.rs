@@ -30,7 +30,7 @@ mod table;
 mod unsupported;
 
 pub use admitted::{Admitted, ownership};
-pub use context::header;
+pub use context::{SIGV4, header};
 pub(super) use gate::Gate;
 pub(super) use principal::Keys;
 pub use principal::{Asker, session_token};
@@ -59,6 +59,8 @@ pub struct Signer {
     pub credentials: Credentials,
     /// How they signed: what `s3:authType` says.
     pub by: &'static str,
+    /// In which version: what `s3:signatureversion` says.
+    pub version: &'static str,
 }
 
 /// What the gate found out about a request.

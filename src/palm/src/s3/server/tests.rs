@@ -128,6 +128,7 @@ fn configured(operations: StandIn, config_of_buckets: BucketConfig) -> Service {
         is_local: Arc::new(|| false),
         touch: Arc::new(|| {}),
         ids: first_id(),
+        log: None,
     }
 }
 
