@@ -35,7 +35,7 @@ class Webhook:
                 if hook.failing:
                     hook.refused += 1
                 else:
-                    hook.headers.append(dict(self.headers) | {"path": self.path})
+                    hook.headers.append({name.lower(): value for name, value in self.headers.items()} | {"path": self.path})
                     hook.messages.append(json.loads(body))
                 self.send_response(503 if hook.failing else 200)
                 self.send_header("Content-Length", "0")

@@ -143,7 +143,7 @@ def test_each_change_is_told(pool, hook, events_bucket):
     assert thing["key"] == "in/a+b%2B%C3%A9" and (thing["size"], thing["eTag"]) == (5, etag) and thing["sequencer"]
     removed = next(record for record in hook.records(bucket) if record["eventName"] == "ObjectRemoved:Delete")
     assert "size" not in removed["s3"]["object"]
-    assert hook.headers[-1]["Content-Type"] == "application/json" and hook.headers[-1]["path"] == "/events?of=palm"
+    assert hook.headers[-1]["content-type"] == "application/json" and hook.headers[-1]["path"] == "/events?of=palm"
 
 
 def test_what_a_target_does_not_take_is_sent_again(pool, hook, events_bucket):

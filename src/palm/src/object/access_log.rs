@@ -233,7 +233,8 @@ impl Store {
             let text: String = lines.iter().flat_map(|line| [line.text.as_str(), "\n"]).collect();
             let acl = grants(&logging, &target);
             let new = NewObject { subresources: Subresources { acl, ..Subresources::default() }, ..text_object() };
-            self.put(&logging.bucket, &key, new, WriteConditions::default(), whole(text.into())).await?;
+            let putting = self.put(&logging.bucket, &key, new, WriteConditions::default(), whole(text.into()));
+            Box::pin(putting).await?;
             debug!(bucket, target = logging.bucket, key, lines = lines.len(), "access log delivered");
         }
         Ok(())

@@ -116,12 +116,13 @@ impl Store {
         let mut room = None;
         let ready = async {
             let record = ready.await?;
-            room = self.room_for(target, record.size).await?;
+            room = Box::pin(self.room_for(target, record.size)).await?;
             Ok(record)
         };
         let committed = match target.id {
-            None => self.commit_null(target, &terms, ready, draft).await,
-            Some(id) => self.commit_version(target, id, &terms, ready, draft).await,
+            // Boxed: each is large, and all that writes would be as large as both.
+            None => Box::pin(self.commit_null(target, &terms, ready, draft)).await,
+            Some(id) => Box::pin(self.commit_version(target, id, &terms, ready, draft)).await,
         };
         if let Some(room) = room {
             match &committed {

@@ -149,7 +149,7 @@ impl Walk<'_> {
                 debug!(bucket = self.bucket, key, version = %id, %error, "let be");
             }
             Err(error) => {
-                warn!(bucket = self.bucket, key, version = %id, %error, "not expired; the next round tries again")
+                warn!(bucket = self.bucket, key, version = %id, %error, "not expired; the next round tries again");
             }
         }
     }
@@ -183,11 +183,12 @@ impl Walk<'_> {
             if page.next.is_none() {
                 break;
             }
-            match last {
-                Some((key, id)) => (query.start, marker) = (key, Some(id)),
+            (query.start, marker) = if let Some((key, id)) = last {
+                (key, Some(id))
+            } else {
                 // A page of what earlier buckets of this name left behind: on with the next key.
-                None => (query.start, marker) = (page.next.map_or_else(String::new, |next| after_key(&next)), None),
-            }
+                (page.next.map_or_else(String::new, |next| after_key(&next)), None)
+            };
             rest(began).await;
         }
         Ok(())

@@ -183,7 +183,7 @@ fn read_filter(filter: LifecycleRuleFilter) -> Result<Filter, Refusal> {
 fn read_expiration(expiration: LifecycleExpiration) -> Result<Expiration, Refusal> {
     let LifecycleExpiration { date, days, expired_object_delete_marker } = expiration;
     match (date, days, expired_object_delete_marker.unwrap_or(false)) {
-        (Some(date), None, false) => Ok(Expiration::Date(millis(date)?)),
+        (Some(date), None, false) => Ok(Expiration::Date(millis(date))),
         (None, Some(days), false) => Ok(Expiration::Days(count(days)?)),
         (None, None, true) => Ok(Expiration::ExpiredDeleteMarker),
         _ => Err(Refusal::malformed_xml()),
@@ -193,7 +193,7 @@ fn read_expiration(expiration: LifecycleExpiration) -> Result<Expiration, Refusa
 fn read_transition(transition: DtoTransition) -> Result<Transition, Refusal> {
     let when = match (transition.days, transition.date) {
         (Some(days), None) => When::Days(count(days)?),
-        (None, Some(date)) => When::Date(millis(date)?),
+        (None, Some(date)) => When::Date(millis(date)),
         _ => return Err(Refusal::malformed_xml()),
     };
     Ok(Transition { when, class: class(transition.storage_class)? })
@@ -220,11 +220,11 @@ fn size(bytes: i64) -> Result<u64, Refusal> {
     u64::try_from(bytes).map_err(|_| Refusal::invalid_argument("Sizes of objects are not negative"))
 }
 
-fn millis(date: Timestamp) -> Result<u64, Refusal> {
+fn millis(date: Timestamp) -> u64 {
     let nanos = OffsetDateTime::from(date).unix_timestamp_nanos();
     let millis = u64::try_from(nanos / 1_000_000).ok().filter(|_| nanos % 1_000_000 == 0);
-    // A part of a millisecond is no midnight either.
-    Ok(millis.unwrap_or(DAY_MS + 1))
+    // A part of a millisecond is no midnight either, nor is there one before 1970.
+    millis.unwrap_or(DAY_MS + 1)
 }
 
 fn write_rule(rule: Rule) -> LifecycleRule {

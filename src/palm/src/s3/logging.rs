@@ -67,8 +67,7 @@ fn read(given: LoggingEnabled) -> Result<Logging, Refusal> {
         return Err(Refusal::malformed_xml());
     }
     let partitioned_by_event_time = match target_object_key_format {
-        None => None,
-        Some(TargetObjectKeyFormat { partitioned_prefix: None, simple_prefix: Some(_) }) => None,
+        None | Some(TargetObjectKeyFormat { partitioned_prefix: None, simple_prefix: Some(_) }) => None,
         Some(TargetObjectKeyFormat { partitioned_prefix: Some(partitioned), simple_prefix: None }) => {
             match partitioned.partition_date_source.as_ref().map(PartitionDateSource::as_str) {
                 Some(PartitionDateSource::EVENT_TIME) => Some(true),

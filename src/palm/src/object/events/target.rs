@@ -69,8 +69,9 @@ impl fmt::Display for NotifyTarget {
 pub(super) fn name_in(arn: &str) -> Option<&str> {
     let parts: Vec<&str> = arn.split(':').collect();
     match parts.as_slice() {
-        ["arn", "palm" | "minio", "sqs" | "sns" | "lambda", _, name, _] => Some(name),
-        ["arn", _, "sqs" | "sns", _, _, name] | ["arn", _, "lambda", _, _, "function", name] => Some(name),
+        ["arn", "palm" | "minio", "sqs" | "sns" | "lambda", _, name, _]
+        | ["arn", _, "sqs" | "sns", _, _, name]
+        | ["arn", _, "lambda", _, _, "function", name] => Some(name),
         _ => None,
     }
 }

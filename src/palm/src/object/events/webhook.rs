@@ -1,4 +1,4 @@
-//! Telling by HTTP: each message is POSTed, and taken when the answer's status is 2xx.
+//! Telling by HTTP: each message is sent by POST, and taken when the answer's status is 2xx.
 
 use std::fmt;
 use std::str::FromStr;
@@ -24,7 +24,7 @@ use tokio_util::task::AbortOnDropHandle;
 /// A target that has not answered by then has not taken the message.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Where messages are POSTed.
+/// Where messages are sent.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Webhook {
     tls: bool,
