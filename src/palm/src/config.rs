@@ -17,6 +17,7 @@ use palm_core::s3::storage_class::ClassPolicy;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::pool::{DEFAULT_MAX_MEMBERS, MAX_MAX_MEMBERS};
+use crate::s3::CustomDomains;
 
 mod lasting;
 mod names;
@@ -72,8 +73,18 @@ pub struct Settings {
 pub struct S3 {
     /// Where it listens; port 0 picks a free one.
     pub address: SocketAddr,
-    /// Domain under which buckets are host names (`bucket.domain`). Path style works always.
-    pub domain: Option<String>,
+    /// Domains under which buckets are host names (`bucket.domain`). Path style works always.
+    pub domains: Vec<String>,
+    /// Domains under which the websites of buckets are host names (`bucket.website-domain`).
+    pub website_domains: Vec<String>,
+    /// What a host name under none of them means: nothing, the bucket of that name, or its website.
+    pub custom_domains: CustomDomains,
+    /// Where it listens for TLS, with the certificate and the key below.
+    pub tls_address: Option<SocketAddr>,
+    /// The certificate chain, PEM; read again when it changes.
+    pub tls_certificate: Option<PathBuf>,
+    /// The certificate's private key, PEM.
+    pub tls_key: Option<PathBuf>,
     /// The region clients are told of; any region is accepted in a signature.
     pub region: String,
 }
@@ -227,7 +238,23 @@ impl Default for Settings {
 
 impl Default for S3 {
     fn default() -> Self {
-        Self { address: ([0, 0, 0, 0], 9000).into(), domain: None, region: "us-east-1".into() }
+        Self {
+            address: ([0, 0, 0, 0], 9000).into(),
+            domains: Vec::new(),
+            website_domains: Vec::new(),
+            custom_domains: CustomDomains::default(),
+            tls_address: None,
+            tls_certificate: None,
+            tls_key: None,
+            region: "us-east-1".into(),
+        }
+    }
+}
+
+impl S3 {
+    /// Where TLS listens, its certificate and its key; [`Settings`] are refused with one of the three alone.
+    pub fn tls(&self) -> Option<(SocketAddr, &Path, &Path)> {
+        Some((self.tls_address?, self.tls_certificate.as_deref()?, self.tls_key.as_deref()?))
     }
 }
 
@@ -642,6 +669,10 @@ fn check(loaded: &Loaded) -> Result<(), SettingsError> {
     if has_url && (backend.max_bytes.is_some() || backend.reserve.is_some()) {
         let detail = "a url carries its own, as in disk:///srv/palm?max_bytes=500GiB&reserve=2GB";
         return wrong(named, format!("with max_bytes or reserve beside it: {detail}"));
+    }
+    let tls = &settings.s3;
+    if tls.tls().is_none() && (tls.tls_address.is_some() || tls.tls_certificate.is_some() || tls.tls_key.is_some()) {
+        return wrong("s3.tls_address", "TLS needs s3.tls_address, s3.tls_certificate and s3.tls_key together".into());
     }
     if settings.data.as_os_str().is_empty() {
         return wrong("data", "is empty".into());

@@ -29,7 +29,7 @@ use crate::object::{CollectSettings, RepairSettings, Store, StoreParts};
 use crate::pool::{
     AccessKey, Discovery, JoinToken, JoinWish, NewPool, Parts, Pool, PoolState, Progress, Services, address,
 };
-use crate::s3;
+use crate::s3::{self, Tls};
 
 /// Sets the root key of a pool that is made here.
 const ACCESS_KEY_VARIABLE: &str = "PALM_ACCESS_KEY";
@@ -64,6 +64,7 @@ pub(super) struct Ready {
 struct Listeners {
     net: Net,
     s3: TcpListener,
+    tls: Option<(TcpListener, Tls)>,
     admin: TcpListener,
 }
 
@@ -76,6 +77,13 @@ impl Listeners {
         Ok(Self {
             net: Net::bind(identity, quic).map_err(failed(format!("quic endpoint {quic}")))?,
             s3: listen("s3", settings.s3.address).await?,
+            tls: match settings.s3.tls() {
+                Some((address, certificate, key)) => {
+                    let tls = Tls::load(certificate, key).map_err(failed("s3.tls_certificate"))?;
+                    Some((listen("s3 tls", address).await?, tls))
+                }
+                None => None,
+            },
             admin: listen("admin", settings.admin.address).await?,
         })
     }
@@ -132,13 +140,20 @@ pub(super) async fn run(settings: Settings, start: Start, json: bool) -> Result<
 
     let options = s3::S3Options {
         region: settings.s3.region.clone(),
-        domain: settings.s3.domain.clone(),
+        domains: settings.s3.domains.clone(),
+        website_domains: settings.s3.website_domains.clone(),
+        custom_domains: settings.s3.custom_domains,
         host_id: pool.me().to_string(),
     };
     let service = s3::service(store.clone(), options).map_err(failed("s3"))?;
     let stop_s3 = CancellationToken::new();
-    let serving = tokio::spawn(s3::serve(listeners.s3, service, stop_s3.clone()));
-    let upkeep = upkeep(&store, fragments, settings.scrub.period.0);
+    let mut serving = JoinSet::new();
+    serving.spawn(s3::serve(listeners.s3, None, service.clone(), stop_s3.clone()));
+    let mut upkeep = upkeep(&store, fragments, settings.scrub.period.0);
+    if let Some((listener, tls)) = listeners.tls {
+        serving.spawn(s3::serve(listener, Some(tls.clone()), service, stop_s3.clone()));
+        upkeep.spawn(tls.keep_fresh());
+    }
 
     let admin = Admin::new(pool.clone(), store, settings.scrub.period.0);
     let stop_admin = CancellationToken::new();
@@ -160,7 +175,9 @@ pub(super) async fn run(settings: Settings, start: Start, json: bool) -> Result<
     info!("stopping: requests under way are finished first; a second signal ends it at once");
     let down = async {
         stop_s3.cancel();
-        log_panic("s3", serving.await);
+        while let Some(ended) = serving.join_next().await {
+            log_panic("s3", ended);
+        }
         drop(upkeep);
         stop_admin.cancel();
         log_panic("admin commands", commands.await);

@@ -131,7 +131,9 @@ fn the_example_is_complete_and_true() {
 #[test]
 fn the_names_are_the_struct() {
     let mut full = Settings::default();
-    full.s3.domain = Some("x".into());
+    full.s3.tls_address = Some(full.s3.address);
+    full.s3.tls_certificate = Some("x".into());
+    full.s3.tls_key = Some("x".into());
     full.backend.url = Some("x".into());
     full.backend.max_bytes = Some(Size(1));
     full.backend.reserve = Some(Size(1));

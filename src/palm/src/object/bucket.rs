@@ -33,6 +33,14 @@ use crate::pool::{Current, Decision};
 const DELETE_ATTEMPTS: usize = 3;
 /// Uploads of a deleted bucket dropped per page.
 const DROP_PAGE: u32 = 1000;
+/// The settings of one bucket together, encoded: they are read with every request that depends on one. Each of AWS's own
+/// limits fits but the largest together.
+const BUCKET_MAX_BYTES: usize = 256 << 10;
+
+fn too_many_settings() -> Refusal {
+    let text = format!("The settings of a bucket may take {} KiB together", BUCKET_MAX_BYTES >> 10);
+    Refusal::invalid_request(text)
+}
 
 impl Store {
     /// Creates a bucket of an account (its canonical id), with a data key of its own.
@@ -87,7 +95,10 @@ impl Store {
                 Err(error) => return Decision::Keep(Err(error.into())),
             };
             match change(&mut record) {
-                Ok(()) => Decision::Put(record.encode(), Ok(record)),
+                Ok(()) => match record.encode() {
+                    value if value.len() > BUCKET_MAX_BYTES => Decision::Keep(Err(too_many_settings().into())),
+                    value => Decision::Put(value, Ok(record)),
+                },
                 Err(refusal) => Decision::Keep(Err(refusal.into())),
             }
         });

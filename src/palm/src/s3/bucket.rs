@@ -3,6 +3,7 @@
 use http::HeaderMap;
 use palm_core::record::{BucketConfig, BucketRecord, ObjectLock};
 use palm_core::s3::acl::Ownership;
+use palm_core::s3::tags::On;
 use palm_core::s3::version::Versioning;
 use s3s::dto::{
     Bucket, BucketLocationConstraint, CreateBucketInput, CreateBucketOutput, DeleteBucketInput, DeleteBucketOutput,
@@ -11,6 +12,7 @@ use s3s::dto::{
 };
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 
+use super::bucket_settings::{read_tags, settings};
 use super::list::{decode_token, encode_token};
 use super::{Frontend, access, acl, error, timestamp};
 use crate::object::{ListQuery, Listed};
@@ -19,6 +21,9 @@ use crate::object::{ListQuery, Listed};
 const LIST_BUCKETS_MAX: u32 = 10_000;
 /// Buckets asked of the object layer at once.
 const LIST_BUCKETS_PAGE: u32 = 1_000;
+
+/// Longest location that is taken.
+const LOCATION_MAX_BYTES: usize = 64;
 
 /// AWS's name for the region without a name, whose location is empty.
 const NAMELESS_REGION: &str = "us-east-1";
@@ -31,8 +36,16 @@ pub async fn create(
     let bucket = &request.input.bucket;
     check_reserved(bucket)?;
     // A location is a pool's name, or whatever region a client believes in: one peer serves one pool, so
-    // either is accepted.
-    let mut config = config(frontend, &owner, &request.headers).await?;
+    // either is accepted, and given back.
+    let asked = request.input.create_bucket_configuration.unwrap_or_default();
+    let mut config = BucketConfig {
+        location: asked.location_constraint.map(|location| location.as_str().to_owned()),
+        tags: read_tags(asked.tags.unwrap_or_default(), On::Bucket)?,
+        ..config(frontend, &owner, &request.headers).await?
+    };
+    if config.location.as_ref().is_some_and(|location| location.len() > LOCATION_MAX_BYTES) {
+        return Err(s3_error!(InvalidLocationConstraint));
+    }
     if request.input.object_lock_enabled_for_bucket == Some(true) {
         config.versioning = Versioning::Enabled;
         config.object_lock = Some(ObjectLock::default());
@@ -82,9 +95,9 @@ pub async fn location(
     frontend: &Frontend,
     request: S3Request<GetBucketLocationInput>,
 ) -> S3Result<S3Response<GetBucketLocationOutput>> {
-    frontend.store.bucket(&request.input.bucket).await.map_err(error::of)?;
-    let named = frontend.region != NAMELESS_REGION;
-    let location_constraint = named.then(|| BucketLocationConstraint::from(frontend.region.clone()));
+    let given = settings(frontend, &request.input.bucket).await?.location;
+    let named = Some(frontend.region.clone()).filter(|region| region != NAMELESS_REGION);
+    let location_constraint = given.or(named).map(BucketLocationConstraint::from);
     Ok(S3Response::new(GetBucketLocationOutput { location_constraint }))
 }
 

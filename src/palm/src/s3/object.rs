@@ -42,11 +42,11 @@ pub async fn put(frontend: &Frontend, mut request: S3Request<PutObjectInput>) ->
     Ok(S3Response::new(output))
 }
 
-/// Browser forms. s3s would hand them to [`put`], but a form asks for things in its fields (ACL, tags, lock)
-/// that the gate sees only in headers, so they are refused until they have a gate of their own.
+/// A form that s3s has read by itself, which drops what its fields ask for; `super::form` reads forms before s3s sees
+/// them, so this is never reached.
 #[expect(clippy::unused_async, reason = "every operation has this shape")]
 pub async fn post(_: &Frontend, _: S3Request<PostObjectInput>) -> S3Result<S3Response<PostObjectOutput>> {
-    Err(error::not_implemented("POST forms are not implemented"))
+    Err(S3Error::new(S3ErrorCode::MethodNotAllowed))
 }
 
 /// An object's entity tag, as s3s writes it.

@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
-use http::{Extensions, HeaderMap, HeaderName, HeaderValue};
+use http::{Extensions, HeaderMap};
 use palm_core::s3::account::Account;
 use palm_core::s3::policy::Context;
 use palm_core::s3::policy::operation::Operation;
 use palm_core::s3::version::Name;
 use parking_lot::Mutex;
 use s3s::access::{S3Access, S3AccessContext};
+use s3s::auth::Credentials;
 use s3s::dto::{
-    CopySource, CreateBucketInput, PostObjectInput, PutObjectLegalHoldInput, PutObjectRetentionInput,
-    PutObjectTaggingInput,
+    CopySource, CreateBucketInput, PutObjectLegalHoldInput, PutObjectRetentionInput, PutObjectTaggingInput,
 };
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Result};
 
@@ -23,6 +23,8 @@ use super::{Asker, Origin, Query, error, table};
 use crate::object::Store;
 use crate::s3::object::version_name;
 use crate::s3::rename::source_key;
+use crate::s3::senseless::Admission;
+use crate::s3::server::{Connection, Signer};
 
 /// Names the owner a client expects a bucket to have.
 const EXPECTED_OWNER: &str = "x-amz-expected-bucket-owner";
@@ -44,14 +46,20 @@ impl S3Access for Gate {
             crate::s3::check_key(key)?;
         }
         refuse_unsupported(context.headers())?;
-        let origin = context.extensions_mut().get().copied();
-        let admitted = self.look(operation, origin, context).await?;
+        let extensions = context.extensions_mut();
+        let origin = extensions.get::<Connection>().map(Origin::from);
+        let (signer, admission) = (extensions.get::<Signer>().cloned(), extensions.get::<Admission>().cloned());
+        let credentials = context.credentials().cloned().or(signer.map(|signer| signer.0));
+        let admitted = self.look(operation, origin, credentials.as_ref(), context).await?;
         // Nobody owns no buckets, which is what they are told (as other servers do).
         let of_nobody = operation == Operation::ListBuckets && admitted.asker.signer().is_none();
         if !of_nobody && !waits_for_body(context.s3_op().name()) {
             admitted.decide()?;
         }
         context.extensions_mut().insert(Arc::new(admitted));
+        if let Some(admission) = admission {
+            admission.grant(credentials.as_ref());
+        }
         Ok(())
     }
 
@@ -87,27 +95,13 @@ impl S3Access for Gate {
             }
         })
     }
-
-    /// A form says in its fields what other uploads say in headers.
-    async fn post_object(&self, request: &mut S3Request<PostObjectInput>) -> S3Result<()> {
-        let fields = as_headers(&request.input);
-        let found = request.extensions.remove::<Arc<Admitted>>().and_then(Arc::into_inner);
-        let mut admitted = found.ok_or_else(|| S3Error::new(S3ErrorCode::AccessDenied))?;
-        crate::s3::check_key(&request.input.key)?;
-        admitted.key = Some(request.input.key.clone());
-        admitted.extras = context::extras(&fields, &Query::default());
-        context::of_headers(&mut admitted.context, &fields, self.store.now_ms());
-        admitted.decide()?;
-        request.extensions.insert(Arc::new(admitted));
-        Ok(())
-    }
 }
 
 /// Operations whose decision depends on what the body says, or is made for each key there (`DeleteObjects`): the methods above
 /// and [`Admitted::may_delete`] see to it.
 fn waits_for_body(name: &str) -> bool {
-    const WAIT: [&str; 6] =
-        ["CreateBucket", "DeleteObjects", "PostObject", "PutObjectLegalHold", "PutObjectRetention", "PutObjectTagging"];
+    const WAIT: [&str; 5] =
+        ["CreateBucket", "DeleteObjects", "PutObjectLegalHold", "PutObjectRetention", "PutObjectTagging"];
     WAIT.contains(&name)
 }
 
@@ -132,6 +126,7 @@ impl Gate {
         &self,
         operation: Operation,
         origin: Option<Origin>,
+        credentials: Option<&Credentials>,
         request: &S3AccessContext<'_>,
     ) -> S3Result<Admitted> {
         let store = &self.store;
@@ -141,7 +136,7 @@ impl Gate {
         let bucket_name = request.s3_path().get_bucket_name();
         let key = request.s3_path().get_object_key();
         let version = version_name(query.get("versionId"))?;
-        let asker = Asker::find(store, request.credentials(), session_token(headers, &query), origin);
+        let asker = Asker::find(store, credentials, session_token(headers, &query), origin);
         let bucket = async {
             match bucket_name.filter(|_| operation != Operation::CreateBucket) {
                 Some(bucket) => Bucket::find(store, bucket, table::is_read(name)).await.map(Some),
@@ -251,28 +246,4 @@ fn iso(date: &s3s::dto::Timestamp) -> Option<String> {
     let mut text = Vec::new();
     date.format(s3s::dto::TimestampFormat::DateTime, &mut text).ok()?;
     String::from_utf8(text).ok()
-}
-
-/// The fields of a form under the names of the headers they stand for.
-fn as_headers(form: &PostObjectInput) -> HeaderMap {
-    let until = form.object_lock_retain_until_date.as_ref().and_then(iso);
-    let fields = [
-        ("x-amz-acl", form.acl.as_ref().map(|acl| acl.as_str())),
-        ("x-amz-grant-full-control", form.grant_full_control.as_deref()),
-        ("x-amz-grant-read", form.grant_read.as_deref()),
-        ("x-amz-grant-read-acp", form.grant_read_acp.as_deref()),
-        ("x-amz-grant-write-acp", form.grant_write_acp.as_deref()),
-        ("x-amz-tagging", form.tagging.as_deref()),
-        ("x-amz-storage-class", form.storage_class.as_ref().map(|class| class.as_str())),
-        ("x-amz-website-redirect-location", form.website_redirect_location.as_deref()),
-        ("x-amz-server-side-encryption", form.server_side_encryption.as_ref().map(|sse| sse.as_str())),
-        ("x-amz-server-side-encryption-customer-algorithm", form.sse_customer_algorithm.as_deref()),
-        ("x-amz-object-lock-mode", form.object_lock_mode.as_ref().map(|mode| mode.as_str())),
-        ("x-amz-object-lock-retain-until-date", until.as_deref()),
-        ("x-amz-object-lock-legal-hold", form.object_lock_legal_hold_status.as_ref().map(|status| status.as_str())),
-    ];
-    let given = fields.into_iter().filter_map(|(name, value)| Some((name, value?)));
-    given
-        .filter_map(|(name, value)| Some((HeaderName::from_static(name), HeaderValue::try_from(value).ok()?)))
-        .collect()
 }

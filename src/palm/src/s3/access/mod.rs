@@ -18,6 +18,7 @@ use s3s::{S3Error, S3ErrorCode, S3Result};
 
 use super::error;
 use crate::object::{Object, Store};
+use crate::s3::server::Connection;
 
 mod admitted;
 mod context;
@@ -34,13 +35,19 @@ pub use principal::Asker;
 pub(super) use principal::Keys;
 pub use query::Query;
 
-/// Where a request comes from; the server puts one into each request's extensions.
+/// Where a request comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Origin {
     /// The address at the other end of the connection.
     pub address: IpAddr,
     /// Whether the connection is TLS.
     pub secure: bool,
+}
+
+impl From<&Connection> for Origin {
+    fn from(connection: &Connection) -> Self {
+        Self { address: connection.peer.ip(), secure: connection.tls.is_some() }
+    }
 }
 
 /// What the gate found out about a request.

@@ -19,7 +19,9 @@ use s3s::{S3, S3Request, S3Response, S3Result};
 use time::OffsetDateTime;
 use time::macros::format_description;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use super::super::body;
 use super::super::checksum::{Declared, explain};
@@ -98,11 +100,34 @@ async fn receive(incoming: Incoming) -> Result<(), ObjectError> {
     verify(&digested).map(drop).map_err(|rejection| BodyError::Refused(rejection).into())
 }
 
+/// Every bucket is as this says.
+struct Configured(BucketConfig);
+
+#[async_trait::async_trait]
+impl Buckets for Configured {
+    async fn settings(&self, _: &str) -> Result<BucketConfig, ObjectError> {
+        Ok(self.0.clone())
+    }
+}
+
 fn stand_in(operations: StandIn) -> Service {
+    configured(operations, BucketConfig::default())
+}
+
+fn configured(operations: StandIn, config_of_buckets: BucketConfig) -> Service {
     let mut builder = S3ServiceBuilder::new(operations);
     builder.set_config(Arc::new(StaticConfigProvider::new(Arc::new(config()))));
     builder.set_auth(SimpleAuth::from_single(KEY, SECRET));
-    Service::new(builder.build(), HeaderValue::from_static("peer-1"), || false, || {})
+    Service {
+        s3: builder.build(),
+        hosts: Arc::new(Hosts::default()),
+        buckets: Arc::new(Configured(config_of_buckets)),
+        keys: Arc::new(SimpleAuth::from_single(KEY, SECRET)),
+        host_id: HeaderValue::from_static("peer-1"),
+        is_local: Arc::new(|| false),
+        touch: Arc::new(|| {}),
+        ids: first_id(),
+    }
 }
 
 fn sha256(bytes: &[u8]) -> String {
@@ -349,7 +374,7 @@ async fn shutdown_lets_requests_end() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
     let address = listener.local_addr().expect("address");
     let shutdown = CancellationToken::new();
-    let server = tokio::spawn(serve(listener, stand_in(operations), shutdown.clone()));
+    let server = tokio::spawn(serve(listener, None, stand_in(operations), shutdown.clone()));
 
     let request = signed("HEAD", "/bucket", UNSIGNED, now()).body(()).expect("request");
     let header = |(name, value): (&HeaderName, &HeaderValue)| format!("{name}: {}\r\n", value.to_str().expect("text"));
