@@ -1,6 +1,6 @@
 """Makes docs/s3-compatibility.md from what tests observed: `python compatibility.py RESULTS.json ... > ../docs/s3-compatibility.md`.
 
-Each file is written by `pytest --results FILE`, one for each mode. What PALM serves is read from the table of its front end, what there is
+Each file is written by `pytest --results=FILE`, one for each mode. What PALM serves is read from the table of its front end, what there is
 from AWS's own service model; the rest of the page is the two tables below.
 """
 

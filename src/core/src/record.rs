@@ -17,15 +17,19 @@ use crate::s3::storage_class::ClassPolicy;
 use crate::s3::tags::Tag;
 
 mod bucket;
+mod event;
 mod head;
 mod identity;
 pub mod key;
 #[cfg(test)]
 mod tests;
+mod usage;
 
 pub use bucket::{BucketConfig, BucketRecord, BucketState, DefaultEncryption, Logging, ObjectLock};
+pub use event::{EventRecord, EventTarget, Outcome};
 pub use head::{HeadRecord, LineRecord, PageRecord, Summary};
 pub use identity::{AccessKeyRecord, IdentityKind, IdentityRecord, POLICIES_MAX, POLICIES_MAX_BYTES, Session};
+pub use usage::UsageRecord;
 
 /// Bytes that are not the record they should be. They come from disks and peers, so this is an answer,
 /// never a panic.

@@ -51,13 +51,8 @@ fn object(number: u32) -> Accepted {
         home: PeerId::from_bytes(random(index)),
         id: FragmentId::from_bytes(random(index + FRAGMENTS)),
     });
-    let segment = Segment {
-        id: SegmentId::from_bytes(half(20)),
-        len: BYTES,
-        k: 3,
-        n: FRAGMENTS,
-        fragments: fragments.collect(),
-    };
+    let segment =
+        Segment { id: SegmentId::from_bytes(half(20)), len: BYTES, k: 3, n: FRAGMENTS, fragments: fragments.collect() };
     let record = ObjectRecord {
         size: BYTES,
         etag: Etag { md5: half(21), parts: 0 },

@@ -78,6 +78,7 @@ async fn start(tag: u8, first: Option<&Peer>, dir: Option<&std::path::Path>) -> 
         sealing_key: pool.sealing_key().clone(),
         collect: CollectSettings::default(),
         repair: RepairSettings::default(),
+        chores: palm::object::ChoreSettings::default(),
     });
     pool.serve(Arc::new(store.home().clone()), Services::default(), Discovery::default()).await.unwrap();
     Peer { pool, store }

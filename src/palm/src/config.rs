@@ -16,6 +16,7 @@ use palm_core::record::{Consistency, WhenMinority};
 use palm_core::s3::storage_class::ClassPolicy;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::object::NotifyTarget;
 use crate::pool::{DEFAULT_MAX_MEMBERS, MAX_MAX_MEMBERS};
 use crate::s3::CustomDomains;
 
@@ -61,6 +62,12 @@ pub struct Settings {
     pub scrub: Scrub,
     /// When garbage goes.
     pub collection: Collection,
+    /// How lifecycle rules are carried out.
+    pub lifecycle: Lifecycle,
+    /// Who can be told of events.
+    pub notify: Notify,
+    /// Access logs of buckets.
+    pub access_log: AccessLog,
     /// Logging, to stderr.
     pub log: Log,
     /// The pool, when one is made.
@@ -176,6 +183,30 @@ pub struct Collection {
     pub every: Lasting,
 }
 
+/// How lifecycle rules are carried out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Lifecycle {
+    /// How long a day of theirs is: shorter for tests only.
+    pub day: Lasting,
+}
+
+/// Who can be told of events.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Notify {
+    /// Targets of bucket notifications, each `NAME=URL`.
+    pub targets: Vec<NotifyTarget>,
+}
+
+/// Access logs of buckets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AccessLog {
+    /// How often they are delivered.
+    pub every: Lasting,
+}
+
 /// Logging.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -230,6 +261,9 @@ impl Default for Settings {
             repair: Repair::default(),
             scrub: Scrub::default(),
             collection: Collection::default(),
+            lifecycle: Lifecycle::default(),
+            notify: Notify::default(),
+            access_log: AccessLog::default(),
             log: Log::default(),
             pool: NewPool::default(),
         }
@@ -303,6 +337,18 @@ impl Default for Collection {
             trash: Lasting(Duration::from_hours(1)),
             every: Lasting(Duration::from_hours(1)),
         }
+    }
+}
+
+impl Default for Lifecycle {
+    fn default() -> Self {
+        Self { day: Lasting(Duration::from_hours(24)) }
+    }
+}
+
+impl Default for AccessLog {
+    fn default() -> Self {
+        Self { every: Lasting(Duration::from_mins(5)) }
     }
 }
 

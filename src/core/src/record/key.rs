@@ -10,6 +10,8 @@
 //! | `p` | upload id (16 bytes), part number (u16 BE), attempt (u64 BE) | [`PartRecord`](super::PartRecord) |
 //! | `s` | body id (16 bytes) | [`SharersRecord`](super::SharersRecord) |
 //! | `v` | segment id (16 bytes) | [`MovedRecord`](super::MovedRecord) |
+//! | `e` | when it was begun (milliseconds, u64 BE), random (8 bytes) | [`EventRecord`](super::EventRecord) |
+//! | `q` | bucket name | [`UsageRecord`](super::UsageRecord) |
 //! | `m` | peer id (32 bytes) | [`MemberRecord`](super::MemberRecord) |
 //! | `k` | access key id | [`AccessKeyRecord`](super::AccessKeyRecord) |
 //! | `i` | account, NUL, `u` or `r`, name of the user or role | [`IdentityRecord`](super::IdentityRecord) |
@@ -169,9 +171,24 @@ pub fn all_parts() -> Bytes {
 }
 
 /// Whether a register belongs to the data (buckets, objects and their versions, uploads, parts, sharers, moved segments, data
-/// keys) and not to the pool itself (members, access keys, tokens, settings, voters). In a pool of local consistency the data is local.
+/// keys, events, usage) and not to the pool itself (members, access keys, tokens, settings, voters). In a pool of local consistency the data is local.
 pub fn is_data(key: &[u8]) -> bool {
-    matches!(key.first(), Some(b'b' | b'o' | b'w' | b'x' | b'u' | b'p' | b's' | b'v' | b'd'))
+    matches!(key.first(), Some(b'b' | b'o' | b'w' | b'x' | b'u' | b'p' | b's' | b'v' | b'd' | b'e' | b'q'))
+}
+
+/// What a bucket with a quota holds.
+pub fn usage(bucket: &str) -> Bytes {
+    join(&[b"q", bucket.as_bytes()])
+}
+
+/// An event that is to be told.
+pub fn event(begun_ms: u64, nonce: u64) -> Bytes {
+    join(&[b"e", &begun_ms.to_be_bytes(), &nonce.to_be_bytes()])
+}
+
+/// Prefix of all events, the oldest first.
+pub fn events() -> Bytes {
+    Bytes::from_static(b"e")
 }
 
 /// A member.
@@ -285,6 +302,8 @@ mod tests {
             part(id, 1, 1),
             sharers(id),
             moved(SegmentId::from_bytes([4; 16])),
+            event(1, 2),
+            usage("b"),
             data_key(KeyId::from_bytes([1; 16])),
         ];
         assert!(data.iter().all(|key| is_data(key)));

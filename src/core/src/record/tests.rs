@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::s3::acl::{Grant, Grantee, Ownership, Permission, PublicAccessBlock};
 use crate::s3::lock::{DefaultRetention, Mode, Retention};
-use crate::s3::quota::Quota;
+use crate::s3::quota::{Quota, Usage};
 use crate::s3::version::Versioning;
 use crate::s3::website::{Protocol, Website};
 use crate::s3::{cors, lifecycle, notification};
@@ -137,7 +137,7 @@ fn keys_and_buckets() {
     golden_older(&bucket, "01016f010104040404040404040404040404040404");
     golden(
         &BucketRecord { owner: "o".to_owned(), config: config(), ..bucket },
-        "02016f010104040404040404040404040404040404020101010901016f0101000101010001000001027b7d01016b017601010001012a0103474554000001ac02010001680101010101720101017000000001000301010102010700010162026c2f0101000101010101ac020001026575",
+        "02016f010104040404040404040404040404040404020101010901016f0101000101010001000001027b7d01016b017601010001012a0103474554000001ac0201000168010101010172010101700000000001000301010102010700000000010162026c2f0101000101010101ac020001026575",
     );
 }
 
@@ -157,6 +157,7 @@ fn config() -> BucketConfig {
         expiration: Some(lifecycle::Expiration::Days(3)),
         noncurrent: Some(lifecycle::Noncurrent { days: 1, keep_newer: Some(2) }),
         abort_days: Some(7),
+        ..lifecycle::Rule::default()
     };
     BucketConfig {
         versioning: Versioning::Suspended,
@@ -180,6 +181,33 @@ fn config() -> BucketConfig {
         quota: Quota { bytes: Some(300), objects: None },
         location: Some("eu".to_owned()),
     }
+}
+
+#[test]
+fn usage() {
+    let usage = UsageRecord { usage: Usage { bytes: 300, objects: 2 }, turnover: Usage { bytes: 301, objects: 3 } };
+    golden(&usage, "01ac0202ad0203");
+}
+
+#[test]
+fn events() {
+    let event = EventRecord {
+        event: notification::Event::CreatedPut,
+        bucket: "b".to_owned(),
+        bucket_owner: "o".to_owned(),
+        key: "k".to_owned(),
+        principal: "p".to_owned(),
+        source_ip: "i".to_owned(),
+        request_id: "r".to_owned(),
+        by: PeerId::from_bytes([2; 32]),
+        begun_ms: 300,
+        targets: vec![EventTarget { arn: "a".to_owned(), configuration: "c".to_owned() }],
+        outcome: Some(Outcome { time_ms: 301, sequencer: 7, size: 5, etag: "e".to_owned(), version_id: None }),
+    };
+    golden(
+        &event,
+        "01000162016f016b0170016901720202020202020202020202020202020202020202020202020202020202020202ac02010161016301ad020705016500",
+    );
 }
 
 fn subresources() -> Subresources {

@@ -7,6 +7,7 @@ pub use crate::pool::status::Status;
 pub use crate::pool::{Recovered, RecoveryPlan};
 pub use palm_core::durability::Estimate;
 pub use palm_core::repair::Health;
+pub use palm_core::s3::quota::{Quota, Usage};
 
 /// Asks for an invitation.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -26,6 +27,26 @@ pub struct Invited {
     pub pool_id: String,
     /// Where this peer can be asked to join.
     pub addresses: Vec<String>,
+}
+
+/// Asks what a bucket may hold, or sets it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct QuotaRequest {
+    /// Which.
+    pub bucket: String,
+    /// What it may hold from now on; none only asks.
+    pub quota: Option<Quota>,
+}
+
+/// What a bucket may hold and holds.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct BucketQuota {
+    /// Which.
+    pub bucket: String,
+    /// What it may hold.
+    pub quota: Quota,
+    /// What it holds; counted only where it has a quota.
+    pub usage: Option<Usage>,
 }
 
 /// Asks to approve one peer, or all that wait.
@@ -323,6 +344,8 @@ pub mod path {
     pub const STATUS: &str = "/v1/status";
     /// GET, answers [`Estimate`](super::Estimate).
     pub const DURABILITY: &str = "/v1/durability";
+    /// POST [`QuotaRequest`](super::QuotaRequest), answers [`BucketQuota`](super::BucketQuota).
+    pub const QUOTA: &str = "/v1/buckets/quota";
     /// POST [`StartTask`](super::StartTask), answers [`TaskState`](super::TaskState).
     pub const TASKS: &str = "/v1/tasks";
     /// POST [`Task`](super::Task), answers the [`TaskState`](super::TaskState) of the last of its kind.

@@ -14,7 +14,7 @@ use tracing::{debug, info};
 use super::api::{self, path};
 use super::report;
 use super::tasks::Tasks;
-use crate::object::Store;
+use crate::object::{ObjectError, Store};
 use crate::pool::join::Approval;
 use crate::pool::keys::{NewKey, Revoked};
 use crate::pool::{MemberStatus, Pool, PoolError, address};
@@ -30,6 +30,8 @@ enum Refusal {
     Unknown(String),
     /// The pool could not do it.
     Pool(PoolError),
+    /// The ledger could not.
+    Store(ObjectError),
 }
 
 impl From<PoolError> for Refusal {
@@ -44,6 +46,7 @@ impl IntoResponse for Refusal {
             Self::Wrong(error) | Self::Pool(PoolError::Refused(error)) => (StatusCode::BAD_REQUEST, error),
             Self::Unknown(error) => (StatusCode::NOT_FOUND, error),
             Self::Pool(error @ PoolError::Ledger(_)) => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
+            Self::Store(error) => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
             Self::Pool(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
         };
         (status, Json(api::Failure { error })).into_response()
@@ -87,6 +90,7 @@ pub(super) fn router(pool: Pool, store: Store, scrub: Duration) -> Router {
         .route(path::DURABILITY, get(durability))
         .route(path::KEYS, get(list_keys).post(create_key))
         .route(path::REVOKE, post(revoke_key))
+        .route(path::QUOTA, post(quota))
         .route(path::TASKS, post(start_task))
         .route(path::TASK, post(task))
         .route(path::UNDRAIN, post(undrain))
@@ -253,6 +257,19 @@ async fn status(State(Peer { pool, store, .. }): State<Peer>) -> Json<api::Statu
 
 async fn durability(State(Peer { pool, store, scrub, .. }): State<Peer>) -> Json<Estimate> {
     Json(report::durability(&pool, &store, scrub).await)
+}
+
+async fn quota(State(peer): State<Peer>, Json(request): Json<api::QuotaRequest>) -> Answer<api::BucketQuota> {
+    let api::QuotaRequest { bucket, quota } = request;
+    let refusal = |error| match error {
+        ObjectError::NoSuchBucket => Refusal::Unknown(format!("no bucket is called {bucket:?}")),
+        other => Refusal::Store(other),
+    };
+    if let Some(quota) = quota {
+        peer.store.set_quota(&bucket, quota).await.map_err(refusal)?;
+    }
+    let (quota, usage) = peer.store.quota(&bucket).await.map_err(refusal)?;
+    Ok(Json(api::BucketQuota { bucket, quota, usage }))
 }
 
 async fn start_task(State(tasks): State<Tasks>, Json(wish): Json<api::StartTask>) -> Json<api::TaskState> {

@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use palm_core::id::PoolId;
 
 use super::CliError;
-use crate::config::{Given, Lasting, PolicySetting};
+use crate::config::{Given, Lasting, PolicySetting, Size};
 use crate::pool::JoinToken;
 use crate::pool::join::Coordinator;
 
@@ -103,6 +103,9 @@ pub(super) enum Command {
     /// Mend a pool
     #[command(subcommand)]
     Pool(Pool),
+    /// Manage buckets beyond what S3 can
+    #[command(subcommand)]
+    Bucket(Bucket),
     /// Manage S3 access keys
     #[command(subcommand)]
     Key(Key),
@@ -207,6 +210,24 @@ pub(super) enum Key {
     Revoke {
         /// Its id
         access_key: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Bucket {
+    /// Show or set what a bucket may hold; setting replaces what was set before
+    Quota {
+        /// Its name
+        bucket: String,
+        /// Bytes of all versions: 500GiB
+        #[arg(long, value_name = "SIZE")]
+        bytes: Option<Size>,
+        /// Versions, delete markers not counted
+        #[arg(long, value_name = "NUMBER")]
+        objects: Option<u64>,
+        /// No quota any more
+        #[arg(long, conflicts_with_all = ["bytes", "objects"])]
+        none: bool,
     },
 }
 
@@ -366,6 +387,8 @@ mod tests {
         assert!(parse("palm invite --expires 1s").is_ok());
         assert!(parse("palm approve --all").is_ok() && parse("palm approve abc").is_ok());
         assert!(parse("palm evict attic --reason sold --yes").is_ok() && parse("palm leave --force").is_ok());
+        assert!(parse("palm bucket quota b --bytes 5GiB --objects 7").is_ok() && parse("palm bucket quota b").is_ok());
+        assert!(parse("palm bucket quota b --none --objects 7").is_err());
         assert!(parse("palm pool recover --i-accept-data-loss").is_ok());
         for line in
             ["repair --dry-run", "scrub", "rebalance --dry-run", "gc --dry-run", "drain --undo", "status --durability"]

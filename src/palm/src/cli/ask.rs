@@ -12,6 +12,8 @@ use crate::admin::words::size;
 
 /// A recovery takes every register of every member in reach.
 const RECOVERY_TIMEOUT: Duration = Duration::from_hours(1);
+/// Counting a bucket takes a listing of all of it.
+const COUNT_TIMEOUT: Duration = Duration::from_hours(1);
 /// A question without a body.
 const NOTHING: Option<&()> = None;
 
@@ -92,6 +94,14 @@ pub(super) async fn status(data: &Path, json: bool) -> Result<(), CliError> {
 pub(super) async fn durability(data: &Path, json: bool) -> Result<(), CliError> {
     let estimate: api::Estimate = ask(data, path::DURABILITY, NOTHING).await?;
     print::durability(&estimate, json);
+    Ok(())
+}
+
+pub(super) async fn quota(data: &Path, bucket: String, quota: Option<api::Quota>, json: bool) -> Result<(), CliError> {
+    // Setting one counts the bucket.
+    let asked = Some(api::QuotaRequest { bucket, quota });
+    let quota: api::BucketQuota = ask_within(data, path::QUOTA, asked.as_ref(), COUNT_TIMEOUT).await?;
+    print::quota(&quota, json);
     Ok(())
 }
 

@@ -21,7 +21,7 @@ mod task;
 
 use args::{Args, Command, DryRun};
 
-use crate::admin::api::Task;
+use crate::admin::api::{Quota, Task};
 use crate::admin::client::AskError;
 use crate::config::{self, Loaded, SettingsError};
 use crate::net::NetError;
@@ -117,6 +117,11 @@ async fn dispatch(args: Args, loaded: Loaded) -> Result<(), CliError> {
         Command::Scrub => task::run(&settings.data, Task::Scrub, false, json).await,
         Command::Rebalance(DryRun { dry_run }) => task::run(&settings.data, Task::Rebalance, dry_run, json).await,
         Command::Gc(DryRun { dry_run }) => task::run(&settings.data, Task::Gc, dry_run, json).await,
+        Command::Bucket(args::Bucket::Quota { bucket, bytes, objects, none }) => {
+            let quota = Quota { bytes: bytes.map(|size| size.0), objects };
+            let quota = (none || quota != Quota::default()).then_some(quota);
+            ask::quota(&settings.data, bucket, quota, json).await
+        }
         Command::Key(key) => ask::key(&settings.data, key, json).await,
         Command::Config { print: _ } => {
             print::config(&loaded.origins, json);

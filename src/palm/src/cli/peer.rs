@@ -25,7 +25,7 @@ use super::{CliError, failed, logging, print};
 use crate::admin::{Admin, socket};
 use crate::config::{self, Settings};
 use crate::net::{Identity, Net};
-use crate::object::{CollectSettings, RepairSettings, Store, StoreParts};
+use crate::object::{ChoreSettings, CollectSettings, RepairSettings, Store, StoreParts};
 use crate::pool::{
     AccessKey, Discovery, JoinToken, JoinWish, NewPool, Parts, Pool, PoolState, Progress, Services, address,
 };
@@ -128,6 +128,7 @@ pub(super) async fn run(settings: Settings, start: Start, json: bool) -> Result<
         sealing_key: pool.sealing_key().clone(),
         collect: collect_settings(&settings),
         repair: repair_settings(&settings),
+        chores: chore_settings(&settings),
     });
 
     let services = Services { s3: listeners.s3.local_addr().ok(), admin: listeners.admin.local_addr().ok() };
@@ -155,7 +156,7 @@ pub(super) async fn run(settings: Settings, start: Start, json: bool) -> Result<
         upkeep.spawn(tls.keep_fresh());
     }
 
-    let admin = Admin::new(pool.clone(), store, settings.scrub.period.0);
+    let admin = Admin::new(pool.clone(), store.clone(), settings.scrub.period.0);
     let stop_admin = CancellationToken::new();
     let socket = socket::listen(dir.path()).map_err(failed("admin socket"))?;
     let commands = tokio::spawn(admin.clone().serve_commands(socket, stop_admin.clone()));
@@ -179,6 +180,7 @@ pub(super) async fn run(settings: Settings, start: Start, json: bool) -> Result<
             log_panic("s3", ended);
         }
         drop(upkeep);
+        store.flush_log().await;
         stop_admin.cancel();
         log_panic("admin commands", commands.await);
         log_panic("admin http", http.await);
@@ -207,6 +209,11 @@ fn upkeep(store: &Store, fragments: Arc<Backends>, scrub_period: Duration) -> Jo
     tasks.spawn(async move { collecting.collect().await });
     tasks.spawn(async move { repairing.keep_repairing().await });
     tasks.spawn(async move { auditing.keep_auditing().await });
+    let (expiring, telling, logging, counting) = (store.clone(), store.clone(), store.clone(), store.clone());
+    tasks.spawn(async move { counting.keep_counting().await });
+    tasks.spawn(async move { logging.keep_logging().await });
+    tasks.spawn(async move { telling.keep_telling().await });
+    tasks.spawn(async move { expiring.keep_lifecycle().await });
     tasks.spawn(async move { home.keep_scrubbing(scrub_period).await });
     tasks.spawn(async move { fragments.watch().await });
     tasks
@@ -297,6 +304,15 @@ fn repair_settings(settings: &Settings) -> RepairSettings {
         bandwidth: bandwidth.map(|size| size.0),
         every: every.0,
         settle: settle.0,
+    }
+}
+
+fn chore_settings(settings: &Settings) -> ChoreSettings {
+    ChoreSettings {
+        day: settings.lifecycle.day.0,
+        targets: settings.notify.targets.clone(),
+        region: settings.s3.region.clone(),
+        log_every: settings.access_log.every.0,
     }
 }
 

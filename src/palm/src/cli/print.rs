@@ -289,6 +289,22 @@ pub(super) fn keys(keys: &api::Keys, as_json: bool) {
     say(&table(&["ACCESS KEY", "ROLE", "CREATED", "DESCRIPTION"], rows));
 }
 
+pub(super) fn quota(found: &api::BucketQuota, as_json: bool) {
+    if as_json {
+        return say_json(found);
+    }
+    let api::BucketQuota { bucket, quota, usage } = found;
+    let Some(usage) = usage else { return say(&format!("{bucket} has no quota")) };
+    let of = |limit: Option<String>| limit.map_or_else(String::new, |limit| format!(" of {limit}"));
+    say(&format!(
+        "{bucket} holds {}{} in {}{} objects",
+        size(usage.bytes),
+        of(quota.bytes.map(size)),
+        usage.objects,
+        of(quota.objects.map(|limit| limit.to_string())),
+    ));
+}
+
 pub(super) fn revoked(revoked: &api::Revoked, as_json: bool) {
     if as_json {
         return say_json(revoked);

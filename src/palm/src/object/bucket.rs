@@ -82,6 +82,11 @@ impl Store {
         Ok(BucketRecord::decode(&current.value)?)
     }
 
+    /// A bucket as this peer knows it, for what is told besides an answer and for what is looked at again later.
+    pub fn peek_bucket(&self, name: &str) -> Option<BucketRecord> {
+        BucketRecord::decode(&self.ledger.peek(&key::bucket(name))?.value).ok()
+    }
+
     /// Changes a bucket: `change` is asked inside the ledger update, perhaps more than once.
     pub async fn change_bucket(
         &self,
@@ -112,11 +117,6 @@ impl Store {
             Some(known) => Ok(known),
             None => self.bucket(name).await,
         }
-    }
-
-    /// A bucket by this peer's own copy.
-    pub(super) fn peek_bucket(&self, name: &str) -> Option<BucketRecord> {
-        BucketRecord::decode(&self.ledger.peek(&key::bucket(name))?.value).ok()
     }
 
     /// Deletes a bucket without objects. Its open uploads go with it, as at AWS.

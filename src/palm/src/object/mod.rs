@@ -15,15 +15,18 @@
 //! - `home`: what this peer does as a home; `scrub`: how it finds rot; `collect`: how garbage goes.
 //! - `placement`: where segments are now; `repair`: how they are made whole again; `audit`: who counts them and finds what
 //!   needs it.
+//! - `chores`: what happens without a client waiting: `lifecycle`, `events`, `access_log`, `quota`.
 //!
 //! Every change of state is one ledger update. What an operation checks (conditions, the upload's state) is
 //! checked inside it; what spans two registers (an object and its bucket, a body and its sharers) is kept right by
 //! the order of writes and reads, written down where it matters.
 
+mod access_log;
 mod audit;
 mod body;
 mod bucket;
 mod budget;
+mod chores;
 mod collect;
 mod commit;
 mod complete;
@@ -34,17 +37,20 @@ mod delete;
 mod digest;
 mod draft;
 mod error;
+mod events;
 mod fetch;
 mod get;
 mod head;
 mod home;
 mod homes;
 mod identity;
+mod lifecycle;
 mod list;
 mod moves;
 mod multipart;
 mod placement;
 mod put;
+mod quota;
 mod rebuild;
 mod recover;
 mod repair;
@@ -55,8 +61,10 @@ mod versions;
 mod whole;
 mod write;
 
+pub use access_log::LogLine;
 pub use audit::{Findings, Level, PoolHealth};
 pub use body::{BodyError, ByteStream, Incoming, MAX_BODY_BYTES, Rejection, Verify};
+pub use chores::ChoreSettings;
 pub use collect::{Amount, Because, CollectSettings, GcReport};
 pub use complete::{CompletedPart, Completion};
 pub use conditions::WriteConditions;
@@ -64,6 +72,7 @@ pub use customer::{CLIENT_KEY_BYTES, Cipher, ClientKey};
 pub use delete::{Deleted, Deletion};
 pub use digest::Digested;
 pub use error::ObjectError;
+pub use events::{About, EVENTS_MAX, EventFigures, Notice, NotifyTarget};
 pub use home::{Damaged, Home, HomeFigures};
 pub use identity::Credentials;
 pub use list::{ListPage, ListQuery, Listed, ListedObject, after_group, after_key};

@@ -18,13 +18,15 @@ use palm_core::wire::ScanQuery;
 use parking_lot::{Mutex, RwLock};
 use zeroize::Zeroizing;
 
+use super::access_log::AccessLog;
 use super::audit::Audit;
 use super::budget::Budget;
 use super::collect::Collector;
+use super::events::Events;
 use super::home::Home;
 use super::repair::{Pace, Queue};
 use super::suspects::{Reports, Suspects};
-use super::{CollectSettings, ObjectError, RepairSettings};
+use super::{ChoreSettings, CollectSettings, ObjectError, RepairSettings};
 use crate::net::Net;
 use crate::pool::ledger::Page;
 use crate::pool::secret::{SealingKey, fill_random};
@@ -96,6 +98,8 @@ pub struct StoreParts {
     pub collect: CollectSettings,
     /// How repair goes about it.
     pub repair: RepairSettings,
+    /// How chores are done.
+    pub chores: ChoreSettings,
 }
 
 /// Buckets, objects and uploads over the ledger and the homes. Cheap to clone.
@@ -116,6 +120,10 @@ pub struct Inner {
     pub(super) collector: Collector,
     pub(super) counters: Counters,
     pub(super) repair: RepairSettings,
+    pub(super) chores: ChoreSettings,
+    pub(super) events: Events,
+    pub(super) access_log: AccessLog,
+    pub(super) index: Arc<dyn IndexStore>,
     pub(super) repairs: Queue,
     pub(super) pace: Pace,
     pub(super) audit: Audit,
@@ -146,6 +154,10 @@ pub struct Counters {
     pub collected_fragments: AtomicU64,
     /// Their bytes.
     pub collected_bytes: AtomicU64,
+    /// Objects and versions that lifecycle rules took away.
+    pub expired_objects: AtomicU64,
+    /// Uploads that lifecycle rules aborted.
+    pub aborted_uploads: AtomicU64,
 }
 
 impl Counters {
@@ -157,11 +169,11 @@ impl Counters {
 impl Store {
     /// A store of these parts. Nothing runs by itself: see [`collect`](Self::collect).
     pub fn new(parts: StoreParts) -> Self {
-        let StoreParts { ledger, net, view, fragments, index, sealing_key, collect, repair } = parts;
+        let StoreParts { ledger, net, view, fragments, index, sealing_key, collect, repair, chores } = parts;
         let in_flight = Arc::new(InFlight::default());
         let clock = ledger.clone();
         let repairs = Queue::new(Arc::clone(&index));
-        let home = Home::new(fragments, index, in_flight.clone(), move || clock.now_ms());
+        let home = Home::new(fragments, Arc::clone(&index), in_flight.clone(), move || clock.now_ms());
         Self(Arc::new(Inner {
             me: view.me(),
             ledger,
@@ -175,6 +187,10 @@ impl Store {
             collector: Collector::new(collect),
             counters: Counters::default(),
             repair,
+            events: Events::new(chores.targets.clone()),
+            index,
+            access_log: AccessLog::default(),
+            chores,
             repairs,
             pace: Pace::new(repair.bandwidth),
             audit: Audit::new(),

@@ -217,7 +217,8 @@ impl Declared {
     /// Reads `Content-MD5` alone.
     pub fn read_md5(headers: &HeaderMap) -> S3Result<Self> {
         // An empty one is not none: a client whose digest got lost must hear of it.
-        let md5 = headers.get("content-md5").map(|value| decode_md5(value.to_str().unwrap_or("?").trim())).transpose()?;
+        let md5 =
+            headers.get("content-md5").map(|value| decode_md5(value.to_str().unwrap_or("?").trim())).transpose()?;
         Ok(Self { md5, ..Self::default() })
     }
 

@@ -18,6 +18,7 @@ use time::OffsetDateTime;
 use crate::object::Store;
 
 mod access;
+mod access_log;
 mod acl;
 mod asked;
 mod attributes;
@@ -35,11 +36,14 @@ mod form;
 mod get_attributes;
 mod guard;
 mod hosts;
+mod lifecycle;
 mod list;
 mod list_versions;
 mod lock;
+mod logging;
 mod mechanism;
 mod multipart;
+mod notification;
 mod object;
 mod ownership;
 mod policy;
@@ -125,6 +129,17 @@ operations! {
     put_bucket_website(PutBucketWebsiteInput) -> PutBucketWebsiteOutput = website::put;
     get_bucket_website(GetBucketWebsiteInput) -> GetBucketWebsiteOutput = website::get;
     delete_bucket_website(DeleteBucketWebsiteInput) -> DeleteBucketWebsiteOutput = website::delete;
+    put_bucket_lifecycle_configuration(PutBucketLifecycleConfigurationInput) -> PutBucketLifecycleConfigurationOutput
+        = lifecycle::put;
+    get_bucket_lifecycle_configuration(GetBucketLifecycleConfigurationInput) -> GetBucketLifecycleConfigurationOutput
+        = lifecycle::get;
+    delete_bucket_lifecycle(DeleteBucketLifecycleInput) -> DeleteBucketLifecycleOutput = lifecycle::delete;
+    put_bucket_notification_configuration(PutBucketNotificationConfigurationInput)
+        -> PutBucketNotificationConfigurationOutput = notification::put;
+    get_bucket_notification_configuration(GetBucketNotificationConfigurationInput)
+        -> GetBucketNotificationConfigurationOutput = notification::get;
+    put_bucket_logging(PutBucketLoggingInput) -> PutBucketLoggingOutput = logging::put;
+    get_bucket_logging(GetBucketLoggingInput) -> GetBucketLoggingOutput = logging::get;
     post_object(PostObjectInput) -> PostObjectOutput = object::post;
     put_object(PutObjectInput) -> PutObjectOutput = object::put;
     get_object(GetObjectInput) -> GetObjectOutput = object::get;

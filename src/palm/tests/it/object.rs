@@ -168,6 +168,7 @@ impl Peer {
             sealing_key: pool.sealing_key().clone(),
             collect,
             repair,
+            chores: palm::object::ChoreSettings::default(),
         });
         let homes = Arc::new(store.clone());
         pool.serve(homes, Services::default(), Discovery::default()).await.unwrap();

@@ -121,6 +121,7 @@ async fn start(machine: usize, world: &World) -> anyhow::Result<Peer> {
             sealing_key: pool.sealing_key().clone(),
             collect: if world.eager { eager_collection(world.trash) } else { CollectSettings::default() },
             repair: if world.eager { EAGER_REPAIR } else { RepairSettings::default() },
+            chores: palm::object::ChoreSettings::default(),
         });
         pool.serve(Arc::new(store.home().clone()), Services::default(), Discovery::default()).await?;
         if machine == FIRST && world.tokens.borrow().len() < world.machines - 1 {
