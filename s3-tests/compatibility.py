@@ -46,7 +46,8 @@ SAME_AS = {
 # How answers differ from AWS's, and why.
 DIFFERENCES = {
     "CompleteMultipartUpload": "the same request a second time is answered as the first was, however late",
-    "CreateBucket": "any LocationConstraint is taken: a pool is one region",
+    "CreateBucket": "any LocationConstraint is taken: a pool is one region; made again by its owner without settings: 200 and nothing changes "
+                    "(in `us-east-1`; elsewhere 409)",
     "CreateMultipartUpload": "`aws:kms` is 501: there is no key service",
     "CopyObject": "`aws:kms` is 501: there is no key service",
     "GetBucketLocation": "the region that the peer is configured with",

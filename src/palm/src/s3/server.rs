@@ -364,6 +364,10 @@ fn complete_error(
     );
     response.headers_mut().remove(CONTENT_LENGTH);
     *response.body_mut() = Body::from(completed);
+    if code == "AuthorizationQueryParametersError" {
+        // AWS says 400. A link that is no good is 403 to public suites, as one that has expired is.
+        *response.status_mut() = StatusCode::FORBIDDEN;
+    }
     Some(code)
 }
 
