@@ -24,8 +24,7 @@ REFUSED = {
     "Annotation": "indexes of metadata are an AWS service",
     "IntelligentTiering": "storage classes are k-of-n policies here, chosen by the client or by lifecycle rules",
     "Inventory": "an AWS report; LIST is fast enough to be asked",
-    "MetadataConfiguration": "metadata tables are an AWS service",
-    "MetadataTable": "metadata tables are an AWS service",
+    "BucketMetadata": "metadata tables are an AWS service",
     "Metrics": "CloudWatch's; PALM's own are at `/metrics`",
     "Replication": "every object is spread over the pool's peers as it is; between pools use rclone or `aws s3 sync`",
     "CreateSession": "of directory buckets",
@@ -68,7 +67,7 @@ def snake_to_camel(name: str) -> str:
 
 def served() -> set[str]:
     """The operations of the front end's table, by AWS's names."""
-    found = re.findall(r"^    (\w+)\(\w+Input\) -> \w+Output = ", FRONT_END.read_text(), re.MULTILINE)
+    found = re.findall(r"^    (\w+)\(\s*\w+Input,?\s*\)\s*->\s*\w+Output\s*=", FRONT_END.read_text(), re.MULTILINE)
     names = {name.lower(): name for name in [*service_model().operation_names, POST_OBJECT]}
     return {names.get(snake_to_camel(name).lower(), snake_to_camel(name)) for name in found}
 
