@@ -49,10 +49,8 @@ DIFFERENCES = {
                     "(in `us-east-1`; elsewhere 409)",
     "CreateMultipartUpload": "`aws:kms` is 501: there is no key service",
     "CopyObject": "`aws:kms` is 501: there is no key service",
-    "GetBucketLocation": "the region that the peer is configured with",
     "GetBucketPolicyStatus": "without a policy: not public, instead of 404",
     "GetBucketPolicy": "the bytes that were put",
-    "GetObject": "several ranges at once are refused, not ignored",
     "ListObjects": "a key that XML cannot hold makes the answer `encoding-type=url`, asked for or not; Prefix is never encoded",
     "ListObjectsV2": "a key that XML cannot hold makes the answer `encoding-type=url`, asked for or not; an empty token is none",
     "PutBucketEncryption": "`AES256` only",
@@ -114,7 +112,7 @@ def codes_of(results: list[dict]) -> dict[str, set[str]]:
 
 
 def page(results: list[dict]) -> str:
-    modes = [result["mode"] for result in results]
+    modes = list(dict.fromkeys(result["mode"] for result in results))
     counts, codes, here = tally(results), codes_of(results), served()
     lines = [
         "# S3 compatibility",
