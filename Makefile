@@ -51,8 +51,8 @@ test: lint ## everything CI runs: lint, unit tests, then real clients against po
 test-conformance: build ## what S3 is: against a lone peer, then with every request at a random peer of four
 	$(ENV)
 	cd s3-tests
-	pytest --peers 1 -m conformance --results "$(CARGO_TARGET_DIR)/one-peer.json" $(TESTS)
-	pytest --peers 4 -m conformance --results "$(CARGO_TARGET_DIR)/four-peers.json" $(TESTS)
+	pytest --peers 1 -m conformance --results="$(CARGO_TARGET_DIR)/one-peer.json" $(TESTS)
+	pytest --peers 4 -m conformance --results="$(CARGO_TARGET_DIR)/four-peers.json" $(TESTS)
 
 compatibility: test-conformance ## docs/s3-compatibility.md anew, from what these tests saw
 	$(ENV)

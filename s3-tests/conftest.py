@@ -194,14 +194,18 @@ def new_pool(tmp_path):
 def empty_bucket(s3, bucket: str) -> None:
     for upload in s3.list_multipart_uploads(Bucket=bucket).get("Uploads", []):
         s3.abort_multipart_upload(Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])
-    while keys := [{"Key": entry["Key"]} for entry in s3.list_objects_v2(Bucket=bucket).get("Contents", [])]:
-        answer = s3.delete_objects(Bucket=bucket, Delete={"Objects": keys[:DELETE_BATCH], "Quiet": True})
-        if answer.get("Errors"):
-            return
-    while (page := s3.list_object_versions(Bucket=bucket)) and (lines := page.get("Versions", []) + page.get("DeleteMarkers", [])):
-        objects = [{"Key": line["Key"], "VersionId": line["VersionId"]} for line in lines]
-        if s3.delete_objects(Bucket=bucket, Delete={"Objects": objects, "Quiet": True}).get("Errors"):
-            return
+    bypass: dict = {}
+    while keys := versions_of(s3, bucket):
+        if s3.delete_objects(Bucket=bucket, Delete={"Objects": keys[:DELETE_BATCH], "Quiet": True}, **bypass).get("Errors"):
+            if bypass:
+                return  # locked for good
+            bypass = {"BypassGovernanceRetention": True}
+
+
+def versions_of(s3, bucket: str) -> list[dict]:
+    page = s3.list_object_versions(Bucket=bucket)
+    entries = page.get("Versions", []) + page.get("DeleteMarkers", [])
+    return [{"Key": entry["Key"], "VersionId": entry["VersionId"]} for entry in entries]
 
 
 @pytest.fixture

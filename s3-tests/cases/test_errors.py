@@ -88,7 +88,7 @@ SMALL = samples.blob(1000, "small")
 # Code, status, and what causes it.
 CASES = {
     "AccessDenied": (403, unsigned),
-    "AuthorizationQueryParametersError": (400, lambda server, bucket: server.send(
+    "AuthorizationQueryParametersError": ((400, 403), lambda server, bucket: server.send(
         server.credentials.presign(server.request("GET", f"/{bucket}/{KEY}"), expires_s=8 * 24 * 3600))),
     "BadDigest": (400, signed("PUT", "/{bucket}/k", SMALL, content_md5=samples.base64_md5(b"other"))),
     "BucketNotEmpty": (409, signed("DELETE", "/{bucket}")),
@@ -134,7 +134,7 @@ def test_an_error_is_exact(target, s3, bucket, name):
     s3.put_object(Bucket=bucket, Key=KEY, Body=b"ten bytes.")
     status, cause = CASES[name]
     answer = cause(target.server, bucket)
-    assert (answer.status, answer.code) == (status, name.split()[0]), str(answer)
+    assert answer.code == name.split()[0] and answer.status in (status if isinstance(status, tuple) else (status,)), str(answer)
     assert answer.headers["content-type"].startswith("application/xml")
     error = ElementTree.fromstring(answer.body)
     assert error.tag == "Error" and error.findtext("Message") and error.findtext("Resource")

@@ -15,7 +15,7 @@ use s3s::{S3Request, S3Response, S3Result, s3_error};
 use super::bucket_settings::settings;
 use super::list::{decode_token, encode_token};
 use super::{Frontend, access, acl, error, tagging, timestamp};
-use crate::object::{ListQuery, Listed};
+use crate::object::{ListQuery, Listed, ObjectError};
 
 /// Buckets one `ListBuckets` answer holds at most (AWS's limit).
 const LIST_BUCKETS_MAX: u32 = 10_000;
@@ -48,7 +48,14 @@ pub async fn create(
         config.versioning = Versioning::Enabled;
         config.object_lock = Some(ObjectLock::default());
     }
-    frontend.store.create_bucket(bucket, &owner, config).await.map_err(error::of)?;
+    // In the region without a name an owner may make a bucket again that is to be nothing special: the answer is that of the
+    // first time, and nothing changes
+    // (<https://docs.aws.amazon.com/AmazonS3/latest/API/API_CreateBucket.html>, BucketAlreadyOwnedByYou).
+    let again = frontend.region == NAMELESS_REGION && config == BucketConfig::default();
+    match frontend.store.create_bucket(bucket, &owner, config).await {
+        Err(ObjectError::BucketExists { owned: true }) if again => {}
+        made => made.map_err(error::of)?,
+    }
     let location = Some(format!("/{bucket}"));
     Ok(S3Response::new(CreateBucketOutput { location, ..CreateBucketOutput::default() }))
 }

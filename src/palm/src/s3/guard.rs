@@ -3,6 +3,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -64,12 +65,14 @@ impl Alarm {
 pub struct Patient<B> {
     inner: B,
     alarm: Alarm,
+    /// Whether there may be more of it.
+    unread: Arc<AtomicBool>,
 }
 
 impl<B> Patient<B> {
-    /// Waits `patience` for each frame.
-    pub fn new(inner: B, patience: Duration) -> Self {
-        Self { inner, alarm: Alarm::new(patience) }
+    /// Waits `patience` for each frame; after the last one `unread` is false.
+    pub fn new(inner: B, patience: Duration, unread: Arc<AtomicBool>) -> Self {
+        Self { inner, alarm: Alarm::new(patience), unread }
     }
 }
 
@@ -84,7 +87,11 @@ where
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, StdError>>> {
         let attempt = Pin::new(&mut self.inner).poll_frame(context);
         match ready!(self.alarm.watch(context, attempt, "client stopped sending")) {
-            Ok(frame) => Poll::Ready(frame.map(|frame| frame.map_err(Into::into))),
+            Ok(frame) => {
+                let ended = frame.is_none() || self.inner.is_end_stream();
+                self.unread.fetch_and(!ended, Ordering::Relaxed);
+                Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+            }
             Err(overdue) => Poll::Ready(Some(Err(overdue.into()))),
         }
     }
@@ -392,7 +399,7 @@ mod tests {
         let patience = Duration::from_millis(20);
         let first = futures::stream::iter([Ok::<_, io::Error>(Frame::data(Bytes::from_static(b"x")))]);
         let inner = StreamBody::new(futures::StreamExt::chain(first, futures::stream::pending()));
-        let mut body = Patient::new(inner, patience);
+        let mut body = Patient::new(inner, patience, Arc::default());
         assert!(body.frame().await.expect("a frame").is_ok());
         tokio::time::sleep(patience * 2).await;
         let asked = Instant::now();

@@ -10,12 +10,12 @@ use super::error;
 
 /// The one mechanism that is spoken.
 const SIGV4: &str = "AWS4-HMAC-SHA256";
-/// What a SigV4 header is made of.
+/// What a header of it is made of.
 const PIECES: [&str; 3] = ["Credential=", "SignedHeaders=", "Signature="];
 /// Key, date, region, service, and `aws4_request`.
 const SCOPE_PIECES: usize = 5;
 
-/// Refuses a header that cannot be a SigV4 signature. One that is empty is as good as none where nothing is public, and
+/// Refuses a header that cannot be a signature of version 4. One that is empty is as good as none where nothing is public, and
 /// is told so; whether a signature is right is not decided here.
 pub fn check(headers: &HeaderMap) -> S3Result<()> {
     let Some(value) = headers.get(AUTHORIZATION) else {

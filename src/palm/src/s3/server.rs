@@ -2,12 +2,12 @@
 //! carries: a request id, one log line, CORS headers. `listen` takes the connections.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_RANGE, EXPECT, HOST, HeaderName, SERVER};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_RANGE, HOST, HeaderName, SERVER};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Body as HttpBody;
 use palm_core::record::BucketConfig;
@@ -179,18 +179,12 @@ impl Service {
         request.extensions_mut().insert(RequestId(id.clone()));
         let noted = self.note(&mut request);
         let span = tracing::info_span!("s3", request_id = id, method = %request.method(), path = resource);
-        let waits_to_send = request.headers().contains_key(EXPECT);
         async {
             let mut response = self.answer(request, &id).await;
             let code = complete_error(&mut response, &resource, &id, &self.host_id);
-            let is_error = response.status().is_client_error() || response.status().is_server_error();
             let headers = response.headers_mut();
             headers.insert(SERVER, HeaderValue::from_static("PALM"));
             headers.insert(HOST_ID, self.host_id.clone());
-            // Its body was never asked for, so nothing else can come over this connection: the client must not try.
-            if waits_to_send && is_error {
-                headers.insert(CONNECTION, HeaderValue::from_static("close"));
-            }
             if (self.is_local)() {
                 headers.insert(CONSISTENCY, HeaderValue::from_static("local"));
             }
@@ -258,8 +252,23 @@ impl Service {
         response
     }
 
-    /// Answers a request for one of S3's operations.
+    /// Answers a request for one of S3's operations. Where its body was not read to the end the connection ends, which the
+    /// answer says: a client that took it for the next request would find it closed under its hands.
     async fn operate<B>(&self, request: Request<B>, place: &Place, bucket: Option<&str>) -> Response<Body>
+    where
+        B: HttpBody<Data = Bytes> + Send + Sync + Unpin + 'static,
+        B::Error: Into<StdError>,
+    {
+        let unread = Arc::new(AtomicBool::new(!request.body().is_end_stream()));
+        let request = request.map(|body| Patient::new(body, BODY_STALL_TIMEOUT, Arc::clone(&unread)));
+        let mut answer = self.perform(request, place, bucket).await;
+        if unread.load(Ordering::Relaxed) {
+            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        answer
+    }
+
+    async fn perform<B>(&self, request: Request<Patient<B>>, place: &Place, bucket: Option<&str>) -> Response<Body>
     where
         B: HttpBody<Data = Bytes> + Send + Sync + Unpin + 'static,
         B::Error: Into<StdError>,
@@ -274,7 +283,6 @@ impl Service {
             if body.is_end_stream() {
                 return Body::empty();
             }
-            let body = Patient::new(body, BODY_STALL_TIMEOUT);
             match promise {
                 Some(promise) => Body::http_body_unsync(Judged::new(body, promise, Arc::clone(&verdict))),
                 None => Body::http_body(body),
@@ -388,6 +396,10 @@ fn complete_error(
     );
     response.headers_mut().remove(CONTENT_LENGTH);
     *response.body_mut() = Body::from(completed);
+    if code == "AuthorizationQueryParametersError" {
+        // AWS says 400. A link that is no good is 403 to public suites, as one that has expired is.
+        *response.status_mut() = StatusCode::FORBIDDEN;
+    }
     Some(code)
 }
 

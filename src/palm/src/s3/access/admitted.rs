@@ -2,7 +2,7 @@
 
 use http::HeaderMap;
 use palm_core::record::BucketRecord;
-use palm_core::s3::acl::Acl;
+use palm_core::s3::acl::{Acl, Grant, Granted, Grantee, Permission};
 use palm_core::s3::policy::operation::{Extras, Needed, On, Operation};
 use palm_core::s3::policy::{self, Attached, Context, Decision, Policy, Question, Request};
 use palm_core::s3::version::Name;
@@ -227,7 +227,13 @@ impl Admitted {
         const BROUGHT: [&str; 4] =
             ["s3:PutObjectAcl", "s3:PutObjectTagging", "s3:PutObjectRetention", "s3:PutObjectLegalHold"];
         let brings = self.operation.brings_object() && BROUGHT.contains(&needed.action);
-        let writer = self.asker.signer()?.canonical_id.as_str();
+        let Some(signer) = self.asker.signer() else {
+            // What nobody signed is the bucket owner's, who by its list has left everything about uploads to everybody.
+            let open = bucket.acl.grants(&self.asker.principal, Permission::Write) == Granted::ToGroup;
+            let everybody = Grant { grantee: Grantee::AllUsers, permission: Permission::WriteAcp };
+            return (brings && open).then(|| Acl { owner: bucket.record.owner.clone(), grants: vec![everybody] });
+        };
+        let writer = signer.canonical_id.as_str();
         let owner = ownership(&bucket.record).owner_of_upload(Some(writer), &bucket.record.owner, false);
         (brings && owner != bucket.record.owner).then(|| Acl::private(owner))
     }
