@@ -163,7 +163,6 @@ pub async fn complete(
         expiration,
         e_tag: Some(etag(&object)),
         version_id: version_text(&object),
-        expiration,
         server_side_encryption: encryption_of(&object),
         ..CompleteMultipartUploadOutput::default()
     };

@@ -228,9 +228,9 @@ async fn whoever_puts_after_enabling_makes_a_version() {
             });
             changed.await.unwrap();
             // From here on nobody may overwrite anything.
-            join(put_at(&peers[0], 1), put_at(&peers[1], 2)).await
+            Box::pin(join(put_at(&peers[0], 1), put_at(&peers[1], 2))).await
         };
-        let (_, (left, right)) = join(put_at(&peers[0], 3), enabling).await;
+        let (_, (left, right)) = Box::pin(join(put_at(&peers[0], 3), enabling)).await;
         assert_ne!(id_of(&left), id_of(&right));
         for version in [left.id, right.id] {
             peers[2].store.head(&name, "k", version).await.unwrap();
