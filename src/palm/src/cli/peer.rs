@@ -128,7 +128,7 @@ pub(super) async fn run(settings: Settings, start: Start, json: bool) -> Result<
         sealing_key: pool.sealing_key().clone(),
         collect: collect_settings(&settings),
         repair: repair_settings(&settings),
-        chores: chore_settings(&settings),
+        chores: chore_settings(&settings)?,
     });
 
     let services = Services { s3: listeners.s3.local_addr().ok(), admin: listeners.admin.local_addr().ok() };
@@ -307,13 +307,15 @@ fn repair_settings(settings: &Settings) -> RepairSettings {
     }
 }
 
-fn chore_settings(settings: &Settings) -> ChoreSettings {
-    ChoreSettings {
+fn chore_settings(settings: &Settings) -> Result<ChoreSettings, CliError> {
+    let targets = settings.notify.targets.iter().map(|target| target.0.parse());
+    let targets = targets.collect::<Result<_, String>>();
+    Ok(ChoreSettings {
         day: settings.lifecycle.day.0,
-        targets: settings.notify.targets.clone(),
+        targets: targets.map_err(|error| CliError::Usage(format!("notify.targets: {error}")))?,
         region: settings.s3.region.clone(),
         log_every: settings.access_log.every.0,
-    }
+    })
 }
 
 /// This peer's stores: the index, and the fragments.

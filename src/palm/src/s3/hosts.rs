@@ -6,20 +6,8 @@ use std::net::IpAddr;
 use palm_core::s3::name::check_bucket;
 use s3s::S3Result;
 use s3s::host::{S3Host, VirtualHost};
-use serde::{Deserialize, Serialize};
 
-/// What a host name that is none of ours means when it could be a bucket's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum CustomDomains {
-    /// Nothing: the bucket is in the path.
-    #[default]
-    Off,
-    /// The bucket of that name.
-    S3,
-    /// The website of the bucket of that name.
-    Website,
-}
+use crate::config::CustomDomains;
 
 /// The host names this peer answers to.
 #[derive(Debug, Clone, Default)]

@@ -24,10 +24,11 @@ use super::access::{Gate, Keys};
 use super::access_log::Noted;
 use super::cors::{self, Crossing};
 use super::guard::{self, Judged, Patient, Promise, XML_MAX_BYTES};
-use super::hosts::{BadDomain, CustomDomains, Hosts, Place};
+use super::hosts::{BadDomain, Hosts, Place};
 use super::notification::RequestId;
 use super::sts::Sts;
 use super::{CONSISTENCY, Frontend, error, form, mechanism, senseless, website};
+use crate::config::CustomDomains;
 use crate::object::{BodyError, MAX_BODY_BYTES, ObjectError, Store};
 
 mod listen;

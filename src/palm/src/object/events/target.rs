@@ -3,16 +3,13 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
-
 use super::webhook::Webhook;
 
 /// Longest name of a target.
 const NAME_MAX: usize = 64;
 
 /// A target of notifications: `NAME=URL` in the settings, where the URL is `http://` or `https://`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(into = "String", try_from = "String")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NotifyTarget {
     name: String,
     hook: Webhook,
@@ -40,21 +37,6 @@ impl FromStr for NotifyTarget {
             return Err(format!("not a name of letters, digits, - and _: {name:?}"));
         }
         Ok(Self { name: name.to_owned(), hook: url.parse()? })
-    }
-}
-
-impl TryFrom<String> for NotifyTarget {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
-/// Settings are shown with it: the URL may hold a password, and is left out.
-impl From<NotifyTarget> for String {
-    fn from(target: NotifyTarget) -> Self {
-        format!("{}=…", target.name)
     }
 }
 
