@@ -314,6 +314,9 @@ impl Store {
                 self.counters.collected_fragments.fetch_add(1, Ordering::Relaxed);
                 self.counters.collected_bytes.fetch_add(note.len, Ordering::Relaxed);
             });
+        } else {
+            // Stored again since, or within this millisecond of a clock that stands still: the next walk sees.
+            walk.waits(&note);
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ use palm::pool::join::Coordinator;
 use palm::pool::voters::wanted;
 use palm::pool::{Discovery, JoinToken, JoinWish, NewPool, Parts, Pool, PoolState, Services};
 use palm_backends::{Backends, IndexStore};
-use palm_core::record::{BucketConfig, Consistency, WhenMinority};
+use palm_core::record::{BucketConfig, Consistency, FragmentRecord, WhenMinority};
 use palm_core::s3::version::Versioning;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
@@ -197,9 +197,15 @@ impl Peer {
     /// Waits until this machine's disk holds what the ledger says, no less and no more.
     async fn tidy_up(&self, machine: usize, world: &World) {
         let mut last = String::new();
+        // The ledger's clock stands still until all clocks have come to where the one that was ahead had been, and the trash
+        // is emptied by it: that is longer than anybody waits here.
+        let waits = |note: &FragmentRecord| {
+            let age_ms = |since_ms| self.pool.ledger().now_ms().saturating_sub(since_ms);
+            note.trashed_ms.is_some_and(|since_ms| u128::from(age_ms(since_ms)) <= world.trash.as_millis())
+        };
         loop {
             let untidy = match expectation(self.pool.ledger()).await {
-                Ok(expected) => expected.compare(self.pool.me(), &world.disks[machine]),
+                Ok(expected) => expected.compare(self.pool.me(), &world.disks[machine], waits),
                 Err(error) => Some(error.to_string()),
             };
             let Some(untidy) = untidy else { return };
