@@ -18,7 +18,7 @@ POOL ?= dev
 PEER ?= 2
 SOAK_SECONDS ?= 600
 
-.PHONY: help setup build test test-long soak-sim soak-peers soak-consistency lint demo bench \
+.PHONY: help setup build test test-conformance compatibility test-long soak-sim soak-peers soak-consistency lint demo bench \
 	dev-create dev-discover dev-join create discover join
 
 help: ## this list
@@ -45,7 +45,19 @@ test: lint ## everything CI runs: lint, unit tests, then real clients against po
 	cargo test -p palm-core --features sim $$PALM_CARGO_FLAGS
 	cargo build --workspace --bins --examples $$PALM_CARGO_FLAGS
 	cd s3-tests
+	pytest --peers 1 -m conformance
 	pytest $(TESTS)
+
+test-conformance: build ## what S3 is: against a lone peer, then with every request at a random peer of four
+	$(ENV)
+	cd s3-tests
+	pytest --peers 1 -m conformance --results="$(CARGO_TARGET_DIR)/one-peer.json" $(TESTS)
+	pytest --peers 4 -m conformance --results="$(CARGO_TARGET_DIR)/four-peers.json" $(TESTS)
+
+compatibility: test-conformance ## docs/s3-compatibility.md anew, from what these tests saw
+	$(ENV)
+	cd s3-tests
+	python compatibility.py "$(CARGO_TARGET_DIR)/one-peer.json" "$(CARGO_TARGET_DIR)/four-peers.json" > ../docs/s3-compatibility.md
 
 test-long: build ## the black-box tests with full counts and sizes: 1,000 rounds, 5 GiB, all pairs of peers (an hour)
 	$(ENV)

@@ -1,52 +1,90 @@
 """Options and fixtures shared by every family of tests.
 
-By default the S3 families run against a pool of five peers and every single call goes to a peer picked at random, so each of them is a
-test of the pool too. `--peers 1` takes a pool of one; `--endpoint URL --access-key A --secret-key S` takes any other S3 server.
+By default the S3 families run against a pool of four peers and every single request goes to a peer picked at random, so each of them is a
+test of the pool too. `--peers 1` takes a lone peer; `--endpoint URL --access-key A --secret-key S` takes any other S3 server, so that
+its verdicts can be compared (cases that need peers of their own are skipped). `-m conformance` leaves out those that start their own pools.
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
+import pathlib
 import random
 import uuid
 
 import pytest
 from botocore.exceptions import ClientError
 
-from palm_cluster import Pool, palm_binary, s3_client
-from sigv4 import Credentials, Server
+import palm_cluster
+import sigv4
+from observed import OBSERVER
+from palm_cluster import Pool, palm_binary
+from people import People
+from target import Target
 
 DELETE_BATCH = 1000
 
 
 def pytest_addoption(parser):
     group = parser.getgroup("palm")
-    group.addoption("--peers", type=int, default=5, help="peers of the pool under test (default 5)")
+    group.addoption("--peers", type=int, default=4, help="peers of the pool under test (default 4)")
     group.addoption("--policy", default=None, help="k-of-n of the pool under test (default: the pool's own choice)")
     group.addoption("--endpoint", action="append", default=[], help="test this S3 server instead; may be given more than once")
     group.addoption("--access-key", default=os.environ.get("AWS_ACCESS_KEY_ID", ""))
     group.addoption("--secret-key", default=os.environ.get("AWS_SECRET_ACCESS_KEY", ""))
     group.addoption("--long", action="store_true", help="full numbers of rounds and sizes, and the tests marked long")
+    group.addoption("--results", type=pathlib.Path, help="write here, as JSON, which operations each test called and how it ended")
     group.addoption("--seed", default=None, help="repeats the random choices of an earlier run")
 
 
 def pytest_configure(config):
     if config.getoption("--seed") is None:
         config.option.seed = f"{random.SystemRandom().getrandbits(32):08x}"
+    palm_cluster.on_client = OBSERVER.watch
+    sigv4.on_answer = OBSERVER.request
+
+
+def mode(config) -> str:
+    """Against what this run tests, in words."""
+    if config.getoption("--endpoint"):
+        return "another server"
+    peers = config.getoption("--peers")
+    return "one peer" if peers == 1 else f"a random peer of {peers}"
+
+
+def pytest_sessionfinish(session):
+    if path := session.config.getoption("--results"):
+        OBSERVER.write(path, mode(session.config))
 
 
 def pytest_report_header(config):
-    return f"seed: --seed {config.getoption('--seed')}   binary: {palm_binary()}"
+    return f"against {mode(config)}   seed: --seed {config.getoption('--seed')}   binary: {palm_binary()}"
 
 
 def pytest_collection_modifyitems(config, items):
     for item in items:
         if item.get_closest_marker("long") and not config.getoption("--long"):
             item.add_marker(pytest.mark.skip(reason="long: runs with --long"))
-        if item.get_closest_marker("own_pool") and config.getoption("--endpoint"):
-            item.add_marker(pytest.mark.skip(reason="needs peers of its own"))
+        if not item.get_closest_marker("own_pool"):
+            item.add_marker(pytest.mark.conformance)
+        if config.getoption("--endpoint") and any(map(item.get_closest_marker, ["own_pool", "palm"])):
+            item.add_marker(pytest.mark.skip(reason="needs PALM and peers of its own"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    OBSERVER.begin()
+    outcome = "failed"
+    try:
+        result = yield
+        outcome = "passed"
+        return result
+    except pytest.skip.Exception:
+        outcome = "skipped"
+        raise
+    finally:
+        OBSERVER.end(item.nodeid, outcome)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -75,41 +113,6 @@ def rounds(request):
     return lambda usual, long: long if is_long else usual
 
 
-class Roaming:
-    """A boto3 client whose every call goes to a peer picked at random."""
-
-    def __init__(self, clients: list, rng: random.Random):
-        self._clients = clients
-        self._rng = rng
-
-    def __getattr__(self, operation: str):
-        return getattr(self._rng.choice(self._clients), operation)
-
-
-@dataclasses.dataclass
-class Target:
-    """What the S3 families talk to: a pool's peers, or some other server."""
-
-    endpoints: list[str]
-    access_key: str
-    secret_key: str
-    pool: Pool | None
-    rng: random.Random
-
-    def client(self, index: int | None = None, **config):
-        """A client of one endpoint; of a random one when `index` is None."""
-        endpoint = self.rng.choice(self.endpoints) if index is None else self.endpoints[index % len(self.endpoints)]
-        return s3_client(endpoint, self.access_key, self.secret_key, **config)
-
-    def clients(self, **config) -> list:
-        return [self.client(index, **config) for index in range(len(self.endpoints))]
-
-    @property
-    def server(self) -> Server:
-        """A random endpoint for hand-written requests."""
-        return Server(self.rng.choice(self.endpoints), Credentials(self.access_key, self.secret_key))
-
-
 @pytest.fixture(scope="session")
 def target(request, tmp_path_factory):
     options = request.config.option
@@ -123,16 +126,36 @@ def target(request, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def _roaming_clients(target):
-    return target.clients()
+def _client(target):
+    return target.client()
 
 
 @pytest.fixture
-def s3(target, _roaming_clients, rng):
-    """The S3 client of the families: another peer at every call."""
-    yield Roaming(_roaming_clients, rng)
+def s3(target, _client, request):
+    """The S3 client of the families: another peer at every request."""
+    # The same peers in the same order for the same --seed, whichever tests run.
+    target.rng.seed(f"{request.config.getoption('--seed')}/{request.node.nodeid}")
+    yield _client
     if target.pool:
         target.pool.assert_up()
+
+
+@pytest.fixture(scope="session")
+def people(target) -> People:
+    """Makes keys of other accounts and users."""
+    return People(target)
+
+
+@pytest.fixture(scope="session")
+def owner(people):
+    """Who owns the buckets of the tests."""
+    return people.owner()
+
+
+@pytest.fixture(scope="module")
+def other(people):
+    """The root key of another account."""
+    return people.other()
 
 
 @pytest.fixture
@@ -171,10 +194,18 @@ def new_pool(tmp_path):
 def empty_bucket(s3, bucket: str) -> None:
     for upload in s3.list_multipart_uploads(Bucket=bucket).get("Uploads", []):
         s3.abort_multipart_upload(Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])
-    while keys := [{"Key": entry["Key"]} for entry in s3.list_objects_v2(Bucket=bucket).get("Contents", [])]:
-        answer = s3.delete_objects(Bucket=bucket, Delete={"Objects": keys[:DELETE_BATCH], "Quiet": True})
-        if answer.get("Errors"):
-            return
+    bypass: dict = {}
+    while keys := versions_of(s3, bucket):
+        if s3.delete_objects(Bucket=bucket, Delete={"Objects": keys[:DELETE_BATCH], "Quiet": True}, **bypass).get("Errors"):
+            if bypass:
+                return  # locked for good
+            bypass = {"BypassGovernanceRetention": True}
+
+
+def versions_of(s3, bucket: str) -> list[dict]:
+    page = s3.list_object_versions(Bucket=bucket)
+    entries = page.get("Versions", []) + page.get("DeleteMarkers", [])
+    return [{"Key": entry["Key"], "VersionId": entry["VersionId"]} for entry in entries]
 
 
 @pytest.fixture

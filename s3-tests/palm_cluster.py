@@ -7,6 +7,7 @@ driven through the command line alone: what this module does, a person in a shel
 from __future__ import annotations
 
 import atexit
+import functools
 import json
 import os
 import pathlib
@@ -14,6 +15,7 @@ import random
 import signal
 import socket
 import subprocess
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -36,6 +38,10 @@ QUICK = {
     "collection.grace": "1s", "collection.released": "1s", "collection.trash": "2s", "collection.every": "2s",
 }
 
+# Told of every boto3 client made here.
+on_client: Callable[[object], None] = lambda client: None  # noqa: E731
+
+_session_lock = threading.Lock()
 _running: set[subprocess.Popen] = set()
 
 
@@ -129,10 +135,19 @@ def s3_client(endpoint: str, access_key: str, secret_key: str, read_timeout_s: f
         "read_timeout": read_timeout_s,
         "max_pool_connections": 64,
     } | config
-    return boto3.session.Session().client(
-        "s3", endpoint_url=endpoint, aws_access_key_id=access_key, aws_secret_access_key=secret_key,
-        region_name="us-east-1", config=Config(**settings),
-    )
+    with _session_lock:
+        client = _session().client(
+            "s3", endpoint_url=endpoint, aws_access_key_id=access_key, aws_secret_access_key=secret_key,
+            region_name="us-east-1", config=Config(**settings),
+        )
+    on_client(client)
+    return client
+
+
+@functools.cache
+def _session() -> boto3.session.Session:
+    """One for all, as it keeps the service's model, which takes longer to read than most requests. Not for two threads at once."""
+    return boto3.session.Session()
 
 
 class Peer:
@@ -313,6 +328,11 @@ class Peer:
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
         raise AssertionError("no VmHWM in /proc")
+
+    def cpu_seconds(self) -> float:
+        """Time of all cores that the process has used."""
+        user, system = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
     def files(self) -> Iterator[pathlib.Path]:
         """Every file that this peer has on its disk."""

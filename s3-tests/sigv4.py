@@ -14,6 +14,10 @@ import hmac
 import http.client
 import socket
 import urllib.parse
+from collections.abc import Callable
+
+# Told of every answer to `Server.send`: method, target and headers of the request, status and code.
+on_answer: Callable[[str, str, dict, int, str], None] = lambda *answered: None  # noqa: E731
 
 UNSIGNED = "UNSIGNED-PAYLOAD"
 STREAMING = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"
@@ -154,10 +158,10 @@ class Answer:
 class Server:
     """An S3 endpoint reached through plain sockets."""
 
-    def __init__(self, endpoint: str, credentials: Credentials, timeout_s: float = 30):
-        url = urllib.parse.urlsplit(endpoint)
-        self.address = (url.hostname, url.port or 80)
-        self.host = url.netloc
+    def __init__(self, endpoint: str, credentials: Credentials, timeout_s: float = 30, draw: Callable[[], str] | None = None):
+        """`draw` names the endpoint of each connection, where there are several; the Host header stays the same."""
+        self.draw = draw or (lambda: endpoint)
+        self.host = urllib.parse.urlsplit(endpoint).netloc
         self.credentials = credentials
         self.timeout_s = timeout_s
 
@@ -166,7 +170,8 @@ class Server:
         return Request(method, path, {"host": self.host} | named, query or [])
 
     def connect(self) -> socket.socket:
-        return socket.create_connection(self.address, timeout=self.timeout_s)
+        url = urllib.parse.urlsplit(self.draw())
+        return socket.create_connection((url.hostname, url.port or 80), timeout=self.timeout_s)
 
     @staticmethod
     def read_answer(connection: socket.socket, method: str = "GET") -> Answer:
@@ -182,7 +187,9 @@ class Server:
             request = dataclasses.replace(request, headers=request.headers | {"content-length": str(len(body))})
         with self.connect() as connection:
             connection.sendall(request.head() + body)
-            return self.read_answer(connection, request.method)
+            answer = self.read_answer(connection, request.method)
+        on_answer(request.method, request.target, request.headers, answer.status, answer.code)
+        return answer
 
     def signed(self, method: str, path: str, body: bytes = b"", query=None, payload_hash: str | None = None, now=None, **headers) -> Answer:
         """A well-formed signed request; `payload_hash`, `now` and headers can be given wrongly."""

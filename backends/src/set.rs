@@ -290,12 +290,15 @@ impl Backend {
 
     /// How it is.
     pub async fn state(&self) -> BackendState {
-        let free = self.usage().await.map(|usage| usage.free);
+        let full = self.usage().await.is_ok_and(|usage| usage.free < FULL_BELOW_BYTES);
+        if self.takes_writes() {
+            self.tell_room(full);
+        }
         let slot = self.0.slot.read();
         match (&slot.store, &slot.ill) {
             (None, ill) => BackendState::Failed(ill.clone().unwrap_or_default()),
             (Some(_), Some(ill)) => BackendState::ReadOnly(ill.clone()),
-            (Some(_), None) if free.is_ok_and(|free| free < FULL_BELOW_BYTES) => BackendState::Full,
+            (Some(_), None) if full => BackendState::Full,
             (Some(_), None) => BackendState::Well,
         }
     }

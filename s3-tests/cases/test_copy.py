@@ -1,6 +1,8 @@
 """Copies. AWS: API_CopyObject, userguide/copy-object."""
 
+import base64
 import datetime
+import hashlib
 
 import pytest
 
@@ -115,3 +117,33 @@ def test_copying_a_multipart_object(s3, bucket):
     s3.copy_object(Bucket=bucket, Key="copy", CopySource=source(bucket))
     s3.delete_object(Bucket=bucket, Key="source")
     assert read(s3, bucket, "copy") == b"".join(parts)
+
+
+def test_a_copy_is_summed_as_asked(s3, bucket):
+    """x-amz-checksum-algorithm on a copy of an object in parts, onto itself too. Expected: the checksum of the whole, under the new
+    algorithm, and a new ETag, as the object is written anew (API_CopyObject)."""
+    data = samples.blob(5 * MIB + 9, "summed")
+    upload = s3.create_multipart_upload(Bucket=bucket, Key="source", ChecksumAlgorithm="CRC32")["UploadId"]
+    named = []
+    for number, part in enumerate((data[: 5 * MIB], data[5 * MIB :]), 1):
+        told = s3.upload_part(Bucket=bucket, Key="source", UploadId=upload, PartNumber=number, Body=part, ChecksumAlgorithm="CRC32")
+        named.append({"PartNumber": number, "ETag": told["ETag"], "ChecksumCRC32": told["ChecksumCRC32"]})
+    s3.complete_multipart_upload(Bucket=bucket, Key="source", UploadId=upload, MultipartUpload={"Parts": named})
+    expected = base64.b64encode(hashlib.sha256(data).digest()).decode()
+    for key in ("copy", "source"):
+        copied = s3.copy_object(Bucket=bucket, Key=key, CopySource=source(bucket), ChecksumAlgorithm="SHA256")["CopyObjectResult"]
+        assert (copied["ChecksumSHA256"], copied["ChecksumType"]) == (expected, "FULL_OBJECT")
+        answer = s3.get_object(Bucket=bucket, Key=key, ChecksumMode="ENABLED")
+        assert (answer["Body"].read(), answer["ChecksumSHA256"]) == (data, expected)
+
+
+def test_a_version_is_copied(s3, bucket):
+    """A copy of an older version brings it back; both answers name versions (userguide/RestoringPreviousVersions)."""
+    s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    one = s3.put_object(Bucket=bucket, Key="k", Body=b"1")["VersionId"]
+    s3.put_object(Bucket=bucket, Key="k", Body=b"2")
+    copied = s3.copy_object(Bucket=bucket, Key="k", CopySource={**source(bucket, "k"), "VersionId": one})
+    assert copied["CopySourceVersionId"] == one
+    answer = s3.get_object(Bucket=bucket, Key="k")
+    assert (answer["Body"].read(), answer["VersionId"]) == (b"1", copied["VersionId"])
+    assert copied["VersionId"] != one

@@ -1,5 +1,7 @@
 """Disks that are full, fail or are pulled out under a peer at work: it goes on, says so, and the pool heals."""
 
+import itertools
+
 import pytest
 
 from contents import Contents
@@ -54,8 +56,14 @@ def test_a_full_disk(tmp_path, rng):
             (disk.path / "of-others").unlink()
             before = peer.metrics()["palm_backend_fragments"]
             eventually(lambda: not any(other.status()["health"]["ills"] for other in pool.up), 60, "nothing is wrong any more", every_s=0.5)
-            contents.fill(40, name="with-room")
-            assert peer.metrics()["palm_backend_fragments"] > before
+            names = (f"with-room-{number}-" for number in itertools.count())
+
+            def takes_fragments() -> bool:
+                # The others hear of the room by gossip.
+                contents.fill(10, name=next(names))
+                return peer.metrics()["palm_backend_fragments"] > before
+
+            eventually(takes_fragments, 60, "the disk takes fragments again", every_s=0.5)
             pool.wait_full(60, objects=len(contents.objects))
             pool.stop_all()
             assert_all_verified(count(pool.peers), "2-of-4")

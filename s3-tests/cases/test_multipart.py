@@ -295,3 +295,38 @@ def test_a_wrong_part_checksum_is_refused(s3, bucket, refused):
     with refused(("InvalidPart", "BadDigest"), 400):
         upload.complete([upload.parts[1] | {"ChecksumCRC32": samples.checksum("CRC32", b"other")}])
     upload.complete()
+
+
+FULL, PARTS = "FULL_OBJECT", "COMPOSITE"
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "kinds", "default"),
+    [
+        ("CRC32", {FULL, PARTS}, PARTS),
+        ("CRC32C", {FULL, PARTS}, PARTS),
+        ("CRC64NVME", {FULL}, FULL),
+        ("SHA1", {PARTS}, PARTS),
+        ("SHA256", {PARTS}, PARTS),
+    ],
+)
+def test_which_algorithm_goes_with_which_kind(s3, bucket, refused, algorithm, kinds, default):
+    """Checksum type by algorithm (userguide/checking-object-integrity, table "Full object and composite checksum types")."""
+    place = {"Bucket": bucket, "Key": "k"}
+    for kind in (FULL, PARTS):
+        if kind not in kinds:
+            with refused("InvalidRequest", 400):
+                s3.create_multipart_upload(**place, ChecksumAlgorithm=algorithm, ChecksumType=kind)
+    for asked in [None, *sorted(kinds)]:
+        given = {"ChecksumType": asked} if asked else {}
+        begun = s3.create_multipart_upload(**place, ChecksumAlgorithm=algorithm, **given)
+        assert (begun["ChecksumAlgorithm"], begun["ChecksumType"]) == (algorithm, asked or default)
+        upload = {**place, "UploadId": begun["UploadId"]}
+        part = s3.upload_part(**upload, PartNumber=1, Body=b"part", ChecksumAlgorithm=algorithm)
+        field = f"Checksum{algorithm}"
+        named = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"], field: part[field]}]}
+        done = s3.complete_multipart_upload(**upload, MultipartUpload=named)
+        assert done["ChecksumType"] == (asked or default)
+        head = s3.head_object(**place, ChecksumMode="ENABLED")
+        assert (head[field], head["ChecksumType"]) == (done[field], asked or default)
+        assert head[field].endswith("-1") == ((asked or default) == PARTS)

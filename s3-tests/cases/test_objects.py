@@ -1,5 +1,6 @@
 """Objects: bytes in, the same bytes out. AWS: API_PutObject, API_GetObject, API_HeadObject, API_DeleteObject(s)."""
 
+import email.header
 import datetime
 import hashlib
 
@@ -268,3 +269,21 @@ def test_every_answer_has_a_request_id(s3, bucket, refused):
         s3.get_object(Bucket=bucket, Key="missing")
     seen.append(caught.value.response["ResponseMetadata"]["HTTPHeaders"]["x-amz-request-id"])
     assert len(set(seen)) == 4 and all(seen)
+
+
+def test_metadata_beyond_ascii(target, bucket):
+    """User metadata in UTF-8. Expected: it comes back as RFC 2047 writes it, as headers are ASCII (userguide/UsingMetadata)."""
+    answer = target.server.signed("PUT", f"/{bucket}/k", b"x", **{"x-amz-meta-name": "Zoë", "x-amz-meta-plain": "a b"})
+    assert answer.status == 200, answer
+    headers = target.server.signed("HEAD", f"/{bucket}/k").headers
+    decoded = str(email.header.make_header(email.header.decode_header(headers["x-amz-meta-name"])))
+    assert (decoded, headers["x-amz-meta-plain"]) == ("Zoë", "a b")
+
+
+def test_website_redirects_lead_somewhere(s3, bucket, refused):
+    """x-amz-website-redirect-location begins with a slash or a scheme (API_PutObject)."""
+    for target in ("/other", "http://example.com/", "https://example.com/"):
+        s3.put_object(Bucket=bucket, Key="k", Body=b"x", WebsiteRedirectLocation=target)
+        assert s3.head_object(Bucket=bucket, Key="k")["WebsiteRedirectLocation"] == target
+    with refused("InvalidRedirectLocation", 400):
+        s3.put_object(Bucket=bucket, Key="k", Body=b"x", WebsiteRedirectLocation="other")

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use rocksdb::{ColumnFamily, DB, IteratorMode, WriteBatch};
+use rocksdb::{ColumnFamily, DB, DBRawIterator, IteratorMode, WriteBatch};
 
 use super::commit::{Changes, Committer};
 use super::db::{self, Shape, store_error};
@@ -17,6 +17,9 @@ use crate::open::OpenError;
 
 /// What the lock file says.
 const FORMAT: &str = "palm index, format 1\n";
+/// So many keys are stepped over before a cursor seeks: a seek costs about as much as this many steps, and most folders
+/// hold few keys.
+const STEPS_BEFORE_SEEK: usize = 16;
 
 /// Ordered keys in `RocksDB`. Commits of concurrent callers share one write and one sync.
 pub struct DiskIndex {
@@ -65,7 +68,7 @@ impl IndexStore for DiskIndex {
         while let Some((key, value)) = cursor.item() {
             match visit(key, value) {
                 Next::Continue => cursor.next(),
-                Next::Seek(to) => cursor.seek(to),
+                Next::Seek(to) => advance(&mut cursor, &to),
                 Next::Stop => return Ok(()),
             }
         }
@@ -79,6 +82,17 @@ impl IndexStore for DiskIndex {
     fn size(&self) -> u64 {
         Space::ALL.into_iter().filter_map(|space| self.family(space).ok()).map(|family| size_of(&self.db, family)).sum()
     }
+}
+
+/// Moves on to the first key at or after `to`.
+fn advance(cursor: &mut DBRawIterator<'_>, to: &[u8]) {
+    for _ in 0..STEPS_BEFORE_SEEK {
+        cursor.next();
+        if cursor.key().is_none_or(|key| key >= to) {
+            return;
+        }
+    }
+    cursor.seek(to);
 }
 
 /// Tables, and memtables for their share of the log.

@@ -13,14 +13,23 @@ use crate::id::{BodyId, FragmentId, KeyId, PeerId, SegmentId};
 use crate::s3::account::Account;
 use crate::s3::acl::Acl;
 use crate::s3::lock::Lock;
+use crate::s3::storage_class::ClassPolicy;
 use crate::s3::tags::Tag;
 
 mod bucket;
+mod event;
+mod head;
+mod identity;
 pub mod key;
 #[cfg(test)]
 mod tests;
+mod usage;
 
 pub use bucket::{BucketConfig, BucketRecord, BucketState, DefaultEncryption, Logging, ObjectLock};
+pub use event::{EventRecord, EventTarget, Outcome};
+pub use head::{HeadRecord, LineRecord, PageRecord, Summary};
+pub use identity::{AccessKeyRecord, IdentityKind, IdentityRecord, POLICIES_MAX, POLICIES_MAX_BYTES, Session};
+pub use usage::UsageRecord;
 
 /// Bytes that are not the record they should be. They come from disks and peers, so this is an answer,
 /// never a panic.
@@ -56,13 +65,7 @@ pub trait Stored: Serialize + DeserializeOwned {
 
     /// Its stored bytes.
     fn encode(&self) -> Bytes {
-        let mut bytes = vec![Self::VERSION];
-        // Serialising into a vector fails only for types postcard cannot express (unsized sequences);
-        // none of ours is one, so failing here would be our own logic gone wrong.
-        #[expect(clippy::expect_used, reason = "see above")]
-        let rest = postcard::to_allocvec(self).expect("record types are plain data");
-        bytes.extend_from_slice(&rest);
-        bytes.into()
+        encode_as(Self::VERSION, self)
     }
 
     /// Reads stored bytes of any version ever written; all bytes must be used.
@@ -78,6 +81,15 @@ pub trait Stored: Serialize + DeserializeOwned {
     fn decode_older(version: u8, _rest: &[u8]) -> Result<Self, DecodeError> {
         Err(DecodeError::UnknownVersion { kind: Self::KIND, version })
     }
+}
+
+/// A version byte, then postcard.
+fn encode_as(version: u8, value: &impl Serialize) -> Bytes {
+    // Serialising into a vector fails only for types postcard cannot express (unsized sequences);
+    // none of ours is one, so failing here would be our own logic gone wrong.
+    #[expect(clippy::expect_used, reason = "see above")]
+    let bytes = postcard::to_extend(value, vec![version]).expect("record types are plain data");
+    bytes.into()
 }
 
 /// Decodes postcard that must use every byte.
@@ -137,15 +149,18 @@ pub struct PoolRecord {
     pub consistency: Consistency,
     /// For strong pools.
     pub when_minority: WhenMinority,
+    /// Storage classes with policies of their own. Not in version 2.
+    pub classes: Vec<ClassPolicy>,
 }
 
 impl Stored for PoolRecord {
-    const VERSION: u8 = 2;
+    const VERSION: u8 = 3;
     const KIND: &'static str = "pool";
 
     fn decode_older(version: u8, rest: &[u8]) -> Result<Self, DecodeError> {
         match version {
             1 => decode_exact::<PoolRecordV1>(Self::KIND, rest).map(Self::from),
+            2 => decode_exact::<PoolRecordV2>(Self::KIND, rest).map(Self::from),
             _ => Err(DecodeError::UnknownVersion { kind: Self::KIND, version }),
         }
     }
@@ -165,8 +180,27 @@ pub struct PoolRecordV1 {
 impl From<PoolRecordV1> for PoolRecord {
     fn from(old: PoolRecordV1) -> Self {
         let PoolRecordV1 { name, max_members, policy, open, created_ms } = old;
-        let (consistency, when_minority) = Default::default();
-        Self { name, max_members, policy, open, created_ms, consistency, when_minority }
+        let (consistency, when_minority, classes) = Default::default();
+        Self { name, max_members, policy, open, created_ms, consistency, when_minority, classes }
+    }
+}
+
+/// [`PoolRecord`] as version 2 had it.
+#[derive(Deserialize)]
+struct PoolRecordV2 {
+    name: String,
+    max_members: u16,
+    policy: Option<(u8, u8)>,
+    open: bool,
+    created_ms: u64,
+    consistency: Consistency,
+    when_minority: WhenMinority,
+}
+
+impl From<PoolRecordV2> for PoolRecord {
+    fn from(old: PoolRecordV2) -> Self {
+        let PoolRecordV2 { name, max_members, policy, open, created_ms, consistency, when_minority } = old;
+        Self { name, max_members, policy, open, created_ms, consistency, when_minority, classes: Vec::new() }
     }
 }
 
@@ -256,20 +290,6 @@ pub struct JoinRequestRecord {
     pub approved: bool,
 }
 stored!(JoinRequestRecord, 1, "join request");
-
-/// An S3 access key.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AccessKeyRecord {
-    /// The secret, sealed by the pool key.
-    pub sealed_secret: Vec<u8>,
-    /// What it is for, in its maker's words.
-    pub description: String,
-    /// Made with the pool, may do anything.
-    pub root: bool,
-    /// Milliseconds since the Unix epoch.
-    pub created_ms: u64,
-}
-stored!(AccessKeyRecord, 1, "access key");
 
 /// A bucket's data key, sealed by the pool key. Never deleted while anything may be sealed with it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

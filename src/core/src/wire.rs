@@ -284,6 +284,16 @@ pub enum Request {
     GetHealth,
     /// Count them anew, now, and see to what they need. Answered [`Response::Done`] once counted.
     Audit,
+
+    /// [`Request::Scan`] of heads of objects, where those whose current version is a delete marker count as not there.
+    ScanObjects {
+        /// Epoch of the asker's configuration.
+        epoch: u64,
+        /// What is asked.
+        query: ScanQuery,
+        /// Hash of the asker's own page.
+        expect: Option<[u8; 32]>,
+    },
 }
 
 /// What a home says of a fragment.

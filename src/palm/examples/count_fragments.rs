@@ -20,10 +20,11 @@ use clap::Parser;
 use palm_backends::disk::{DiskFragments, DiskIndex, DiskOptions};
 use palm_backends::{FragmentStore, IndexStore, Next, Space, StoreError};
 use palm_core::code::{Coder, Shape};
+use palm_core::hlc::Ballot;
 use palm_core::id::{BodyId, FragmentId, PeerId, SegmentId};
 use palm_core::place::Policy;
-use palm_core::record::{Content, MovedRecord, ObjectRecord, PartRecord, Placed, Segment, Stored, key};
-use palm_core::register::Accepted;
+use palm_core::record::{Content, HeadRecord, MovedRecord, ObjectRecord, PartRecord, Placed, Segment, Stored, key};
+use palm_core::register::{Accepted, Current};
 use serde::Serialize;
 use serde_json::json;
 
@@ -206,8 +207,7 @@ fn newest(peers: &[PeerDirs]) -> anyhow::Result<Registers> {
 fn live(registers: &Registers) -> anyhow::Result<(u64, BTreeMap<SegmentId, Segment>)> {
     let mut segments: Vec<Segment> = Vec::new();
     let mut objects = 0;
-    for (register, value) in family(registers, &key::all_objects()) {
-        let object = ObjectRecord::decode(value).with_context(|| format!("{register:?}"))?;
+    for object in versions(registers)? {
         objects += 1;
         match object.content {
             Content::Segments(whole) => segments.extend(whole),
@@ -243,6 +243,20 @@ fn live(registers: &Registers) -> anyhow::Result<(u64, BTreeMap<SegmentId, Segme
         placed.insert(now.id, now);
     }
     Ok((objects, placed))
+}
+
+/// All versions that are objects: null versions, which are in the heads, and those with ids.
+fn versions(registers: &Registers) -> anyhow::Result<Vec<ObjectRecord>> {
+    let mut found = Vec::new();
+    for (register, value) in family(registers, &key::all_objects()) {
+        let current = Current { version: Ballot::ZERO, value: value.clone() };
+        let head = HeadRecord::of(&current).with_context(|| format!("{register:?}"))?;
+        found.extend(head.null_object().map(|(_, object)| object.clone()));
+    }
+    for (register, value) in family(registers, &key::all_versions()) {
+        found.push(ObjectRecord::decode(value).with_context(|| format!("{register:?}"))?);
+    }
+    Ok(found)
 }
 
 /// The registers whose keys begin with `prefix`.
@@ -365,7 +379,7 @@ async fn survey(disk: &Disk, placed: &mut BTreeSet<(PeerId, FragmentId)>) -> any
 #[cfg(test)]
 mod tests {
     use palm_backends::{Durability, Write as Change};
-    use palm_core::hlc::{Ballot, Stamp};
+    use palm_core::hlc::Stamp;
     use palm_core::id::{KeyId, RequestId};
     use palm_core::record::{Attributes, Etag, Subresources};
     use palm_core::register::Record;

@@ -59,6 +59,7 @@ async fn start(tag: u8, first: Option<&Peer>, dir: Option<&std::path::Path>) -> 
                 open: true,
                 consistency: Consistency::Strong,
                 when_minority: WhenMinority::Refuse,
+                classes: Vec::new(),
             };
             Pool::create(parts, new, None).await.unwrap().0
         }
@@ -77,6 +78,7 @@ async fn start(tag: u8, first: Option<&Peer>, dir: Option<&std::path::Path>) -> 
         sealing_key: pool.sealing_key().clone(),
         collect: CollectSettings::default(),
         repair: RepairSettings::default(),
+        chores: palm::object::ChoreSettings::default(),
     });
     pool.serve(Arc::new(store.home().clone()), Services::default(), Discovery::default()).await.unwrap();
     Peer { pool, store }
@@ -90,6 +92,7 @@ async fn put(store: &Store, key: &str, bytes: &Bytes) -> Object {
         length: Some(bytes.len() as u64),
         algorithms: Vec::new(),
         verify: Box::new(|_| Ok(None)),
+        cipher: None,
     };
     store.put("bucket", key, NewObject::default(), WriteConditions::default(), body).await.unwrap()
 }

@@ -3,13 +3,18 @@
 //! | family | key | holds |
 //! | --- | --- | --- |
 //! | `b` | bucket name | [`BucketRecord`](super::BucketRecord) |
-//! | `o` | bucket, NUL, object key | [`ObjectRecord`](super::ObjectRecord) |
+//! | `o` | bucket, NUL, object key | [`HeadRecord`](super::HeadRecord) |
+//! | `w` | bucket, NUL, object key, NUL, version id (stamp u64 BE, nonce u64 BE) | [`ObjectRecord`](super::ObjectRecord) |
+//! | `x` | bucket, NUL, object key, NUL, page id (u64 BE) | [`PageRecord`](super::PageRecord) |
 //! | `u` | bucket, NUL, object key, NUL, upload id in hex | [`UploadRecord`](super::UploadRecord) |
 //! | `p` | upload id (16 bytes), part number (u16 BE), attempt (u64 BE) | [`PartRecord`](super::PartRecord) |
 //! | `s` | body id (16 bytes) | [`SharersRecord`](super::SharersRecord) |
 //! | `v` | segment id (16 bytes) | [`MovedRecord`](super::MovedRecord) |
+//! | `e` | when it was begun (milliseconds, u64 BE), random (8 bytes) | [`EventRecord`](super::EventRecord) |
+//! | `q` | bucket name | [`UsageRecord`](super::UsageRecord) |
 //! | `m` | peer id (32 bytes) | [`MemberRecord`](super::MemberRecord) |
 //! | `k` | access key id | [`AccessKeyRecord`](super::AccessKeyRecord) |
+//! | `i` | account, NUL, `u` or `r`, name of the user or role | [`IdentityRecord`](super::IdentityRecord) |
 //! | `d` | key id (16 bytes) | [`DataKeyRecord`](super::DataKeyRecord) |
 //! | `t` | BLAKE3 of the token's secret (32 bytes) | [`TokenRecord`](super::TokenRecord) |
 //! | `j` | peer id (32 bytes) | [`JoinRequestRecord`](super::JoinRequestRecord) |
@@ -21,7 +26,10 @@
 
 use bytes::Bytes;
 
+use super::IdentityKind;
+use crate::hlc::Stamp;
 use crate::id::{BodyId, KeyId, PeerId, SegmentId};
+use crate::s3::version::VersionId;
 
 fn join(parts: &[&[u8]]) -> Bytes {
     parts.concat().into()
@@ -62,6 +70,39 @@ pub fn parse_object(key: &[u8]) -> Option<(&str, &str)> {
     let rest = key.strip_prefix(b"o")?;
     let nul = rest.iter().position(|&byte| byte == 0)?;
     Some((std::str::from_utf8(&rest[..nul]).ok()?, std::str::from_utf8(&rest[nul + 1..]).ok()?))
+}
+
+/// A version of the object with this register key.
+pub fn version(object: &[u8], id: VersionId) -> Bytes {
+    let names = object.get(1..).unwrap_or_default();
+    join(&[b"w", names, b"\0", &id.stamp.0.to_be_bytes(), &id.nonce.to_be_bytes()])
+}
+
+/// A page of versions of the object with this register key.
+pub fn page(object: &[u8], id: u64) -> Bytes {
+    join(&[b"x", object.get(1..).unwrap_or_default(), b"\0", &id.to_be_bytes()])
+}
+
+/// Prefix of all versions of all objects.
+pub fn all_versions() -> Bytes {
+    Bytes::from_static(b"w")
+}
+
+/// The object's register key and the id of a version's register key. The id is cut off from the right: it may hold NUL.
+pub fn parse_version(key: &[u8]) -> Option<(Bytes, VersionId)> {
+    let (names, id) = key.strip_prefix(b"w")?.split_last_chunk::<16>()?;
+    let (stamp, nonce) = id.split_at(8);
+    let id = VersionId {
+        stamp: Stamp(u64::from_be_bytes(stamp.try_into().ok()?)),
+        nonce: u64::from_be_bytes(nonce.try_into().ok()?),
+    };
+    Some((join(&[b"o", names.strip_suffix(b"\0")?]), id))
+}
+
+/// The register key of the object that a holder of a body belongs to: an object's own, or that of the object of which this
+/// is a version.
+pub fn object_of(holder: &[u8]) -> Bytes {
+    parse_version(holder).map_or_else(|| Bytes::copy_from_slice(holder), |(object, _)| object)
 }
 
 /// A multipart upload.
@@ -129,10 +170,25 @@ pub fn all_parts() -> Bytes {
     Bytes::from_static(b"p")
 }
 
-/// Whether a register belongs to the data (buckets, objects, uploads, parts, sharers, moved segments, data keys) and not to the pool
-/// itself (members, access keys, tokens, settings, voters). In a pool of local consistency the data is local.
+/// Whether a register belongs to the data (buckets, objects and their versions, uploads, parts, sharers, moved segments, data
+/// keys, events, usage) and not to the pool itself (members, access keys, tokens, settings, voters). In a pool of local consistency the data is local.
 pub fn is_data(key: &[u8]) -> bool {
-    matches!(key.first(), Some(b'b' | b'o' | b'u' | b'p' | b's' | b'v' | b'd'))
+    matches!(key.first(), Some(b'b' | b'o' | b'w' | b'x' | b'u' | b'p' | b's' | b'v' | b'd' | b'e' | b'q'))
+}
+
+/// What a bucket with a quota holds.
+pub fn usage(bucket: &str) -> Bytes {
+    join(&[b"q", bucket.as_bytes()])
+}
+
+/// An event that is to be told.
+pub fn event(begun_ms: u64, nonce: u64) -> Bytes {
+    join(&[b"e", &begun_ms.to_be_bytes(), &nonce.to_be_bytes()])
+}
+
+/// Prefix of all events, the oldest first.
+pub fn events() -> Bytes {
+    Bytes::from_static(b"e")
 }
 
 /// A member.
@@ -158,6 +214,20 @@ pub fn access_key(id: &str) -> Bytes {
 /// Prefix of all access keys.
 pub fn access_keys() -> Bytes {
     Bytes::from_static(b"k")
+}
+
+/// A user or role of an account.
+pub fn identity(account: &str, kind: IdentityKind, name: &str) -> Bytes {
+    join(&[&identities(account, kind), name.as_bytes()])
+}
+
+/// Prefix of all users, or all roles, of an account.
+pub fn identities(account: &str, kind: IdentityKind) -> Bytes {
+    let kind: &[u8] = match kind {
+        IdentityKind::User => b"u",
+        IdentityKind::Role => b"r",
+    };
+    join(&[b"i", account.as_bytes(), b"\0", kind])
 }
 
 /// A data key.
@@ -204,6 +274,20 @@ mod tests {
         assert_eq!(parse_peer(&member(peer)), Some(peer));
     }
 
+    /// An id is any 16 bytes, NUL among them; a cut in the wrong place would make it a version of another key.
+    #[test]
+    fn versions_parse_back_whatever_their_ids() {
+        let of = object("b", "a/ü");
+        for (stamp, nonce) in [(0, 0), (1 << 40, 7), (u64::MAX, u64::MAX)] {
+            let id = VersionId { stamp: Stamp(stamp), nonce };
+            assert_eq!(parse_version(&version(&of, id)), Some((of.clone(), id)));
+            assert_eq!(object_of(&version(&of, id)), of);
+        }
+        assert_eq!(object_of(&of), of);
+        assert_eq!(parse_version(b"w"), None);
+        assert_eq!(parse_version(&of), None);
+    }
+
     /// A family on the wrong side would be decided by one peer alone (a member, say), or refused on an island.
     #[test]
     fn data_is_told_from_what_the_pool_is() {
@@ -212,14 +296,27 @@ mod tests {
             bucket("b"),
             buckets(),
             object("b", "k"),
+            version(&object("b", "k"), VersionId { stamp: Stamp(1), nonce: 2 }),
+            page(&object("b", "k"), 3),
             upload("b", "k", id),
             part(id, 1, 1),
             sharers(id),
             moved(SegmentId::from_bytes([4; 16])),
+            event(1, 2),
+            usage("b"),
             data_key(KeyId::from_bytes([1; 16])),
         ];
         assert!(data.iter().all(|key| is_data(key)));
-        let pool = [pool(), config(), member(peer), access_key("k"), token(&[0; 32]), join_request(peer), Bytes::new()];
+        let pool = [
+            pool(),
+            config(),
+            member(peer),
+            access_key("k"),
+            identity("a", IdentityKind::User, "u"),
+            token(&[0; 32]),
+            join_request(peer),
+            Bytes::new(),
+        ];
         assert!(!pool.iter().any(|key| is_data(key)));
     }
 

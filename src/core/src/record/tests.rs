@@ -7,10 +7,12 @@ use data_encoding::HEXLOWER;
 use proptest::prelude::*;
 
 use super::*;
+use crate::hlc::{Ballot, Stamp};
+use crate::register::Current;
 use crate::s3::acl::{Grant, Grantee, Ownership, Permission, PublicAccessBlock};
 use crate::s3::lock::{DefaultRetention, Mode, Retention};
-use crate::s3::quota::Quota;
-use crate::s3::version::Versioning;
+use crate::s3::quota::{Quota, Usage};
+use crate::s3::version::{Kind, Move, Null, PageRef, VersionId, Versioning};
 use crate::s3::website::{Protocol, Website};
 use crate::s3::{cors, lifecycle, notification};
 
@@ -68,12 +70,13 @@ fn pool_and_members() {
         created_ms: 1_700_000_000_000,
         consistency: Consistency::Strong,
         when_minority: WhenMinority::Refuse,
+        classes: Vec::new(),
     };
     golden_older(&pool, "01036c61620a0103050080d095ffbc31");
-    golden(
-        &PoolRecord { consistency: Consistency::Local, when_minority: WhenMinority::ReadStale, ..pool },
-        "02036c61620a0103050080d095ffbc310101",
-    );
+    let local = PoolRecord { consistency: Consistency::Local, when_minority: WhenMinority::ReadStale, ..pool };
+    golden_older(&local, "02036c61620a0103050080d095ffbc310101");
+    let classes = vec!["ONEZONE_IA=2-of-4".parse().expect("a policy")];
+    golden(&PoolRecord { classes, ..local }, "03036c61620a0103050080d095ffbc310101010a4f4e455a4f4e455f49410204");
     let member = |state, reason: &str| MemberRecord {
         name: "h".to_owned(),
         state,
@@ -97,10 +100,34 @@ fn pool_and_members() {
 
 #[test]
 fn keys_and_buckets() {
+    let root = AccessKeyRecord {
+        sealed_secret: vec![1, 2],
+        description: "d".to_owned(),
+        root: true,
+        created_ms: 128,
+        account: "palm".to_owned(),
+        user: None,
+        enabled: true,
+        expires_ms: None,
+    };
+    golden_older(&root, "010201020164018001");
     golden(
-        &AccessKeyRecord { sealed_secret: vec![1, 2], description: "d".to_owned(), root: true, created_ms: 128 },
-        "010201020164018001",
+        &AccessKeyRecord { user: Some("u".to_owned()), enabled: false, expires_ms: Some(1), ..root },
+        "0202010201640180010470616c6d010175000101",
     );
+    let mut role = IdentityRecord { created_ms: 1, trust: Some("t".to_owned()), ..IdentityRecord::default() };
+    role.attach("n", "{}").expect("small");
+    golden(&role, "010101016e027b7d010174");
+    let session = Session {
+        access_key: "k".to_owned(),
+        account: "a".to_owned(),
+        holder: Some((IdentityKind::Role, "r".to_owned())),
+        name: "s".to_owned(),
+        issued_ms: 1,
+        expires_ms: 2,
+        policy: None,
+    };
+    golden(&session, "01016b0161010101720173010200");
     golden(&DataKeyRecord { sealed: vec![7; 3] }, "0103070707");
     let bucket = BucketRecord {
         owner: Account::main().canonical_id(),
@@ -112,7 +139,7 @@ fn keys_and_buckets() {
     golden_older(&bucket, "01016f010104040404040404040404040404040404");
     golden(
         &BucketRecord { owner: "o".to_owned(), config: config(), ..bucket },
-        "02016f010104040404040404040404040404040404020101010901016f0101000101010001000001027b7d01016b017601010001012a0103474554000001ac02010001680101010101720101017000000001000301010102010700010162026c2f0101000101010101ac020001026575",
+        "02016f010104040404040404040404040404040404020101010901016f0101000101010001000001027b7d01016b017601010001012a0103474554000001ac0201000168010101010172010101700000000001000301010102010700000000010162026c2f0101000101010101ac020001026575",
     );
 }
 
@@ -132,6 +159,7 @@ fn config() -> BucketConfig {
         expiration: Some(lifecycle::Expiration::Days(3)),
         noncurrent: Some(lifecycle::Noncurrent { days: 1, keep_newer: Some(2) }),
         abort_days: Some(7),
+        ..lifecycle::Rule::default()
     };
     BucketConfig {
         versioning: Versioning::Suspended,
@@ -157,11 +185,38 @@ fn config() -> BucketConfig {
     }
 }
 
+#[test]
+fn usage() {
+    let usage = UsageRecord { usage: Usage { bytes: 300, objects: 2 }, turnover: Usage { bytes: 301, objects: 3 } };
+    golden(&usage, "01ac0202ad0203");
+}
+
+#[test]
+fn events() {
+    let event = EventRecord {
+        event: notification::Event::CreatedPut,
+        bucket: "b".to_owned(),
+        bucket_owner: "o".to_owned(),
+        key: "k".to_owned(),
+        principal: "p".to_owned(),
+        source_ip: "i".to_owned(),
+        request_id: "r".to_owned(),
+        by: PeerId::from_bytes([2; 32]),
+        begun_ms: 300,
+        targets: vec![EventTarget { arn: "a".to_owned(), configuration: "c".to_owned() }],
+        outcome: Some(Outcome { time_ms: 301, sequencer: 7, size: 5, etag: "e".to_owned(), version_id: None }),
+    };
+    golden(
+        &event,
+        "01000162016f016b0170016901720202020202020202020202020202020202020202020202020202020202020202ac02010161016301ad020705016500",
+    );
+}
+
 fn subresources() -> Subresources {
     Subresources {
         acl: Some(Acl { owner: "o".to_owned(), grants: Vec::new() }),
         tags: vec![("k".to_owned(), "v".to_owned())],
-        lock: Lock { retention: Some(Retention { mode: Mode::Governance, until_ms: 300 }), legal_hold: true },
+        lock: Lock { retention: Some(Retention { mode: Mode::Governance, until_ms: 300 }), legal_hold: Some(true) },
     }
 }
 
@@ -197,8 +252,62 @@ fn objects() {
     let customer_key = Some(CustomerKey { salt: [7; 16], check: [8; 32] });
     golden(
         &ObjectRecord { subresources: subresources(), customer_key, ..multipart },
-        "02f0a20405050505050505050505050505050505ac020000000000000000000004040404040404040404040404040404060606060606060606060606060606060101ac020102050505050505050505050505050505050001016f0001016b01760100ac020101070707070707070707070707070707070808080808080808080808080808080808080808080808080808080808080808",
+        "02f0a20405050505050505050505050505050505ac020000000000000000000004040404040404040404040404040404060606060606060606060606060606060101ac020102050505050505050505050505050505050001016f0001016b01760100ac02010101070707070707070707070707070707070808080808080808080808080808080808080808080808080808080808080808",
     );
+}
+
+/// The register of a key, in each of its states; and how one is read that was written before there were versions.
+#[test]
+fn heads_and_pages() {
+    let object = ObjectRecord {
+        size: 70_000,
+        etag: Etag { md5: [5; 16], parts: 0 },
+        attributes: Attributes { storage_class: Some("GLACIER".to_owned()), ..Attributes::default() },
+        checksum: Some(checksum()),
+        data_key: KeyId::from_bytes([4; 16]),
+        body: BodyId::from_bytes([6; 16]),
+        content: Content::Segments(Vec::new()),
+        subresources: subresources(),
+        customer_key: None,
+    };
+    let summary = Summary::from(&object);
+    assert_eq!((summary.owner.as_deref(), summary.storage_class.as_deref()), (Some("o"), Some("GLACIER")));
+    let id = |stamp| VersionId { stamp: Stamp(stamp), nonce: 300 };
+    let line = LineRecord { id: id(2), kind: Kind::Object(summary) };
+    let marker = LineRecord { id: id(300), kind: Kind::DeleteMarker };
+    let null = Some(Null { stamp: Stamp(3), kind: Kind::Object(object.clone()) });
+    let plain = HeadRecord { null, ..HeadRecord::default() };
+    golden(
+        &plain,
+        "0301010300f0a2040505050505050505050505050505050500000000000000000107474c41434945520001010104010203040404040404040404040404040404040406060606060606060606060606060606000001016f0001016b01760100ac02010100000000",
+    );
+    let full = HeadRecord {
+        null: Some(Null { stamp: Stamp(3), kind: Kind::DeleteMarker }),
+        recent: vec![marker, line.clone()],
+        pages: vec![PageRef { id: 300, newest: id(2), oldest: id(1) }],
+        moving: Some(Move::Return(300)),
+    };
+    golden(
+        &full,
+        "030001030102ac02ac020102ac0200f0a204050505050505050505050505050505050001016f0107474c4143494552010101040102030401ac0202ac0201ac020101ac02",
+    );
+    golden(
+        &PageRecord { lines: vec![line], frozen: true },
+        "010102ac0200f0a204050505050505050505050505050505050001016f0107474c4143494552010101040102030401",
+    );
+
+    assert!(!HeadRecord::is_hidden(&plain.encode()) && HeadRecord::is_hidden(&full.encode()));
+    assert!(HeadRecord::has_null(&plain.encode()) && HeadRecord::has_null(&full.encode()));
+    assert!(!HeadRecord::has_null(&HeadRecord { null: None, ..full.clone() }.encode()));
+    let belied = [&[3, 1][..], &full.encode()[2..]].concat();
+    assert!(HeadRecord::decode(&belied).is_err(), "a listing would show what is deleted");
+    assert!(HeadRecord::decode(&HeadRecord::default().encode()).is_err(), "no register without a version");
+
+    let version = Ballot { stamp: Stamp(9), ..Ballot::ZERO };
+    let old = Current { version, value: object.encode() };
+    let read = HeadRecord::of(&old).expect("an object record of old");
+    assert_eq!(read.null_object(), Some((Stamp(9), &object)), "it was last modified when it was written");
+    assert!(!HeadRecord::is_hidden(&old.value));
 }
 
 #[test]
@@ -216,7 +325,7 @@ fn uploads_and_fragments() {
     golden_older(&upload, "01016f01010103612f6200000000010130000001016b017601040004040404040404040404040404040404");
     golden(
         &UploadRecord { owner: "o".to_owned(), subresources: subresources(), ..upload },
-        "02016f01010103612f6200000000010130000001016b01760104000404040404040404040404040404040401016f0001016b01760100ac020100",
+        "02016f01010103612f6200000000010130000001016b01760104000404040404040404040404040404040401016f0001016b01760100ac02010100",
     );
     golden(
         &PartRecord { size: 9, md5: [5; 16], checksum: Some(checksum()), segments: vec![segment()] },
@@ -262,6 +371,8 @@ proptest! {
     fn any_bytes_decode_or_are_refused(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         let _ = PoolRecord::decode(&bytes);
         let _ = ObjectRecord::decode(&bytes);
+        let _ = HeadRecord::decode(&bytes);
+        let _ = PageRecord::decode(&bytes);
         let _ = PartRecord::decode(&bytes);
         let _ = SharersRecord::decode(&bytes);
         let _ = crate::register::Accepted::decode(&bytes);

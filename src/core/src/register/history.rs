@@ -98,13 +98,13 @@ struct Head<'a> {
 }
 
 impl Accepted {
-    /// Ballot and liveness of stored bytes, cheaper than decoding them whole.
-    pub fn head(bytes: &[u8]) -> Result<(Ballot, bool), DecodeError> {
+    /// Ballot and value of stored bytes, cheaper than decoding them whole.
+    pub fn head(bytes: &[u8]) -> Result<(Ballot, Option<&[u8]>), DecodeError> {
         let malformed = |detail: String| DecodeError::Malformed { kind: Self::KIND, detail };
         match bytes.split_first() {
             None => Err(DecodeError::Empty),
             Some((&version, rest)) if version == Self::VERSION => postcard::take_from_bytes::<Head<'_>>(rest)
-                .map(|(head, _)| (head.ballot, head.value.is_some()))
+                .map(|(head, _)| (head.ballot, head.value))
                 .map_err(|error| malformed(error.to_string())),
             Some((&version, _)) => Err(DecodeError::UnknownVersion { kind: Self::KIND, version }),
         }

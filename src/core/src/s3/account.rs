@@ -38,8 +38,13 @@ impl Account {
 
     /// 12 digits, as ARNs have them.
     pub fn number(&self) -> String {
-        let digits = u64::from_be_bytes(*self.hash().first_chunk().unwrap_or(&[0; 8])) % 1_000_000_000_000;
-        format!("{digits:012}")
+        number_of(&self.hash())
+    }
+
+    /// The number of the account with this canonical id; `None` for what is no such id.
+    pub fn number_of(canonical_id: &str) -> Option<String> {
+        let hash = data_encoding::HEXLOWER.decode(canonical_id.as_bytes()).ok()?;
+        (hash.len() == 32).then(|| number_of(&hash))
     }
 
     /// 64 hexadecimal digits, as ACLs and owners of buckets have them.
@@ -50,6 +55,11 @@ impl Account {
     fn hash(&self) -> [u8; 32] {
         blake3::derive_key("palm 2026-11 account", self.name.as_bytes())
     }
+}
+
+fn number_of(hash: &[u8]) -> String {
+    let digits = u64::from_be_bytes(*hash.first_chunk().unwrap_or(&[0; 8])) % 1_000_000_000_000;
+    format!("{digits:012}")
 }
 
 #[cfg(test)]
@@ -63,6 +73,8 @@ mod tests {
         let main = Account::main();
         assert_eq!(main.number(), "376649361695");
         assert_eq!(main.canonical_id(), "ab3c5a4f83da691f5dd26b028643300ba1f52cc74eb8055534294ca1daee8609");
+        assert_eq!(Account::number_of(&main.canonical_id()), Some(main.number()));
+        assert_eq!(Account::number_of("ab"), None);
         assert_eq!(Account::named("palm"), Ok(main));
         assert!(
             Account::named("").is_err() && Account::named("a b").is_err() && Account::named(&"a".repeat(65)).is_err()

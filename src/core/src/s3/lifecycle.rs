@@ -11,6 +11,9 @@ use super::calendar::{DAY_MS, http_date};
 mod validate;
 pub use validate::{RULES_MAX, fill_ids};
 
+mod transition;
+pub use transition::{NoncurrentTransition, Transition, When};
+
 /// How long a day is. Days begin at its multiples since the epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Days {
@@ -38,6 +41,18 @@ impl Days {
     }
 }
 
+/// Where a rule's XML has its filter: it is given back in the form it came in, which tools compare.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Form {
+    /// `Filter`, with one element at most.
+    #[default]
+    Filter,
+    /// `And` within `Filter`.
+    And,
+    /// `Prefix` of the rule itself, as in the first version of the API.
+    Prefix,
+}
+
 /// What a rule is about. Everything named must fit.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Filter {
@@ -49,6 +64,8 @@ pub struct Filter {
     pub larger_than: Option<u64>,
     /// Objects have fewer bytes.
     pub smaller_than: Option<u64>,
+    /// How it was written.
+    pub form: Form,
 }
 
 /// What happens to current versions.
@@ -86,12 +103,18 @@ pub struct Rule {
     pub noncurrent: Option<Noncurrent>,
     /// Uploads are aborted so many days after they were begun.
     pub abort_days: Option<u32>,
+    /// Kept, validated and given back, and never carried out: a class is chosen when an object is written.
+    pub transitions: Vec<Transition>,
+    /// The same of versions that are not current.
+    pub noncurrent_transitions: Vec<NoncurrentTransition>,
 }
 
 /// A bucket's rules.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Configuration {
     rules: Vec<Rule>,
+    /// `x-amz-transition-default-minimum-object-size` is `varies_by_storage_class`; given back as it came.
+    pub minimum_varies_by_class: bool,
 }
 
 /// An object or version as the rules see it.
@@ -162,6 +185,27 @@ impl Configuration {
         self.rules.iter().filter(|rule| rule.enabled)
     }
 
+    /// The same rules without tags in their filters: what they leave alone, the rules themselves do too. `None` when no rule
+    /// in force asks for tags. Who walks a listing, which has no tags, asks these first and reads only what they name.
+    pub fn without_tags(&self) -> Option<Self> {
+        if self.enabled().all(|rule| rule.filter.tags.is_empty()) {
+            return None;
+        }
+        let mut wider = self.clone();
+        wider.rules.iter_mut().for_each(|rule| rule.filter.tags.clear());
+        Some(wider)
+    }
+
+    /// Whether any rule in force may have something to do with objects and versions.
+    pub fn expires(&self) -> bool {
+        self.enabled().any(|rule| rule.expiration.is_some() || rule.noncurrent.is_some())
+    }
+
+    /// Whether any rule in force aborts uploads.
+    pub fn aborts_any(&self) -> bool {
+        self.enabled().any(|rule| rule.abort_days.is_some())
+    }
+
     /// What is to be done with a version now. When rules differ, the one that comes first in time has come first; what
     /// several want now is one thing, as it depends on the version alone.
     pub fn decide(&self, version: &Version<'_>, now_ms: u64, days: Days) -> Option<Action> {
@@ -189,13 +233,9 @@ impl Configuration {
         Some(format!("expiry-date=\"{}\", rule-id=\"{}\"", http_date(due), encode(&rule.id)))
     }
 
-    /// The values of `x-amz-abort-date` and `x-amz-abort-rule-id` for an upload
+    /// When an upload is aborted first, and by which rule: `x-amz-abort-date` and `x-amz-abort-rule-id`
     /// (<https://docs.aws.amazon.com/AmazonS3/latest/API/API_CreateMultipartUpload.html>).
-    pub fn abort_headers(&self, key: &str, begun_ms: u64, days: Days) -> Option<(String, String)> {
-        self.abort_date(key, begun_ms, days).map(|(due, rule)| (http_date(due), rule.id.clone()))
-    }
-
-    fn abort_date(&self, key: &str, begun_ms: u64, days: Days) -> Option<(u64, &Rule)> {
+    pub fn abort_date(&self, key: &str, begun_ms: u64, days: Days) -> Option<(u64, &Rule)> {
         let rules = self.enabled().filter(|rule| rule.filter.fits_key(key));
         rules.filter_map(|rule| Some((days.due(begun_ms, rule.abort_days?), rule))).min_by_key(|(due, _)| *due)
     }

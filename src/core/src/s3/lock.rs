@@ -52,8 +52,8 @@ pub struct Retention {
 pub struct Lock {
     /// Its retention, perhaps over by now.
     pub retention: Option<Retention>,
-    /// Kept until the hold is taken off.
-    pub legal_hold: bool,
+    /// `true`: kept until the hold is taken off, which leaves `false`. `None`: it never had one.
+    pub legal_hold: Option<bool>,
 }
 
 /// What a bucket with object lock gives to versions that bring no retention.
@@ -74,9 +74,9 @@ impl DefaultRetention {
             _ => return Err(Refusal::malformed_xml()),
         };
         match days {
-            0 => Err(Refusal::invalid_argument("Default retention period must be a positive integer value.")),
+            0 => Err(invalid_period("Default retention period must be a positive integer value.")),
             1..=PERIOD_DAYS_MAX => Ok(Self { mode, days }),
-            _ => Err(Refusal::invalid_argument("Default retention period too large.")),
+            _ => Err(invalid_period("Default retention period too large.")),
         }
     }
 }
@@ -112,7 +112,7 @@ impl Lock {
             Mode::Compliance => true,
             Mode::Governance => !asking.bypass,
         });
-        if self.legal_hold || retained { Err(protected()) } else { Ok(()) }
+        if self.legal_hold == Some(true) || retained { Err(protected()) } else { Ok(()) }
     }
 
     /// Its lock with another retention, or with none: a retention in force may be prolonged by everybody, and shortened,
@@ -134,7 +134,7 @@ impl Lock {
 
     /// Its lock with the hold put on or taken off, which only needs the permission.
     pub fn with_legal_hold(&self, legal_hold: bool) -> Self {
-        Self { legal_hold, ..*self }
+        Self { legal_hold: Some(legal_hold), ..*self }
     }
 
     fn in_force(&self, now_ms: u64) -> Option<Retention> {
@@ -193,6 +193,11 @@ pub fn missing_configuration() -> Refusal {
 pub fn no_lock() -> Refusal {
     let message = "The specified object does not have a ObjectLock configuration";
     Refusal::with_status(404, "NoSuchObjectLockConfiguration", message)
+}
+
+/// AWS says `InvalidArgument`, public suites want this.
+fn invalid_period(message: &'static str) -> Refusal {
+    Refusal::bad("InvalidRetentionPeriod", message)
 }
 
 fn protected() -> Refusal {

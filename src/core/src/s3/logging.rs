@@ -93,6 +93,75 @@ pub fn log_key(prefix: &str, now_ms: u64, unique: u64) -> String {
     format!("{prefix}{year:04}-{month:02}-{day:02}-{hour:02}-{minute:02}-{second:02}-{unique:016X}")
 }
 
+/// The same with `PartitionedPrefix`: `PREFIXACCOUNT/REGION/BUCKET/YYYY/mm/DD/YYYY-mm-DD-HH-MM-SS-UniqueString`.
+pub fn partitioned_key(
+    prefix: &str,
+    (account, region, bucket): (&str, &str, &str),
+    time_ms: u64,
+    unique: u64,
+) -> String {
+    let Moment { year, month, day, .. } = Moment::of(time_ms);
+    let place = format!("{prefix}{account}/{region}/{bucket}/{year:04}/{month:02}/{day:02}/");
+    log_key(&place, time_ms, unique)
+}
+
+/// Subresources of a bucket, as queries and as logs name them.
+const OF_BUCKETS: &[(&str, &str)] = &[
+    ("acl", "ACL"),
+    ("cors", "CORS"),
+    ("delete", "MULTI_OBJECT_DELETE"),
+    ("encryption", "ENCRYPTION"),
+    ("lifecycle", "LIFECYCLE"),
+    ("location", "LOCATION"),
+    ("logging", "LOGGING_STATUS"),
+    ("notification", "NOTIFICATION"),
+    ("object-lock", "OBJECT_LOCK_CONFIGURATION"),
+    ("ownershipControls", "OWNERSHIP_CONTROLS"),
+    ("policy", "BUCKETPOLICY"),
+    ("policyStatus", "POLICY_STATUS"),
+    ("publicAccessBlock", "PUBLIC_ACCESS_BLOCK"),
+    ("requestPayment", "REQUEST_PAYMENT"),
+    ("tagging", "TAGGING"),
+    ("uploads", "UPLOADS"),
+    ("versioning", "VERSIONING"),
+    ("versions", "BUCKETVERSIONS"),
+    ("website", "WEBSITE"),
+];
+
+/// Those of objects.
+const OF_OBJECTS: &[(&str, &str)] = &[
+    ("acl", "ACL"),
+    ("attributes", "OBJECT_ATTRIBUTES"),
+    ("legal-hold", "OBJECT_LOCK_LEGALHOLD"),
+    ("renameObject", "OBJECT_RENAME"),
+    ("retention", "OBJECT_LOCK_RETENTION"),
+    ("tagging", "OBJECT_TAGGING"),
+    ("uploads", "UPLOADS"),
+];
+
+/// The operation of a request, `REST.method.resource`: by its method, whether it names an object, the names in its query,
+/// and whether it copies.
+pub fn operation(method: &str, of_object: bool, query: &[&str], copies: bool) -> String {
+    let table = if of_object { OF_OBJECTS } else { OF_BUCKETS };
+    let named = table.iter().find(|(name, _)| query.contains(name)).map(|(_, resource)| *resource);
+    let verb = if copies && method == "PUT" { "COPY" } else { method };
+    let resource = match named {
+        Some(resource) => resource,
+        None if query.contains(&"uploadId") => {
+            if method == "PUT" {
+                "PART"
+            } else {
+                "UPLOAD"
+            }
+        }
+        None if method == "OPTIONS" => "PREFLIGHT",
+        // A form names its object within.
+        None if of_object || method == "POST" => "OBJECT",
+        None => "BUCKET",
+    };
+    format!("REST.{verb}.{resource}")
+}
+
 /// Percent-encodes all but what cannot end a field; a key is encoded twice, as AWS does.
 fn encode(text: &str) -> String {
     encode_where(text, |c| c.is_ascii_alphanumeric() || "-._~/".contains(c))
@@ -163,6 +232,29 @@ mod tests {
         );
         assert_eq!(entry.line(), expected);
         assert_eq!(log_key("logs/", 1_549_411_238_000, 0xAB), "logs/2019-02-06-00-00-38-00000000000000AB");
+    }
+
+    #[test]
+    fn operations_are_named_as_aws_names_them() {
+        let table = [
+            ("GET", false, &[][..], false, "REST.GET.BUCKET"),
+            ("GET", false, &["list-type", "versions"], false, "REST.GET.BUCKETVERSIONS"),
+            ("GET", false, &["versioning"], false, "REST.GET.VERSIONING"),
+            ("POST", false, &["delete"], false, "REST.POST.MULTI_OBJECT_DELETE"),
+            ("POST", false, &[], false, "REST.POST.OBJECT"),
+            ("HEAD", true, &["versionId"], false, "REST.HEAD.OBJECT"),
+            ("PUT", true, &[], true, "REST.COPY.OBJECT"),
+            ("PUT", true, &["partNumber", "uploadId"], false, "REST.PUT.PART"),
+            ("PUT", true, &["partNumber", "uploadId"], true, "REST.COPY.PART"),
+            ("POST", true, &["uploadId"], false, "REST.POST.UPLOAD"),
+            ("POST", true, &["uploads"], false, "REST.POST.UPLOADS"),
+            ("PUT", true, &["tagging"], false, "REST.PUT.OBJECT_TAGGING"),
+        ];
+        for (method, of_object, query, copies, expected) in table {
+            assert_eq!(operation(method, of_object, query, copies), expected);
+        }
+        let key = partitioned_key("logs/", ("1", "eu", "b"), 1_549_411_238_000, 0xAB);
+        assert_eq!(key, "logs/1/eu/b/2019/02/06/2019-02-06-00-00-38-00000000000000AB");
     }
 
     proptest! {

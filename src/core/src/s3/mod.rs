@@ -9,6 +9,7 @@
 //! - [`cors`]: what browsers are told. [`website`]: what a website host answers.
 //! - [`lifecycle`]: what expires when.
 //! - [`version`]: what PUT and DELETE do to a key's versions. [`lock`]: what object lock forbids them.
+//! - [`storage_class`]: how objects of a class are coded.
 //! - [`tags`], [`quota`], [`name`]: limits. [`post_policy`]: what a browser form may bring.
 //! - [`notification`], [`logging`]: what others are told of a request.
 //! - [`pattern`] and [`calendar`]: wildcards and dates, as policies and lifecycle rules use them.
@@ -28,6 +29,7 @@ pub mod pattern;
 pub mod policy;
 pub mod post_policy;
 pub mod quota;
+pub mod storage_class;
 pub mod tags;
 pub mod version;
 pub mod website;

@@ -81,7 +81,8 @@ impl PostPolicy {
                 return Err(denied(format!("Policy Condition failed: {condition}")));
             }
         }
-        for (field, _) in form.fields {
+        // The bucket is a field like others, even if it is only told by where the form is sent.
+        for field in form.fields.iter().map(|(field, _)| field.as_str()).chain(["bucket"]) {
             let field = field.to_ascii_lowercase();
             let free =
                 FREE_FIELDS.contains(&field.as_str()) || FREE_PREFIXES.iter().any(|prefix| field.starts_with(prefix));

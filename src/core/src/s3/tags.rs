@@ -30,12 +30,13 @@ pub enum On {
 
 /// Validates tags; they keep their order.
 pub fn validate(tags: Vec<Tag>, on: On) -> Result<Vec<Tag>, Refusal> {
-    let (most, message) = match on {
-        On::Object => (OBJECT_TAGS_MAX, "Object tags cannot be greater than 10"),
-        On::Bucket => (BUCKET_TAGS_MAX, "Bucket tag count cannot be greater than 50"),
+    // AWS says `BadRequest` of both, public suites want the other for objects.
+    let (most, code, message) = match on {
+        On::Object => (OBJECT_TAGS_MAX, "InvalidTag", "Object tags cannot be greater than 10"),
+        On::Bucket => (BUCKET_TAGS_MAX, "BadRequest", "Bucket tag count cannot be greater than 50"),
     };
     if tags.len() > most {
-        return Err(Refusal::bad("BadRequest", message));
+        return Err(Refusal::bad(code, message));
     }
     let mut names = BTreeSet::new();
     for (name, value) in &tags {

@@ -158,8 +158,8 @@ pub enum Stop {
     TakeBack(u64),
     /// The version's line is in this page, if anywhere: it is removed there.
     InPage(u64),
-    /// So many newer versions came meanwhile that its place is in a page: 503, the client tries again.
-    Late,
+    /// A newer version came meanwhile: it must be written under a newer id.
+    Overtaken,
 }
 
 impl<T, S> Default for Head<T, S> {
@@ -186,6 +186,11 @@ impl<T: Clone, S: Clone> Head<T, S> {
             Some(Current::Version(line)) => matches!(line.kind, Kind::Object(_)),
             None => false,
         }
+    }
+
+    /// Whether there is no version: nothing that a register should hold.
+    pub fn is_empty(&self) -> bool {
+        self.null.is_none() && self.recent.is_empty() && self.pages.is_empty()
     }
 
     /// The stamp that a new version's id must be above when it is drawn.
@@ -215,18 +220,16 @@ impl<T: Clone, S: Clone> Head<T, S> {
         Ok(Done { head: Some(self), version, delete_marker, freed })
     }
 
-    /// Adds a version: PUT (after its own register is written) and DELETE (a marker) in a bucket with versioning.
-    ///
-    /// `conditional`: the request had a condition on the current version, so it must become the next one; otherwise one
-    /// that a concurrent request overtook takes its place below: it was the current version for no time at all.
-    pub fn add(mut self, line: Line<S>, conditional: bool) -> Result<Done<T, S>, Stop> {
+    /// Adds a version: PUT (after its own register is written) and DELETE (a marker) in a bucket with versioning. It becomes
+    /// the current one.
+    pub fn add_version(mut self, line: Line<S>) -> Result<Done<T, S>, Stop> {
+        let (version, delete_marker) = (Some(Name::Id(line.id)), matches!(line.kind, Kind::DeleteMarker));
         if self.recent.iter().any(|known| known.id == line.id) {
             // A retry of what was done.
-            let (version, delete_marker) = (Some(Name::Id(line.id)), matches!(line.kind, Kind::DeleteMarker));
             return Ok(Done { head: Some(self), version, delete_marker, freed: None });
         }
-        if conditional && line.id.stamp <= self.latest() {
-            return Err(Stop::Refused(conflict()));
+        if line.id.stamp <= self.latest() {
+            return Err(Stop::Overtaken);
         }
         if self.pages.len() >= PAGES_MAX {
             return Err(Stop::Refused(too_many()));
@@ -234,13 +237,7 @@ impl<T: Clone, S: Clone> Head<T, S> {
         if self.recent.len() >= RECENT_MAX {
             return Err(Stop::Finish);
         }
-        let place = self.recent.partition_point(|known| known.id > line.id);
-        let below_all = place == self.recent.len() && !self.pages.is_empty();
-        if below_all || place > self.movable() {
-            return Err(Stop::Late);
-        }
-        let (version, delete_marker) = (Some(Name::Id(line.id)), matches!(line.kind, Kind::DeleteMarker));
-        self.recent.insert(place, line);
+        self.recent.insert(0, line);
         Ok(Done { head: Some(self), version, delete_marker, freed: None })
     }
 
@@ -295,8 +292,7 @@ impl<T: Clone, S: Clone> Head<T, S> {
     }
 
     fn unless_empty(self) -> Option<Self> {
-        let empty = self.null.is_none() && self.recent.is_empty() && self.pages.is_empty();
-        (!empty).then_some(self)
+        (!self.is_empty()).then_some(self)
     }
 }
 
@@ -320,11 +316,6 @@ pub fn no_such_version() -> Refusal {
 /// (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/troubleshooting-versioning.html>).
 fn too_many() -> Refusal {
     Refusal::with_status(503, "SlowDown", "There are too many versions of this key.")
-}
-
-fn conflict() -> Refusal {
-    let message = "A conflicting conditional operation is currently in progress against this resource. Try again.";
-    Refusal::with_status(409, "ConditionalRequestConflict", message)
 }
 
 #[cfg(test)]

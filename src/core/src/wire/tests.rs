@@ -57,7 +57,7 @@ fn requests() -> Vec<(Request, &'static str)> {
         ),
         (Request::Read { epoch: 1, key: key.clone(), have: Some(ballot()) }, "010301016b01ac020102"),
         (
-            Request::Scan { epoch: 1, query, expect: Some([5; 32]) },
+            Request::Scan { epoch: 1, query: query.clone(), expect: Some([5; 32]) },
             "010401016b016b01016b09010505050505050505050505050505050505050505050505050505050505050505",
         ),
         (Request::Learn { key: key.clone(), accepted: accepted() }, "0105016bac020102ac0201020101760107ac020102000000"),
@@ -119,6 +119,10 @@ fn requests() -> Vec<(Request, &'static str)> {
         ),
         (Request::GetHealth, "011d"),
         (Request::Audit, "011e"),
+        (
+            Request::ScanObjects { epoch: 1, query, expect: Some([5; 32]) },
+            "011f01016b016b01016b09010505050505050505050505050505050505050505050505050505050505050505",
+        ),
     ]
 }
 

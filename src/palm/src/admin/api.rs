@@ -1,12 +1,14 @@
 //! What the commands and the peer say to each other over the admin socket: JSON, and the same JSON that `--json`
 //! prints.
 
+use palm_core::record::IdentityKind;
 use serde::{Deserialize, Serialize};
 
 pub use crate::pool::status::Status;
 pub use crate::pool::{Recovered, RecoveryPlan};
 pub use palm_core::durability::Estimate;
 pub use palm_core::repair::Health;
+pub use palm_core::s3::quota::{Quota, Usage};
 
 /// Asks for an invitation.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -26,6 +28,26 @@ pub struct Invited {
     pub pool_id: String,
     /// Where this peer can be asked to join.
     pub addresses: Vec<String>,
+}
+
+/// Asks what a bucket may hold, or sets it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct QuotaRequest {
+    /// Which.
+    pub bucket: String,
+    /// What it may hold from now on; none only asks.
+    pub quota: Option<Quota>,
+}
+
+/// What a bucket may hold and holds.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct BucketQuota {
+    /// Which.
+    pub bucket: String,
+    /// What it may hold.
+    pub quota: Quota,
+    /// What it holds; counted only where it has a quota.
+    pub usage: Option<Usage>,
 }
 
 /// Asks to approve one peer, or all that wait.
@@ -153,10 +175,104 @@ pub struct Waiting {
 }
 
 /// Asks for a new access key.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct CreateKey {
     /// What it is for.
     pub description: String,
+    /// Name of the account; none: the pool's main one.
+    #[serde(default)]
+    pub account: Option<String>,
+    /// Whose it is; none: the account's own, which may do anything in it.
+    #[serde(default)]
+    pub user: Option<String>,
+    /// Policies to attach to the user.
+    #[serde(default)]
+    pub policies: Vec<Policy>,
+    /// Its id; none: a random one.
+    #[serde(default)]
+    pub access_key: Option<String>,
+    /// Its secret.
+    #[serde(default)]
+    pub secret_key: Option<String>,
+    /// Not taken from then on, milliseconds since the Unix epoch.
+    #[serde(default)]
+    pub expires_ms: Option<u64>,
+}
+
+/// A policy of a user or role.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Policy {
+    /// By which it is replaced or taken away.
+    pub name: String,
+    /// The document.
+    pub document: String,
+}
+
+/// A user or role.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Identity {
+    /// Name of the account; none: the main one.
+    pub account: Option<String>,
+    /// What it is.
+    pub kind: IdentityKind,
+    /// Its name.
+    pub name: String,
+}
+
+/// What a user or role may.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct IdentityState {
+    /// In order of name.
+    pub policies: Vec<Policy>,
+    /// Of a role: who may assume it.
+    pub trust: Option<String>,
+}
+
+/// Asks for all users or roles of an account.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Identities {
+    /// Name of the account; none: the main one.
+    pub account: Option<String>,
+    /// Which.
+    pub kind: IdentityKind,
+}
+
+/// Names, in order.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Names {
+    /// The names.
+    pub names: Vec<String>,
+}
+
+/// Attaches a policy to who is there.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PutPolicy {
+    /// To whom.
+    pub who: Identity,
+    /// What.
+    pub policy: Policy,
+}
+
+/// Takes a policy away.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DeletePolicy {
+    /// From whom.
+    pub who: Identity,
+    /// Its name.
+    pub policy: String,
+}
+
+/// Makes a role, in place of one of the same name.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PutRole {
+    /// Name of the account; none: the main one.
+    pub account: Option<String>,
+    /// Its name.
+    pub name: String,
+    /// What it may.
+    pub policies: Vec<Policy>,
+    /// Who may assume it; none: who may do so in its account.
+    pub trust: Option<String>,
 }
 
 /// A new access key. The secret is told this once.
@@ -166,6 +282,12 @@ pub struct CreatedKey {
     pub access_key: String,
     /// The secret access key.
     pub secret_key: String,
+    /// Name of its account, which is its display name too.
+    pub account: String,
+    /// 12 digits.
+    pub account_number: String,
+    /// By which ACLs know the account.
+    pub canonical_id: String,
 }
 
 /// All access keys, without secrets.
@@ -182,10 +304,22 @@ pub struct Key {
     pub access_key: String,
     /// What it is for.
     pub description: String,
-    /// May do anything, cannot be revoked.
+    /// Made with the pool, cannot be revoked.
     pub root: bool,
     /// Milliseconds since the Unix epoch.
     pub created_ms: u64,
+    /// Name of its account.
+    pub account: String,
+    /// 12 digits.
+    pub account_number: String,
+    /// By which ACLs know the account.
+    pub canonical_id: String,
+    /// Whose it is; none: the account's own.
+    pub user: Option<String>,
+    /// Taken at all.
+    pub enabled: bool,
+    /// Not taken from then on, milliseconds since the Unix epoch.
+    pub expires_ms: Option<u64>,
 }
 
 /// Asks to revoke an access key.
@@ -193,6 +327,15 @@ pub struct Key {
 pub struct RevokeKey {
     /// The access key id.
     pub access_key: String,
+}
+
+/// Asks to have a key taken or not.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct EnableKey {
+    /// The access key id.
+    pub access_key: String,
+    /// Taken or not.
+    pub enabled: bool,
 }
 
 /// A key was revoked.
@@ -323,6 +466,8 @@ pub mod path {
     pub const STATUS: &str = "/v1/status";
     /// GET, answers [`Estimate`](super::Estimate).
     pub const DURABILITY: &str = "/v1/durability";
+    /// POST [`QuotaRequest`](super::QuotaRequest), answers [`BucketQuota`](super::BucketQuota).
+    pub const QUOTA: &str = "/v1/buckets/quota";
     /// POST [`StartTask`](super::StartTask), answers [`TaskState`](super::TaskState).
     pub const TASKS: &str = "/v1/tasks";
     /// POST [`Task`](super::Task), answers the [`TaskState`](super::TaskState) of the last of its kind.
@@ -334,4 +479,18 @@ pub mod path {
     pub const KEYS: &str = "/v1/keys";
     /// POST [`RevokeKey`](super::RevokeKey), answers [`Revoked`](super::Revoked).
     pub const REVOKE: &str = "/v1/keys/revoke";
+    /// POST [`EnableKey`](super::EnableKey), answers [`Empty`](super::Empty).
+    pub const ENABLE: &str = "/v1/keys/enable";
+    /// POST [`Identity`](super::Identity), answers [`IdentityState`](super::IdentityState).
+    pub const IDENTITY: &str = "/v1/identity";
+    /// POST [`Identities`](super::Identities), answers [`Names`](super::Names).
+    pub const IDENTITIES: &str = "/v1/identities";
+    /// POST [`PutPolicy`](super::PutPolicy), answers [`Empty`](super::Empty).
+    pub const POLICY_PUT: &str = "/v1/identity/policy";
+    /// POST [`DeletePolicy`](super::DeletePolicy), answers [`Empty`](super::Empty).
+    pub const POLICY_DELETE: &str = "/v1/identity/policy/delete";
+    /// POST [`PutRole`](super::PutRole), answers [`Empty`](super::Empty).
+    pub const ROLE_PUT: &str = "/v1/role";
+    /// POST [`Identity`](super::Identity), answers [`Empty`](super::Empty).
+    pub const IDENTITY_DELETE: &str = "/v1/identity/delete";
 }

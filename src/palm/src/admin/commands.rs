@@ -14,22 +14,23 @@ use tracing::{debug, info};
 use super::api::{self, path};
 use super::report;
 use super::tasks::Tasks;
-use crate::object::Store;
+use crate::object::{ObjectError, Store};
 use crate::pool::join::Approval;
-use crate::pool::keys::Revoked;
 use crate::pool::{MemberStatus, Pool, PoolError, address};
 
 /// Invitations last at most this long: one that is forgotten must not stay open for ever.
 const MAX_INVITATION: Duration = Duration::from_hours(30 * 24);
 
 /// Why a command failed.
-enum Refusal {
+pub(super) enum Refusal {
     /// It makes no sense as asked.
     Wrong(String),
     /// What it is about does not exist.
     Unknown(String),
     /// The pool could not do it.
     Pool(PoolError),
+    /// The ledger could not.
+    Store(ObjectError),
 }
 
 impl From<PoolError> for Refusal {
@@ -42,19 +43,21 @@ impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let (status, error) = match self {
             Self::Wrong(error) | Self::Pool(PoolError::Refused(error)) => (StatusCode::BAD_REQUEST, error),
+            Self::Pool(PoolError::Wrong(error)) => (StatusCode::BAD_REQUEST, error.message.into_owned()),
             Self::Unknown(error) => (StatusCode::NOT_FOUND, error),
             Self::Pool(error @ PoolError::Ledger(_)) => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
+            Self::Store(error) => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
             Self::Pool(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
         };
         (status, Json(api::Failure { error })).into_response()
     }
 }
 
-type Answer<T> = Result<Json<T>, Refusal>;
+pub(super) type Answer<T> = Result<Json<T>, Refusal>;
 
 /// What commands are about.
 #[derive(Clone)]
-struct Peer {
+pub(super) struct Peer {
     pool: Pool,
     store: Store,
     tasks: Tasks,
@@ -85,8 +88,8 @@ pub(super) fn router(pool: Pool, store: Store, scrub: Duration) -> Router {
         .route(path::RECOVER, get(plan_recovery).post(recover))
         .route(path::STATUS, get(status))
         .route(path::DURABILITY, get(durability))
-        .route(path::KEYS, get(list_keys).post(create_key))
-        .route(path::REVOKE, post(revoke_key))
+        .merge(super::identity::routes())
+        .route(path::QUOTA, post(quota))
         .route(path::TASKS, post(start_task))
         .route(path::TASK, post(task))
         .route(path::UNDRAIN, post(undrain))
@@ -255,6 +258,19 @@ async fn durability(State(Peer { pool, store, scrub, .. }): State<Peer>) -> Json
     Json(report::durability(&pool, &store, scrub).await)
 }
 
+async fn quota(State(peer): State<Peer>, Json(request): Json<api::QuotaRequest>) -> Answer<api::BucketQuota> {
+    let api::QuotaRequest { bucket, quota } = request;
+    let refusal = |error| match error {
+        ObjectError::NoSuchBucket => Refusal::Unknown(format!("no bucket is called {bucket:?}")),
+        other => Refusal::Store(other),
+    };
+    if let Some(quota) = quota {
+        peer.store.set_quota(&bucket, quota).await.map_err(refusal)?;
+    }
+    let (quota, usage) = peer.store.quota(&bucket).await.map_err(refusal)?;
+    Ok(Json(api::BucketQuota { bucket, quota, usage }))
+}
+
 async fn start_task(State(tasks): State<Tasks>, Json(wish): Json<api::StartTask>) -> Json<api::TaskState> {
     Json(tasks.start(wish))
 }
@@ -266,31 +282,4 @@ async fn task(State(tasks): State<Tasks>, Json(task): Json<api::Task>) -> Answer
 async fn undrain(State(pool): State<Pool>, Json(api::Empty {}): Json<api::Empty>) -> Answer<api::Empty> {
     pool.drain(false).await?;
     Ok(Json(api::Empty {}))
-}
-
-async fn create_key(State(pool): State<Pool>, Json(request): Json<api::CreateKey>) -> Answer<api::CreatedKey> {
-    let created = pool.create_access_key(&request.description).await?;
-    info!(access_key = %created.id, "access key made");
-    Ok(Json(api::CreatedKey { access_key: created.id, secret_key: created.secret.to_string() }))
-}
-
-async fn list_keys(State(pool): State<Pool>) -> Answer<api::Keys> {
-    let keys = pool.access_keys().await?.into_iter().map(|listed| api::Key {
-        access_key: listed.id,
-        description: listed.record.description,
-        root: listed.record.root,
-        created_ms: listed.record.created_ms,
-    });
-    Ok(Json(api::Keys { keys: keys.collect() }))
-}
-
-async fn revoke_key(State(pool): State<Pool>, Json(request): Json<api::RevokeKey>) -> Answer<api::Revoked> {
-    match pool.revoke_access_key(&request.access_key).await? {
-        Revoked::Done => {
-            info!(access_key = %request.access_key, "access key revoked");
-            Ok(Json(api::Revoked { revoked: request.access_key }))
-        }
-        Revoked::Unknown => Err(Refusal::Unknown(format!("no access key {}", request.access_key))),
-        Revoked::IsRoot => Err(Refusal::Wrong(format!("{} is a root key and stays", request.access_key))),
-    }
 }

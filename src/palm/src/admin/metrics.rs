@@ -91,7 +91,21 @@ fn request_figures(page: &Page, store: &Store) -> Result<(), Error> {
         "palm_collected_fragments_total",
         "Fragments deleted because nothing refers to them",
         of(&counts.collected_fragments),
-    )
+    )?;
+    let lifecycle = page.counters("palm_lifecycle_actions_total", "What lifecycle rules did here", &["action"])?;
+    lifecycle.with_label_values(&["expire"]).inc_by(of(&counts.expired_objects));
+    lifecycle.with_label_values(&["abort"]).inc_by(of(&counts.aborted_uploads));
+    let events = store.event_figures();
+    page.gauge("palm_events_waiting", "Events of the pool that are still to be told", events.waiting)?;
+    let told = page.counters("palm_events_total", "Messages to targets of notifications", &["outcome"])?;
+    told.with_label_values(&["taken"]).inc_by(events.told);
+    told.with_label_values(&["not-taken"]).inc_by(events.failed);
+    told.with_label_values(&["dropped"]).inc_by(events.dropped);
+    let (delivered, dropped) = store.access_log_figures();
+    let lines = page.counters("palm_access_log_lines_total", "Lines of access logs", &["outcome"])?;
+    lines.with_label_values(&["delivered"]).inc_by(delivered);
+    lines.with_label_values(&["dropped"]).inc_by(dropped);
+    Ok(())
 }
 
 async fn object_figures(page: &Page, store: &Store, health: &Health) -> Result<(), Error> {

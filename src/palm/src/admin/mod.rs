@@ -27,6 +27,7 @@ use crate::pool::Pool;
 pub mod api;
 pub mod client;
 mod commands;
+mod identity;
 mod metrics;
 mod report;
 pub mod socket;

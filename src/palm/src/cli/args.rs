@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use palm_core::id::PoolId;
 
 use super::CliError;
-use crate::config::{Given, Lasting, PolicySetting};
+use crate::config::{Given, Lasting, PolicySetting, Size};
 use crate::pool::JoinToken;
 use crate::pool::join::Coordinator;
 
@@ -103,9 +103,15 @@ pub(super) enum Command {
     /// Mend a pool
     #[command(subcommand)]
     Pool(Pool),
+    /// Manage buckets beyond what S3 can
+    #[command(subcommand)]
+    Bucket(Bucket),
     /// Manage S3 access keys
     #[command(subcommand)]
     Key(Key),
+    /// Manage roles, which are assumed for a while (STS)
+    #[command(subcommand)]
+    Role(Role),
     /// Show the settings in effect and where each comes from
     Config {
         /// Print them
@@ -200,13 +206,131 @@ pub(super) enum Key {
         /// What it is for
         #[arg(long, default_value = "")]
         description: String,
+        /// The account it belongs to, which need not exist: accounts own buckets apart from each other
+        #[arg(long)]
+        account: Option<String>,
+        /// Whose it is: it may do what the policies of this user say; without one, all in its account
+        #[arg(long)]
+        user: Option<String>,
+        /// A policy for the user: readonly, readwrite, writeonly, or a file
+        #[arg(long, value_name = "NAME|FILE")]
+        policy: Vec<String>,
+        /// Its id, in place of a random one
+        #[arg(long, requires = "secret_key")]
+        access_key: Option<String>,
+        /// Its secret, in place of a random one
+        #[arg(long, requires = "access_key", env = "PALM_NEW_SECRET_KEY", hide_env_values = true)]
+        secret_key: Option<String>,
+        /// Not taken after this long: 12h, 30d
+        #[arg(long)]
+        expires: Option<Lasting>,
     },
     /// Show all access keys
     List,
+    /// Do not take an access key, until it is enabled
+    Disable {
+        /// Its id
+        access_key: String,
+    },
+    /// Take an access key again
+    Enable {
+        /// Its id
+        access_key: String,
+    },
+    /// What users may do
+    #[command(subcommand)]
+    Policy(Policy),
     /// Revoke an access key
     Revoke {
         /// Its id
         access_key: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Policy {
+    /// Attach a policy to a user, in place of one of the same name
+    Put {
+        #[command(flatten)]
+        who: Who,
+        /// readonly, readwrite, writeonly, or a file
+        policy: String,
+    },
+    /// Show a user's policies
+    Get {
+        #[command(flatten)]
+        who: Who,
+    },
+    /// Take a policy away from a user
+    Delete {
+        #[command(flatten)]
+        who: Who,
+        /// Its name
+        policy: String,
+    },
+}
+
+/// A user, or a role.
+#[derive(Debug, clap::Args)]
+pub(super) struct Who {
+    /// Name of the user
+    #[arg(long, required_unless_present = "role")]
+    pub(super) user: Option<String>,
+    /// Name of a role instead
+    #[arg(long, conflicts_with = "user")]
+    pub(super) role: Option<String>,
+    /// The account; without it the main one
+    #[arg(long)]
+    pub(super) account: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Role {
+    /// Make a role, in place of one of the same name
+    Create {
+        /// Its name
+        name: String,
+        /// What it may do: readonly, readwrite, writeonly, or a file
+        #[arg(long, required = true, value_name = "NAME|FILE")]
+        policy: Vec<String>,
+        /// A file that says who may assume it; without one whoever in its account is allowed to
+        #[arg(long, value_name = "FILE")]
+        trust: Option<PathBuf>,
+        /// The account; without it the main one
+        #[arg(long)]
+        account: Option<String>,
+    },
+    /// Show all roles of an account
+    List {
+        /// The account; without it the main one
+        #[arg(long)]
+        account: Option<String>,
+    },
+    /// Delete a role: its sessions may do nothing any more
+    Delete {
+        /// Its name
+        name: String,
+        /// The account; without it the main one
+        #[arg(long)]
+        account: Option<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Bucket {
+    /// Show or set what a bucket may hold; setting replaces what was set before
+    Quota {
+        /// Its name
+        bucket: String,
+        /// Bytes of all versions: 500GiB
+        #[arg(long, value_name = "SIZE")]
+        bytes: Option<Size>,
+        /// Versions, delete markers not counted
+        #[arg(long, value_name = "NUMBER")]
+        objects: Option<u64>,
+        /// No quota any more
+        #[arg(long, conflicts_with_all = ["bytes", "objects"])]
+        none: bool,
     },
 }
 
@@ -366,6 +490,8 @@ mod tests {
         assert!(parse("palm invite --expires 1s").is_ok());
         assert!(parse("palm approve --all").is_ok() && parse("palm approve abc").is_ok());
         assert!(parse("palm evict attic --reason sold --yes").is_ok() && parse("palm leave --force").is_ok());
+        assert!(parse("palm bucket quota b --bytes 5GiB --objects 7").is_ok() && parse("palm bucket quota b").is_ok());
+        assert!(parse("palm bucket quota b --none --objects 7").is_err());
         assert!(parse("palm pool recover --i-accept-data-loss").is_ok());
         for line in
             ["repair --dry-run", "scrub", "rebalance --dry-run", "gc --dry-run", "drain --undo", "status --durability"]

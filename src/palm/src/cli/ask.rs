@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::args::Key;
 use super::confirm::confirm;
 use super::{CliError, print, task};
 use crate::admin::api::{self, path};
@@ -12,6 +11,8 @@ use crate::admin::words::size;
 
 /// A recovery takes every register of every member in reach.
 const RECOVERY_TIMEOUT: Duration = Duration::from_hours(1);
+/// Counting a bucket takes a listing of all of it.
+const COUNT_TIMEOUT: Duration = Duration::from_hours(1);
 /// A question without a body.
 const NOTHING: Option<&()> = None;
 
@@ -95,20 +96,10 @@ pub(super) async fn durability(data: &Path, json: bool) -> Result<(), CliError> 
     Ok(())
 }
 
-pub(super) async fn key(data: &Path, key: Key, json: bool) -> Result<(), CliError> {
-    match key {
-        Key::Create { description } => {
-            let created: api::CreatedKey = ask(data, path::KEYS, Some(&api::CreateKey { description })).await?;
-            print::created_key(&created, json);
-        }
-        Key::List => {
-            let keys: api::Keys = ask(data, path::KEYS, NOTHING).await?;
-            print::keys(&keys, json);
-        }
-        Key::Revoke { access_key } => {
-            let revoked: api::Revoked = ask(data, path::REVOKE, Some(&api::RevokeKey { access_key })).await?;
-            print::revoked(&revoked, json);
-        }
-    }
+pub(super) async fn quota(data: &Path, bucket: String, quota: Option<api::Quota>, json: bool) -> Result<(), CliError> {
+    // Setting one counts the bucket.
+    let asked = Some(api::QuotaRequest { bucket, quota });
+    let quota: api::BucketQuota = ask_within(data, path::QUOTA, asked.as_ref(), COUNT_TIMEOUT).await?;
+    print::quota(&quota, json);
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! The command line: what can be said, and what it leads to.
 //!
 //! [`args`] is the grammar, [`peer`] runs a peer, [`ask`] are the commands to a running one ([`confirm`]: some ask back; [`task`]: some
-//! take long), [`discover`] looks around.
+//! take long; [`identity`]: keys and roles), [`discover`] looks around.
 //! Results go to stdout (one line of JSON each with `--json`), logs to stderr. Exit codes: 0 done, 1 failed, 2 wrong
 //! usage or settings.
 
@@ -14,6 +14,7 @@ mod ask;
 mod confirm;
 mod data_dir;
 mod discover;
+mod identity;
 mod logging;
 mod peer;
 mod print;
@@ -21,7 +22,7 @@ mod task;
 
 use args::{Args, Command, DryRun};
 
-use crate::admin::api::Task;
+use crate::admin::api::{Quota, Task};
 use crate::admin::client::AskError;
 use crate::config::{self, Loaded, SettingsError};
 use crate::net::NetError;
@@ -98,9 +99,10 @@ async fn dispatch(args: Args, loaded: Loaded) -> Result<(), CliError> {
     let json = args.json;
     let settings = loaded.settings;
     match args.command {
-        Command::Serve(_) => peer::run(settings, peer::Start::Serve, json).await,
-        Command::CreatePool(_) => peer::run(settings, peer::Start::Create, json).await,
-        Command::JoinPool(join) => peer::run(settings, peer::Start::Join(join.into_target()?), json).await,
+        // A peer's future is large, and there is only one.
+        Command::Serve(_) => Box::pin(peer::run(settings, peer::Start::Serve, json)).await,
+        Command::CreatePool(_) => Box::pin(peer::run(settings, peer::Start::Create, json)).await,
+        Command::JoinPool(join) => Box::pin(peer::run(settings, peer::Start::Join(join.into_target()?), json)).await,
         Command::DiscoverPools { timeout } => discover::run(&settings, timeout, json).await,
         Command::Invite { expires } => ask::invite(&settings.data, expires.0, json).await,
         Command::Approve { peer_id, all: _ } => ask::approve(&settings.data, peer_id, json).await,
@@ -117,7 +119,13 @@ async fn dispatch(args: Args, loaded: Loaded) -> Result<(), CliError> {
         Command::Scrub => task::run(&settings.data, Task::Scrub, false, json).await,
         Command::Rebalance(DryRun { dry_run }) => task::run(&settings.data, Task::Rebalance, dry_run, json).await,
         Command::Gc(DryRun { dry_run }) => task::run(&settings.data, Task::Gc, dry_run, json).await,
-        Command::Key(key) => ask::key(&settings.data, key, json).await,
+        Command::Bucket(args::Bucket::Quota { bucket, bytes, objects, none }) => {
+            let quota = Quota { bytes: bytes.map(|size| size.0), objects };
+            let quota = (none || quota != Quota::default()).then_some(quota);
+            ask::quota(&settings.data, bucket, quota, json).await
+        }
+        Command::Key(key) => identity::key(&settings.data, key, json).await,
+        Command::Role(role) => identity::role(&settings.data, role, json).await,
         Command::Config { print: _ } => {
             print::config(&loaded.origins, json);
             Ok(())

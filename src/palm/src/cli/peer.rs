@@ -25,11 +25,11 @@ use super::{CliError, failed, logging, print};
 use crate::admin::{Admin, socket};
 use crate::config::{self, Settings};
 use crate::net::{Identity, Net};
-use crate::object::{CollectSettings, RepairSettings, Store, StoreParts};
+use crate::object::{ChoreSettings, CollectSettings, RepairSettings, Store, StoreParts};
 use crate::pool::{
     AccessKey, Discovery, JoinToken, JoinWish, NewPool, Parts, Pool, PoolState, Progress, Services, address,
 };
-use crate::s3;
+use crate::s3::{self, Tls};
 
 /// Sets the root key of a pool that is made here.
 const ACCESS_KEY_VARIABLE: &str = "PALM_ACCESS_KEY";
@@ -64,6 +64,7 @@ pub(super) struct Ready {
 struct Listeners {
     net: Net,
     s3: TcpListener,
+    tls: Option<(TcpListener, Tls)>,
     admin: TcpListener,
 }
 
@@ -76,6 +77,13 @@ impl Listeners {
         Ok(Self {
             net: Net::bind(identity, quic).map_err(failed(format!("quic endpoint {quic}")))?,
             s3: listen("s3", settings.s3.address).await?,
+            tls: match settings.s3.tls() {
+                Some((address, certificate, key)) => {
+                    let tls = Tls::load(certificate, key).map_err(failed("s3.tls_certificate"))?;
+                    Some((listen("s3 tls", address).await?, tls))
+                }
+                None => None,
+            },
             admin: listen("admin", settings.admin.address).await?,
         })
     }
@@ -120,6 +128,7 @@ pub(super) async fn run(settings: Settings, start: Start, json: bool) -> Result<
         sealing_key: pool.sealing_key().clone(),
         collect: collect_settings(&settings),
         repair: repair_settings(&settings),
+        chores: chore_settings(&settings)?,
     });
 
     let services = Services { s3: listeners.s3.local_addr().ok(), admin: listeners.admin.local_addr().ok() };
@@ -132,15 +141,22 @@ pub(super) async fn run(settings: Settings, start: Start, json: bool) -> Result<
 
     let options = s3::S3Options {
         region: settings.s3.region.clone(),
-        domain: settings.s3.domain.clone(),
+        domains: settings.s3.domains.clone(),
+        website_domains: settings.s3.website_domains.clone(),
+        custom_domains: settings.s3.custom_domains,
         host_id: pool.me().to_string(),
     };
     let service = s3::service(store.clone(), options).map_err(failed("s3"))?;
     let stop_s3 = CancellationToken::new();
-    let serving = tokio::spawn(s3::serve(listeners.s3, service, stop_s3.clone()));
-    let upkeep = upkeep(&store, fragments, settings.scrub.period.0);
+    let mut serving = JoinSet::new();
+    serving.spawn(s3::serve(listeners.s3, None, service.clone(), stop_s3.clone()));
+    let mut upkeep = upkeep(&store, fragments, settings.scrub.period.0);
+    if let Some((listener, tls)) = listeners.tls {
+        serving.spawn(s3::serve(listener, Some(tls.clone()), service, stop_s3.clone()));
+        upkeep.spawn(tls.keep_fresh());
+    }
 
-    let admin = Admin::new(pool.clone(), store, settings.scrub.period.0);
+    let admin = Admin::new(pool.clone(), store.clone(), settings.scrub.period.0);
     let stop_admin = CancellationToken::new();
     let socket = socket::listen(dir.path()).map_err(failed("admin socket"))?;
     let commands = tokio::spawn(admin.clone().serve_commands(socket, stop_admin.clone()));
@@ -160,8 +176,11 @@ pub(super) async fn run(settings: Settings, start: Start, json: bool) -> Result<
     info!("stopping: requests under way are finished first; a second signal ends it at once");
     let down = async {
         stop_s3.cancel();
-        log_panic("s3", serving.await);
+        while let Some(ended) = serving.join_next().await {
+            log_panic("s3", ended);
+        }
         drop(upkeep);
+        store.flush_log().await;
         stop_admin.cancel();
         log_panic("admin commands", commands.await);
         log_panic("admin http", http.await);
@@ -190,6 +209,11 @@ fn upkeep(store: &Store, fragments: Arc<Backends>, scrub_period: Duration) -> Jo
     tasks.spawn(async move { collecting.collect().await });
     tasks.spawn(async move { repairing.keep_repairing().await });
     tasks.spawn(async move { auditing.keep_auditing().await });
+    let (expiring, telling, logging, counting) = (store.clone(), store.clone(), store.clone(), store.clone());
+    tasks.spawn(async move { counting.keep_counting().await });
+    tasks.spawn(async move { logging.keep_logging().await });
+    tasks.spawn(async move { telling.keep_telling().await });
+    tasks.spawn(async move { expiring.keep_lifecycle().await });
     tasks.spawn(async move { home.keep_scrubbing(scrub_period).await });
     tasks.spawn(async move { fragments.watch().await });
     tasks
@@ -242,6 +266,7 @@ async fn enter(
                 open: settings.pool.open,
                 consistency: settings.pool.consistency,
                 when_minority: settings.pool.when_minority,
+                classes: settings.pool.storage_classes.iter().map(|class| class.0.clone()).collect(),
             };
             let (pool, token) = Pool::create(parts, new, root).await?;
             Ok((pool, Some(token)))
@@ -280,6 +305,17 @@ fn repair_settings(settings: &Settings) -> RepairSettings {
         every: every.0,
         settle: settle.0,
     }
+}
+
+fn chore_settings(settings: &Settings) -> Result<ChoreSettings, CliError> {
+    let targets = settings.notify.targets.iter().map(|target| target.0.parse());
+    let targets = targets.collect::<Result<_, String>>();
+    Ok(ChoreSettings {
+        day: settings.lifecycle.day.0,
+        targets: targets.map_err(|error| CliError::Usage(format!("notify.targets: {error}")))?,
+        region: settings.s3.region.clone(),
+        log_every: settings.access_log.every.0,
+    })
 }
 
 /// This peer's stores: the index, and the fragments.

@@ -275,7 +275,10 @@ pub(super) fn created_key(key: &api::CreatedKey, as_json: bool) {
     if as_json {
         return say_json(key);
     }
-    say(&format!("Access key {}\nSecret key {}\n\nThe secret is not shown again.", key.access_key, key.secret_key));
+    say(&format!(
+        "Access key {}\nSecret key {}\n\nAccount {}, number {}, canonical id\n{}\n\nThe secret is not shown again.",
+        key.access_key, key.secret_key, key.account, key.account_number, key.canonical_id
+    ));
 }
 
 pub(super) fn keys(keys: &api::Keys, as_json: bool) {
@@ -283,10 +286,59 @@ pub(super) fn keys(keys: &api::Keys, as_json: bool) {
         return say_json(keys);
     }
     let rows = keys.keys.iter().map(|key| {
-        let role = if key.root { "root" } else { "user" };
-        vec![key.access_key.clone(), role.to_owned(), date(key.created_ms), key.description.clone()]
+        let user = key.user.as_deref().unwrap_or("(root)");
+        let state = match key.expires_ms {
+            _ if !key.enabled => "disabled".to_owned(),
+            Some(expires_ms) => format!("until {}", date(expires_ms)),
+            None => "valid".to_owned(),
+        };
+        let account = format!("{} {}", key.account, key.account_number);
+        vec![key.access_key.clone(), account, user.to_owned(), state, date(key.created_ms), key.description.clone()]
     });
-    say(&table(&["ACCESS KEY", "ROLE", "CREATED", "DESCRIPTION"], rows));
+    say(&table(&["ACCESS KEY", "ACCOUNT", "USER", "STATE", "CREATED", "DESCRIPTION"], rows));
+}
+
+pub(super) fn identity(state: &api::IdentityState, as_json: bool) {
+    if as_json {
+        return say_json(state);
+    }
+    for policy in &state.policies {
+        say(&format!("{}:\n{}\n", policy.name, policy.document));
+    }
+    if let Some(trust) = &state.trust {
+        say(&format!("May be assumed as this says:\n{trust}"));
+    }
+}
+
+pub(super) fn names(names: &api::Names, as_json: bool) {
+    if as_json {
+        return say_json(names);
+    }
+    say(&names.names.join("\n"));
+}
+
+/// A change that has nothing to tell.
+pub(super) fn done(what: &str, as_json: bool) {
+    if as_json {
+        return say_json(&json!({ "done": what }));
+    }
+    say(what);
+}
+
+pub(super) fn quota(found: &api::BucketQuota, as_json: bool) {
+    if as_json {
+        return say_json(found);
+    }
+    let api::BucketQuota { bucket, quota, usage } = found;
+    let Some(usage) = usage else { return say(&format!("{bucket} has no quota")) };
+    let of = |limit: Option<String>| limit.map_or_else(String::new, |limit| format!(" of {limit}"));
+    say(&format!(
+        "{bucket} holds {}{} in {}{} objects",
+        size(usage.bytes),
+        of(quota.bytes.map(size)),
+        usage.objects,
+        of(quota.objects.map(|limit| limit.to_string())),
+    ));
 }
 
 pub(super) fn revoked(revoked: &api::Revoked, as_json: bool) {

@@ -7,7 +7,12 @@ pub(super) const NAMES: &[(&str, bool)] = &[
     ("data", false),
     ("name", false),
     ("s3.address", false),
-    ("s3.domain", false),
+    ("s3.domains", true),
+    ("s3.website_domains", true),
+    ("s3.custom_domains", false),
+    ("s3.tls_address", false),
+    ("s3.tls_certificate", false),
+    ("s3.tls_key", false),
     ("s3.region", false),
     ("quic.address", false),
     ("admin.address", false),
@@ -28,6 +33,9 @@ pub(super) const NAMES: &[(&str, bool)] = &[
     ("collection.released", false),
     ("collection.trash", false),
     ("collection.every", false),
+    ("lifecycle.day", false),
+    ("notify.targets", true),
+    ("access_log.every", false),
     ("log.format", false),
     ("log.level", false),
     ("pool.name", false),
@@ -36,6 +44,7 @@ pub(super) const NAMES: &[(&str, bool)] = &[
     ("pool.open", false),
     ("pool.consistency", false),
     ("pool.when_minority", false),
+    ("pool.storage_classes", true),
 ];
 
 pub(super) fn is_list(name: &str) -> bool {

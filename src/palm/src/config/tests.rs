@@ -70,6 +70,8 @@ fn wrong_settings_stop_the_start_and_say_where() {
     assert!(message.starts_with("FILE:2: discovery.mdns"), "{message}");
     let message = error("[pool]\npolicy = '5-of-3'\n");
     assert!(message.starts_with("FILE:2: pool.policy") && message.contains("5-of-3"), "{message}");
+    let message = error("[pool]\nstorage_classes = ['STANDARD_IA=5-of-3']\n");
+    assert!(message.contains("pool.storage_classes") && message.contains("5-of-3"), "{message}");
     let message = error("[pool]\nmax_members = 65\n");
     assert!(message.contains("pool.max_members: 65 is not within 1 to 64"), "{message}");
     assert!(error("[s3\n").contains("line 1"), "{}", error("[s3\n"));
@@ -129,7 +131,9 @@ fn the_example_is_complete_and_true() {
 #[test]
 fn the_names_are_the_struct() {
     let mut full = Settings::default();
-    full.s3.domain = Some("x".into());
+    full.s3.tls_address = Some(full.s3.address);
+    full.s3.tls_certificate = Some("x".into());
+    full.s3.tls_key = Some("x".into());
     full.backend.url = Some("x".into());
     full.backend.max_bytes = Some(Size(1));
     full.backend.reserve = Some(Size(1));

@@ -56,6 +56,7 @@ impl Class {
             | Request::Release { .. } => Some(Self::Durable),
             Request::GetSmall { .. } => Some(Self::Read),
             Request::Scan { .. }
+            | Request::ScanObjects { .. }
             | Request::Compare { .. }
             | Request::CompareLocal { .. }
             | Request::SupplyLocal { .. }

@@ -6,6 +6,7 @@ use futures::stream::BoxStream;
 use palm_core::code::STRIPE_BYTES;
 use palm_core::record::{Checksum, ChecksumAlgorithm};
 
+use super::customer::Cipher;
 use super::digest::Digested;
 
 /// A body on its way in or out.
@@ -64,8 +65,10 @@ pub struct Incoming {
     pub length: Option<u64>,
     /// Checksums to compute beside MD5.
     pub algorithms: Vec<ChecksumAlgorithm>,
-    /// Judges it.
+    /// Judges it, as it came.
     pub verify: Verify,
+    /// Encrypts it with a key of the client's.
+    pub cipher: Option<Cipher>,
 }
 
 /// Up to [`STRIPE_BYTES`] of a body, in the pieces it came in: hashing reads them where they lie, and sealing

@@ -20,9 +20,11 @@ use palm_core::hlc::Ballot;
 use palm_core::id::KeyId;
 use palm_core::record::{BucketConfig, BucketRecord, BucketState, Stored, key};
 use palm_core::s3::Refusal;
+use palm_core::s3::version::Versioning;
 use palm_core::wire::ScanQuery;
 use tracing::{debug, info, warn};
 
+use super::commit::Made;
 use super::store::{At, random};
 use super::{ListPage, ListQuery, Listed, ObjectError, Store, list};
 use crate::pool::ledger::Item;
@@ -32,10 +34,19 @@ use crate::pool::{Current, Decision};
 const DELETE_ATTEMPTS: usize = 3;
 /// Uploads of a deleted bucket dropped per page.
 const DROP_PAGE: u32 = 1000;
+/// The settings of one bucket together, encoded: they are read with every request that depends on one. Each of AWS's own
+/// limits fits but the largest together.
+const BUCKET_MAX_BYTES: usize = 256 << 10;
+
+fn too_many_settings() -> Refusal {
+    let text = format!("The settings of a bucket may take {} KiB together", BUCKET_MAX_BYTES >> 10);
+    Refusal::invalid_request(text)
+}
 
 impl Store {
     /// Creates a bucket of an account (its canonical id), with a data key of its own.
     pub async fn create_bucket(&self, name: &str, owner: &str, config: BucketConfig) -> Result<(), ObjectError> {
+        self.check_versioning(&config)?;
         let register = key::bucket(name);
         if let Some(current) = self.ledger.read_shared(&register).await? {
             return Err(exists(&BucketRecord::decode(&current.value)?, owner));
@@ -73,6 +84,11 @@ impl Store {
         Ok(BucketRecord::decode(&current.value)?)
     }
 
+    /// A bucket as this peer knows it, for what is told besides an answer and for what is looked at again later.
+    pub fn peek_bucket(&self, name: &str) -> Option<BucketRecord> {
+        BucketRecord::decode(&self.ledger.peek(&key::bucket(name))?.value).ok()
+    }
+
     /// Changes a bucket: `change` is asked inside the ledger update, perhaps more than once.
     pub async fn change_bucket(
         &self,
@@ -85,19 +101,31 @@ impl Store {
                 Ok(record) => record,
                 Err(error) => return Decision::Keep(Err(error.into())),
             };
-            match change(&mut record) {
-                Ok(()) => Decision::Put(record.encode(), Ok(record)),
+            match change(&mut record).and_then(|()| self.check_versioning(&record.config)) {
+                Ok(()) => match record.encode() {
+                    value if value.len() > BUCKET_MAX_BYTES => Decision::Keep(Err(too_many_settings().into())),
+                    value => Decision::Put(value, Ok(record)),
+                },
                 Err(refusal) => Decision::Keep(Err(refusal.into())),
             }
         });
         changed.await?.answer
     }
 
+    /// Islands of a local pool that meet again would have to merge the versions of a key one by one: there are none there, and
+    /// so no object lock.
+    fn check_versioning(&self, config: &BucketConfig) -> Result<(), Refusal> {
+        if self.is_local() && config.versioning != Versioning::Off {
+            return Err(Refusal::with_status(501, "NotImplemented", "Versioning needs a pool of strong consistency"));
+        }
+        Ok(())
+    }
+
     /// A bucket for a write to begin with: this peer's copy will do, since the write ends with
     /// [`confirm`](Self::confirm). Asks only when the copy says that there is none.
     pub(super) async fn bucket_to_write(&self, name: &str) -> Result<BucketRecord, ObjectError> {
-        match self.ledger.peek(&key::bucket(name)) {
-            Some(current) => Ok(BucketRecord::decode(&current.value)?),
+        match self.peek_bucket(name) {
+            Some(known) => Ok(known),
             None => self.bucket(name).await,
         }
     }
@@ -151,9 +179,9 @@ impl Store {
         Ok(ListPage { items, next: page.next.and_then(|next| list::resume_at(&next, 1)), stale })
     }
 
-    /// Ends a write at `at` that was committed as `version`: makes sure that its bucket outlived it, or takes
+    /// Ends a write at `at` that was committed and made this: makes sure that its bucket outlived it, or takes
     /// the write back. See the top of this file.
-    pub(super) async fn confirm(&self, at: &At, version: Ballot) -> Result<(), ObjectError> {
+    pub(super) async fn confirm(&self, at: &At, made: Made) -> Result<(), ObjectError> {
         let register = key::bucket(&at.bucket);
         if let Some(current) = self.ledger.read_shared(&register).await?
             && BucketRecord::decode(&current.value)?.state == BucketState::Active
@@ -164,11 +192,7 @@ impl Store {
         if lifted.await?.answer? {
             return Ok(());
         }
-        let undone = self.ledger.update(at.register.clone(), |current| match current {
-            Some(current) if current.version == version => Decision::Delete(()),
-            _ => Decision::Keep(()),
-        });
-        undone.await?;
+        self.undo(at, made).await?;
         Err(ObjectError::NoSuchBucket)
     }
 

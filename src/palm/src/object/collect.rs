@@ -10,7 +10,8 @@
 //!    record into the ledger before it calls the work ended. A writer out of reach is waited for, until it is no member any
 //!    more or its newest fragment here is a day old: no upload and no repair of a segment lasts that long.
 //! 3. Is its multipart upload still open? Asked before 4: completing writes the object before it removes the upload.
-//! 4. Does the object it was uploaded for hold it?
+//! 4. Does the object or version it was uploaded for hold it? A version counts only if its object's head names it, read after
+//!    everyone has said that no upload is under way: it is written first and named second, and its writer may have died between.
 //! 5. Does any object that shares it (`copy.rs`) hold it, is no copy of it under way at any peer, and has no sharer been
 //!    added while this was asked?
 //!
@@ -66,11 +67,11 @@ use futures::StreamExt;
 use futures::stream;
 use palm_backends::StoreError;
 use palm_core::id::{BodyId, FragmentId};
-use palm_core::record::{FragmentRecord, key};
+use palm_core::record::{FragmentRecord, SharersRecord, Stored, key};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{debug, info, warn};
 
-use self::judge::{Found, Suspect, Verdict};
+use self::judge::{Found, Suspect, Verdict, held};
 use self::report::Walk;
 pub use self::report::{Amount, Because, GcReport};
 use super::home::after_body;
@@ -313,6 +314,9 @@ impl Store {
                 self.counters.collected_fragments.fetch_add(1, Ordering::Relaxed);
                 self.counters.collected_bytes.fetch_add(note.len, Ordering::Relaxed);
             });
+        } else {
+            // Stored again since, or within this millisecond of a clock that stands still: the next walk sees.
+            walk.waits(&note);
         }
         Ok(())
     }
@@ -332,6 +336,20 @@ impl Store {
             for (register, _) in parts.outdated {
                 self.forget(register).await?;
             }
+        }
+        let noted = fragments.iter().map(|(_, note)| Bytes::copy_from_slice(&note.object));
+        let sharers =
+            self.ledger.peek(&key::sharers(body)).map(|known| SharersRecord::decode(&known.value)).transpose()?;
+        let shared = sharers.into_iter().flat_map(|sharers| sharers.objects).map(Bytes::from);
+        for version in
+            noted.chain(shared).filter(|holder| key::parse_version(holder).is_some()).collect::<BTreeSet<_>>()
+        {
+            // What still refers to the body is a version that was never named.
+            let withdrawn = self.ledger.update(version.clone(), |current| match held(&version, current, body) {
+                Ok(Some(_)) => Decision::Delete(()),
+                _ => Decision::Keep(()),
+            });
+            withdrawn.await?;
         }
         let segments: BTreeSet<_> = fragments.iter().map(|(_, note)| note.segment).collect();
         let moved = segments.into_iter().map(key::moved);

@@ -21,8 +21,9 @@ use palm_core::record::{
 use palm_core::wire::Request;
 use tracing::debug;
 
-use super::conditions::object_in;
+use super::commit::{Terms, nonce_of};
 use super::digest::{combine, composite, md5_of};
+use super::head::head_in;
 use super::multipart::{MAX_PARTS, Parts};
 use super::store::At;
 use super::{BodyError, Object, ObjectError, Rejection, Store, WriteConditions};
@@ -60,14 +61,6 @@ pub struct Completion {
     pub size: Option<u64>,
 }
 
-/// How the object's record came out.
-enum Written {
-    /// By this request.
-    Here(Option<ObjectRecord>),
-    /// By an earlier one.
-    Before(ObjectRecord),
-}
-
 impl Store {
     /// Makes an object of an upload's parts.
     pub async fn complete_upload(
@@ -88,10 +81,10 @@ impl Store {
         let parts = self.parts(id).await?;
         let assembled = assemble(&parts, &completion, &upload)?;
         // Refused here, the upload can still be aborted; only a race is left to the update itself.
-        let standing = self.ledger.read(&at.register).await?;
-        let standing = object_in(standing.as_ref())?;
-        if standing.as_ref().is_none_or(|object| object.body != id) {
-            completion.conditions.check(standing.as_ref())?;
+        if self.completed(&at, id).await?.is_none() {
+            let standing = self.ledger.read(&at.register).await?;
+            let head = head_in(standing.as_ref())?;
+            completion.conditions.check(head.current_etag(), head.latest())?;
         }
 
         let record = ObjectRecord {
@@ -115,7 +108,7 @@ impl Store {
                 }
                 other => other?,
             };
-            let object = store.write_completed(&at, &completion.conditions, record).await;
+            let object = store.write_completed(&at, completion.conditions, record).await;
             match &object {
                 Ok(object) => {
                     if let Err(error) = store.ledger.update(register, |_| Decision::Delete(())).await {
@@ -124,7 +117,12 @@ impl Store {
                     store.drop_unused(id, parts, &object.record);
                 }
                 // The write has been refused for certain.
-                Err(ObjectError::PreconditionFailed | ObjectError::NoSuchKey | ObjectError::NoSuchBucket) => {
+                Err(
+                    ObjectError::PreconditionFailed
+                    | ObjectError::NoSuchKey
+                    | ObjectError::NoSuchBucket
+                    | ObjectError::Refused(_),
+                ) => {
                     store.unmark(&register, mark).await;
                 }
                 Err(_) => {}
@@ -174,41 +172,20 @@ impl Store {
     async fn write_completed(
         &self,
         at: &At,
-        conditions: &WriteConditions,
+        conditions: WriteConditions,
         record: ObjectRecord,
     ) -> Result<Object, ObjectError> {
-        let value = record.encode();
-        let begun_ms = self.ledger.now_ms();
-        let written = self.ledger.update(at.register.clone(), |current| {
-            let checked = object_in(current).and_then(|standing| match standing {
-                Some(standing) if standing.body == record.body => Ok(Written::Before(standing)),
-                _ if self.ledger.now_ms().saturating_sub(begun_ms) > GIVE_UP_MS => {
-                    Err(ObjectError::Unavailable("the completion took too long".to_owned()))
-                }
-                standing => {
-                    conditions.check(standing.as_ref())?;
-                    Ok(Written::Here(standing))
-                }
-            });
-            match checked {
-                Ok(Written::Here(replaced)) => Decision::Put(value.clone(), Ok(Written::Here(replaced))),
-                other => Decision::Keep(other),
-            }
-        });
-        let written = written.await?;
-        let record = match written.answer? {
-            Written::Here(replaced) => {
-                if let Some(replaced) = replaced {
-                    self.release(&replaced);
-                }
-                record
-            }
-            // Another list of parts was quicker: this one cannot be had any more.
-            Written::Before(standing) if standing.etag != record.etag => return Err(ObjectError::NoSuchUpload),
-            Written::Before(standing) => standing,
-        };
-        self.confirm(at, written.version).await?;
-        Ok(Object { version: written.version, id: None, record, stale: false })
+        let (body, etag) = (record.body, record.etag);
+        let terms = Terms { conditions, completes_until_ms: Some(self.ledger.now_ms() + GIVE_UP_MS) };
+        let target = self.target(at.clone(), nonce_of(body)).await?;
+        let _in_flight = self.in_flight.enter(body);
+        if target.id.is_some() && !self.share(body, [&at.register, &target.holder()]).await? {
+            // The parts are noted under the object, so its version could not be found. So often nobody tries.
+            return Err(ObjectError::Overloaded);
+        }
+        let object = self.commit(&target, terms, std::future::ready(Ok(record)), None).await?;
+        // Another list of parts was quicker: this one cannot be had any more.
+        if object.record.etag == etag { Ok(object) } else { Err(ObjectError::NoSuchUpload) }
     }
 
     /// Drops the parts that an object was completed without. They would otherwise stay as long as the object,

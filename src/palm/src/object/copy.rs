@@ -18,9 +18,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use palm_core::id::BodyId;
-use palm_core::record::{ChecksumKind, Content, ObjectRecord, SharersRecord, Stored, key};
+use palm_core::record::{ChecksumKind, Content, ObjectRecord, SharersRecord, Stored, Subresources, key};
+use palm_core::s3::Refusal;
+use palm_core::s3::version::Name;
 
-use super::conditions::object_in;
+use super::commit::new_nonce;
+use super::head::object_in;
 use super::store::At;
 use super::{Incoming, NewObject, Object, ObjectError, Store, WriteConditions};
 use crate::pool::Decision;
@@ -42,29 +45,36 @@ impl Store {
         new: NewObject,
         conditions: WriteConditions,
     ) -> Result<Object, ObjectError> {
-        self.bucket_to_write(bucket).await?;
-        let (from, to) = (At::new(source_at.0, source_at.1), At::new(bucket, key));
+        let target = self.target(At::new(bucket, key), new_nonce()?).await?;
+        let from = At::new(source_at.0, source_at.1).register;
+        let from = match source.id {
+            Some(Name::Id(id)) => key::version(&from, id),
+            _ => from,
+        };
         let body = source.record.body;
         let empty = matches!(&source.record.content, Content::Segments(segments) if segments.is_empty());
         let shared_ms = self.ledger.now_ms();
         if self.ledger.is_local() {
             // Two islands may add sharers to one body at the same time, and merging would keep one of the two lists.
-            return self.copy_bytes(source, bucket, key, new, conditions).await;
+            return Box::pin(self.copy_bytes(source, bucket, key, new, conditions)).await;
         }
         let in_flight = self.in_flight.enter(body);
         if !empty {
-            if !self.share(body, [&from.register, &to.register]).await? {
-                return self.copy_bytes(source, bucket, key, new, conditions).await;
+            if !self.share(body, [&from, &target.holder()]).await? {
+                return Box::pin(self.copy_bytes(source, bucket, key, new, conditions)).await;
             }
-            let current = self.ledger.read(&from.register).await?;
-            match object_in(current.as_ref())? {
+            let current = self.ledger.read(&from).await?;
+            match object_in(&from, current.as_ref())? {
                 Some(now) if now.body == body => {}
                 Some(_) => return Err(ObjectError::Conflict),
                 None => return Err(ObjectError::NoSuchKey),
             }
         }
-        let NewObject { attributes, subresources, customer_key } = new;
-        let record = ObjectRecord { attributes, subresources, customer_key, ..source.record.clone() };
+        // The bytes are the source's, and so is the key they are encrypted with.
+        let NewObject { attributes, subresources, .. } = new;
+        let lock = target.lock(subresources.lock, shared_ms)?;
+        let subresources = Subresources { lock, ..subresources };
+        let record = ObjectRecord { attributes, subresources, ..source.record.clone() };
         let store = self.clone();
         Self::settle(async move {
             let in_time = async {
@@ -74,7 +84,7 @@ impl Store {
                 }
                 Ok(record)
             };
-            let copied = store.commit(&to, conditions, in_time, None).await;
+            let copied = store.commit(&target, conditions.into(), in_time, None).await;
             drop(in_flight);
             copied
         })
@@ -84,7 +94,7 @@ impl Store {
     /// Adds objects to those that share a body, or, where they are already, makes their claim new. `false` when there are
     /// too many. The source is among them, so that all holders of a shared body are found from whichever of them repair
     /// knew it by.
-    async fn share(&self, body: BodyId, objects: [&Bytes; 2]) -> Result<bool, ObjectError> {
+    pub(super) async fn share(&self, body: BodyId, objects: [&Bytes; 2]) -> Result<bool, ObjectError> {
         let shared = self.ledger.update(key::sharers(body), |current| {
             let decoded = current.map(|current| SharersRecord::decode(&current.value)).transpose();
             let mut sharers = match decoded {
@@ -113,6 +123,11 @@ impl Store {
         new: NewObject,
         conditions: WriteConditions,
     ) -> Result<Object, ObjectError> {
+        if source.record.customer_key.is_some() {
+            // Only renames come here with one: whoever copies brings the key, and encrypts anew.
+            let message = "An object under a key of the client's cannot be renamed where its bytes have to move";
+            return Err(Refusal::with_status(501, "NotImplemented", message).into());
+        }
         let size = source.record.size;
         let checksum = source.record.checksum.as_ref().filter(|checksum| checksum.kind == ChecksumKind::FullObject);
         let body = Incoming {
@@ -120,6 +135,7 @@ impl Store {
             length: Some(size),
             algorithms: checksum.map(|checksum| checksum.algorithm).into_iter().collect(),
             verify: Box::new(|digested| Ok(digested.checksums.first().cloned())),
+            cipher: None,
         };
         self.put(bucket, key, new, conditions, body).await
     }

@@ -23,20 +23,23 @@ const DISCARD_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) struct Draft {
     pub(super) store: Store,
     pub(super) body: BodyId,
-    /// Register key of the object it is uploaded for.
-    object: Bytes,
+    /// Register key of the object or version it is uploaded for.
+    pub(super) object: Bytes,
+    /// Storage class of that object; `None`: standard.
+    pub(super) class: Option<String>,
     stored: Mutex<Vec<(PeerId, FragmentId)>>,
     kept: AtomicBool,
     _in_flight: InFlightGuard,
 }
 
 impl Draft {
-    pub(super) fn new(store: &Store, body: BodyId, object: Bytes) -> Self {
+    pub(super) fn new(store: &Store, body: BodyId, object: Bytes, class: Option<String>) -> Self {
         Self {
             _in_flight: store.in_flight.enter(body),
             store: store.clone(),
             body,
             object,
+            class,
             stored: Mutex::default(),
             kept: AtomicBool::new(false),
         }

@@ -4,10 +4,11 @@ use palm_core::code::CodeError;
 use palm_core::place::PlaceError;
 use palm_core::record::DecodeError;
 use palm_core::s3::Refusal;
+use palm_core::s3::version::Name;
 
 use super::body::{BodyError, Rejection};
-use crate::pool::LedgerError;
 use crate::pool::secret::SecretError;
+use crate::pool::{LedgerError, PoolError};
 
 /// Why an operation failed. Variants by what the front end answers; after any error but
 /// `Unavailable`/`Internal` nothing has changed, after those the outcome of a write is unknown.
@@ -22,6 +23,15 @@ pub enum ObjectError {
     /// 404.
     #[error("no such upload")]
     NoSuchUpload,
+    /// The version is a delete marker: 404 where none was named, else 405
+    /// (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/DeleteMarker.html>).
+    #[error("delete marker {version}")]
+    Marker {
+        /// The request named it.
+        named: bool,
+        /// Its id.
+        version: Name,
+    },
     /// 409; `owned` by the asker or by another.
     #[error("bucket exists")]
     BucketExists {
@@ -72,6 +82,22 @@ pub enum ObjectError {
     Internal(String),
 }
 
+impl ObjectError {
+    /// Whether it is certain that nothing has changed.
+    pub fn is_certain(&self) -> bool {
+        !matches!(self, Self::Unavailable(_) | Self::Internal(_))
+    }
+
+    /// Whether an object or version was not found, and nothing is known of why.
+    pub(super) fn is_absence(&self) -> bool {
+        match self {
+            Self::NoSuchKey => true,
+            Self::Refused(refusal) => refusal.code == "NoSuchVersion",
+            _ => false,
+        }
+    }
+}
+
 impl From<LedgerError> for ObjectError {
     fn from(error: LedgerError) -> Self {
         match error {
@@ -82,6 +108,16 @@ impl From<LedgerError> for ObjectError {
             // Nothing was written, and trying again later is the cure.
             LedgerError::Contended => Self::Overloaded,
             LedgerError::Storage(_) => Self::Internal(error.to_string()),
+        }
+    }
+}
+
+impl From<PoolError> for ObjectError {
+    fn from(error: PoolError) -> Self {
+        match error {
+            PoolError::Ledger(error) => error.into(),
+            PoolError::Wrong(refusal) => refusal.into(),
+            other => Self::Internal(other.to_string()),
         }
     }
 }

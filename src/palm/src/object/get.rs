@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, stream};
 use palm_core::code::{Coder, SegmentSecret, Shape};
 use palm_core::id::BodyId;
@@ -17,7 +17,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::budget::STREAM_BYTES;
 use super::fetch::{Distrusted, Fetcher, STRIPE_DEADLINE};
 use super::store::DataKey;
-use super::{BodyError, ByteStream, Object, ObjectError, Store, recover};
+use super::{BodyError, ByteStream, Cipher, Object, ObjectError, Store, recover};
 use crate::blocking::spawn_blocking;
 
 /// The first stripe is there by then, or the answer is 503: a client hears within five seconds that too few
@@ -32,7 +32,20 @@ impl Store {
     /// The bytes of a range of an object. The first stripe has been opened when this answers `Ok`, so that too
     /// few fragments is an error and not a broken body.
     pub async fn read(&self, object: &Object, range: Range<u64>) -> Result<ByteStream, ObjectError> {
+        self.read_with(object, range, None).await
+    }
+
+    /// The same of an object that is encrypted with a key of the client's.
+    pub async fn read_with(
+        &self,
+        object: &Object,
+        range: Range<u64>,
+        cipher: Option<Cipher>,
+    ) -> Result<ByteStream, ObjectError> {
         let record = &object.record;
+        if record.customer_key.as_ref() != cipher.as_ref().map(Cipher::record) {
+            return Err(ObjectError::Internal("an object is read with another key than its own".to_owned()));
+        }
         if range.start > range.end || range.end > record.size {
             return Err(ObjectError::BadRange);
         }
@@ -41,7 +54,7 @@ impl Store {
         }
         let data_key = self.data_key(record.data_key).await?;
         let pieces = Pieces::new(record.body, record.content.clone());
-        let mut reader = BodyReader { store: self.clone(), data_key, pieces, range, open: None };
+        let mut reader = BodyReader { store: self.clone(), data_key, cipher, pieces, range, open: None };
 
         let late = |_| ObjectError::Unavailable("the first stripe's fragments do not come".to_owned());
         let fetched = timeout(FIRST_STRIPE_DEADLINE, reader.fetch()).await.map_err(late)??;
@@ -100,12 +113,14 @@ struct Fetched {
     shards: Vec<(u8, Bytes)>,
     /// The bytes of the stripe that are wanted.
     wanted: Range<usize>,
+    /// Decrypts them, and where they begin in the segment.
+    cipher: Option<(Cipher, u64)>,
     distrusted: Distrusted,
 }
 
 /// Opens a stripe; with other shards where these do not open it.
 async fn open(store: Store, coder: Option<Coder>, fetched: Fetched) -> Result<(Coder, Bytes), ObjectError> {
-    let Fetched { segment, shape, secret, stripe, shards, wanted, distrusted } = fetched;
+    let Fetched { segment, shape, secret, stripe, shards, wanted, cipher, distrusted } = fetched;
     let mut coder = match coder {
         Some(coder) if coder.policy() == shape.policy() => coder,
         _ => Coder::new(shape.policy())?,
@@ -131,13 +146,23 @@ async fn open(store: Store, coder: Option<Coder>, fetched: Fetched) -> Result<(C
             recovered.bytes
         }
     };
-    Ok((coder, bytes.slice(wanted)))
+    let bytes = bytes.slice(wanted);
+    let Some((cipher, at)) = cipher else { return Ok((coder, bytes)) };
+    let decrypt = move || {
+        let mut bytes = bytes.try_into_mut().unwrap_or_else(|shared| BytesMut::from(shared.as_ref()));
+        cipher.apply(segment.id, at, &mut bytes)?;
+        Ok(bytes.freeze())
+    };
+    let decrypted: Result<Bytes, ObjectError> =
+        if len <= INLINE_BYTES { decrypt() } else { spawn_blocking(decrypt).await? };
+    Ok((coder, decrypted?))
 }
 
 /// Walks the stripes of a range of a body.
 struct BodyReader {
     store: Store,
     data_key: Arc<DataKey>,
+    cipher: Option<Cipher>,
     pieces: Pieces,
     /// What is still to be fetched, in bytes of the body.
     range: Range<u64>,
@@ -194,6 +219,7 @@ impl BodyReader {
             stripe,
             shards,
             wanted: (within - lies.start) as usize..(end - lies.start) as usize,
+            cipher: self.cipher.clone().map(|cipher| (cipher, within)),
             distrusted: open.fetcher.distrusted(),
         };
         self.open = Some(open);

@@ -112,12 +112,14 @@ impl Store {
 
     /// Where the fragments of a segment of about `len` bytes go, and who else could take them. Peers that just
     /// failed are left out as long as the policy can be met without them; in a local pool, as long as any peer is left:
-    /// there a write goes to whoever is in reach, and narrower than a policy set by hand if it must.
-    pub(super) fn plan(&self, segment: SegmentId, len: u64) -> Result<Planned, ObjectError> {
+    /// there a write goes to whoever is in reach, and narrower than a policy set by hand if it must. The policy of a storage
+    /// class gives way too: what it is to be coded as soon as peers are enough, repair sees to.
+    pub(super) fn plan(&self, segment: SegmentId, len: u64, class: Option<&str>) -> Result<Planned, ObjectError> {
         let local = self.ledger.is_local();
-        let (wanted, automatic) = match self.view.policy() {
-            Some(policy) => (policy, local),
-            None => (self.view.wanted_policy(), true),
+        let (wanted, automatic) = match (self.view.class_policy(class), self.view.policy()) {
+            (Some(policy), _) => (policy, true),
+            (None, Some(policy)) => (policy, local),
+            (None, None) => (self.view.wanted_policy(), true),
         };
         let need_bytes = Shape::new(wanted, len)?.fragment_len();
         let (mut candidates, suspects) = self.suspects.split(self.view.candidates());

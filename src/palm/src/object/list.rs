@@ -1,10 +1,11 @@
 //! Listings: pages of registers as keys and common prefixes.
 
 use bytes::Bytes;
-use palm_core::record::key;
+use palm_core::record::{HeadRecord, Summary, key};
+use palm_core::s3::version::{Current, Kind, Line, Null};
 use palm_core::wire::ScanQuery;
 
-use super::{Object, ObjectError, Store};
+use super::{ObjectError, Store};
 use crate::pool::ledger::Item;
 
 /// Which keys a listing asks for.
@@ -41,13 +42,34 @@ pub struct ListPage<T> {
     pub stale: bool,
 }
 
+/// What a listing says of an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedObject {
+    /// Milliseconds since the Unix epoch.
+    pub modified_ms: u64,
+    /// The rest.
+    pub summary: Summary,
+}
+
+impl ListedObject {
+    /// The current version of a head; `None` where that is a delete marker.
+    fn of(head: &HeadRecord) -> Option<Self> {
+        let (stamp, summary) = match head.current()? {
+            Current::Null(Null { stamp, kind: Kind::Object(object) }) => (stamp, Summary::from(object)),
+            Current::Version(Line { id, kind: Kind::Object(summary) }) => (&id.stamp, summary.clone()),
+            _ => return None,
+        };
+        Some(Self { modified_ms: stamp.millis(), summary })
+    }
+}
+
 impl Store {
     /// A page of a bucket's objects, linearizable; labelled where it is stale.
-    pub async fn list(&self, bucket: &str, query: ListQuery) -> Result<ListPage<Object>, ObjectError> {
+    pub async fn list(&self, bucket: &str, query: ListQuery) -> Result<ListPage<ListedObject>, ObjectError> {
         let base = key::objects(bucket);
         let register = key::bucket(bucket);
         let (found, page) =
-            tokio::join!(self.ledger.read_shared(&register), self.scan_or_stale(scan_query(&base, &query)));
+            tokio::join!(self.ledger.read_shared(&register), self.objects_or_stale(scan_query(&base, &query)));
         let (found, _) = self.or_stale(found, &register)?;
         if found.is_none() {
             return Err(ObjectError::NoSuchBucket);
@@ -55,12 +77,14 @@ impl Store {
         let (page, stale) = page?;
         let mut items = Vec::with_capacity(page.items.len());
         for item in page.items {
-            items.push(match item {
+            match item {
                 Item::Register(register, current) => {
-                    Listed::Key(text(&register, base.len())?, Object::decode(&current)?)
+                    let shown = ListedObject::of(&HeadRecord::of(&current)?);
+                    let key = text(&register, base.len())?;
+                    items.extend(shown.map(|object| Listed::Key(key, object)));
                 }
-                Item::Group(prefix) => Listed::Group(text(&prefix, base.len())?),
-            });
+                Item::Group(prefix) => items.push(Listed::Group(text(&prefix, base.len())?)),
+            }
         }
         Ok(ListPage { items, next: page.next.and_then(|next| resume_at(&next, base.len())), stale })
     }

@@ -12,14 +12,17 @@ use bytes::Bytes;
 use palm_core::hlc::Ballot;
 use palm_core::id::BodyId;
 use palm_core::record::{
-    Checksum, ChecksumAlgorithm, ChecksumKind, PartRecord, Stored, UploadRecord, UploadState, key,
+    BucketRecord, Checksum, ChecksumAlgorithm, ChecksumKind, PartRecord, Stored, Subresources, UploadRecord,
+    UploadState, key,
 };
+use palm_core::s3::lock::Lock;
 use palm_core::wire::{Request, ScanQuery};
 
+use super::commit::nothing_written;
 use super::draft::Draft;
-use super::put::{Received, nothing_written};
+use super::put::Received;
 use super::store::{At, new_upload, random};
-use super::{Incoming, ListPage, ListQuery, Listed, NewObject, Object, ObjectError, Store, list};
+use super::{Incoming, ListPage, ListQuery, Listed, NewObject, ObjectError, Store, list};
 use crate::pool::Decision;
 use crate::pool::ledger::Item;
 
@@ -91,11 +94,13 @@ impl Parts {
 impl Store {
     /// Begins an upload.
     pub async fn create_upload(&self, bucket: &str, key: &str, new: NewUpload) -> Result<BodyId, ObjectError> {
-        let data_key = self.bucket(bucket).await?.data_key;
+        let BucketRecord { data_key, config, .. } = self.bucket(bucket).await?;
         let now_ms = self.ledger.now_ms();
         let id = new_upload(now_ms)?;
         let NewUpload { owner, object, checksum } = new;
         let NewObject { attributes, subresources, customer_key } = object;
+        let lock = Lock::for_new(subresources.lock, config.object_lock.map(|lock| lock.default), now_ms)?;
+        let subresources = Subresources { lock, ..subresources };
         let record = UploadRecord {
             owner,
             created_ms: now_ms,
@@ -139,7 +144,7 @@ impl Store {
             body.algorithms.push(algorithm);
         }
         let at = At::new(bucket, key);
-        let draft = Arc::new(Draft::new(self, id, at.register));
+        let draft = Arc::new(Draft::new(self, id, at.register, upload.attributes.storage_class.clone()));
         let data_key = self.data_key(upload.data_key).await?;
         let received = self.receive(&draft, data_key, body).await?;
 
@@ -261,13 +266,6 @@ impl Store {
                 Ok(())
             }
         }
-    }
-
-    /// The object that came of an upload, as long as it stands.
-    pub(super) async fn completed(&self, at: &At, id: BodyId) -> Result<Option<Object>, ObjectError> {
-        let current = self.ledger.read(&at.register).await?;
-        let object = current.as_ref().map(Object::decode).transpose()?;
-        Ok(object.filter(|object| object.record.body == id))
     }
 
     /// All parts of an upload, by a strong scan.

@@ -12,6 +12,7 @@ use palm_core::record::{
 };
 use palm_core::register::Current;
 
+use super::head::object_in;
 use super::store::is_upload;
 use super::{ObjectError, Store};
 use crate::pool::Decision;
@@ -21,7 +22,7 @@ use crate::pool::Decision;
 pub(super) struct Whose {
     /// The body.
     pub(super) body: BodyId,
-    /// Register key of an object that holds it, or for which it is being uploaded.
+    /// Register key of an object or version that holds it, or for which it is being uploaded.
     pub(super) object: Bytes,
     /// Number and attempt of the part it is of, where that is known: it saves looking through all of them.
     pub(super) part: Option<(u16, u64)>,
@@ -32,6 +33,8 @@ pub(super) struct Whose {
 pub(super) struct Recorded {
     pub(super) segment: Segment,
     pub(super) data_key: KeyId,
+    /// Storage class of what it belongs to.
+    pub(super) class: Option<String>,
 }
 
 /// What repair has done to a segment.
@@ -83,26 +86,27 @@ impl Store {
     ) -> Result<Option<Recorded>, ObjectError> {
         // This peer's copy nearly always has it; that it does not is for the voters to say.
         let holding = |current: Option<Current>| -> Result<Option<ObjectRecord>, ObjectError> {
-            let record = current.map(|current| ObjectRecord::decode(&current.value)).transpose()?;
-            Ok(record.filter(|record| record.body == whose.body))
+            Ok(object_in(object, current.as_ref())?.filter(|record| record.body == whose.body))
         };
         let record = match holding(self.ledger.peek(object))? {
             Some(record) => Some(record),
             None => holding(self.ledger.read(object).await?)?,
         };
-        let Some(ObjectRecord { data_key, content, .. }) = record else { return Ok(None) };
+        let Some(ObjectRecord { data_key, content, attributes, .. }) = record else { return Ok(None) };
         let found = match content {
             Content::Segments(segments) => segments.into_iter().find(|one| one.id == segment),
             Content::Parts(_) => self.in_parts(whose, segment)?,
         };
-        Ok(found.map(|segment| Recorded { segment, data_key }))
+        Ok(found.map(|segment| Recorded { segment, data_key, class: attributes.storage_class }))
     }
 
     async fn recorded_in_upload(&self, whose: &Whose, segment: SegmentId) -> Result<Option<Recorded>, ObjectError> {
-        let Some((bucket, name)) = key::parse_object(&whose.object) else { return Ok(None) };
+        let object = key::object_of(&whose.object);
+        let Some((bucket, name)) = key::parse_object(&object) else { return Ok(None) };
         let Some(upload) = self.ledger.read(&key::upload(bucket, name, whose.body)).await? else { return Ok(None) };
-        let data_key = UploadRecord::decode(&upload.value)?.data_key;
-        Ok(self.in_parts(whose, segment)?.map(|segment| Recorded { segment, data_key }))
+        let UploadRecord { data_key, attributes, .. } = UploadRecord::decode(&upload.value)?;
+        let found = self.in_parts(whose, segment)?;
+        Ok(found.map(|segment| Recorded { segment, data_key, class: attributes.storage_class }))
     }
 
     fn in_parts(&self, whose: &Whose, segment: SegmentId) -> Result<Option<Segment>, ObjectError> {

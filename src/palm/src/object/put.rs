@@ -9,22 +9,22 @@ use std::sync::Arc;
 
 use palm_core::code::{SEGMENT_BYTES, STRIPE_BYTES};
 use palm_core::id::SegmentId;
-use palm_core::record::{Checksum, Content, Etag, ObjectRecord, Segment, Stored};
+use palm_core::record::{Checksum, Content, Etag, ObjectRecord, Segment, Subresources};
+use palm_core::s3::version::Versioning;
 use tokio::task::JoinHandle;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::body::{Cutter, Stripe};
 use super::budget::{STREAM_BYTES, Share};
-use super::conditions::object_in;
+use super::commit::new_nonce;
 use super::digest::{Digested, Digests};
 use super::draft::Draft;
 use super::get::INLINE_BYTES;
 use super::store::{At, DataKey, new_body, random};
 use super::whole::Whole;
 use super::write::SegmentWriter;
-use super::{BodyError, Incoming, NewObject, Object, ObjectError, Store, WriteConditions};
+use super::{BodyError, Cipher, Incoming, NewObject, Object, ObjectError, Store, WriteConditions};
 use crate::blocking::spawn_blocking;
-use crate::pool::{Current, Decision, LedgerError};
 
 /// What a body of one stripe holds for each of its bytes: as it came, and sealed with its parity.
 const WHOLE_FACTOR: u64 = 3;
@@ -39,14 +39,38 @@ impl Store {
         conditions: WriteConditions,
         body: Incoming,
     ) -> Result<Object, ObjectError> {
-        let data_key = self.bucket_to_write(bucket).await?.data_key;
+        if new.customer_key.as_ref() != body.cipher.as_ref().map(Cipher::record) {
+            return Err(ObjectError::Internal("a body is encrypted with another key than its object".to_owned()));
+        }
+        let known = self.bucket_to_write(bucket).await?;
         let at = At::new(bucket, key);
-        let draft = Arc::new(Draft::new(self, new_body()?, at.register.clone()));
-        let sealing = self.data_key(data_key).await?;
-        let received = self.receive(&draft, sealing, body).await?;
+        let sealing = self.data_key(known.data_key).await?;
+        let aiming = async {
+            let target = self.target(at.clone(), new_nonce()?).await?;
+            let lock = target.lock(new.subresources.lock, self.ledger.now_ms())?;
+            Ok::<_, ObjectError>((target, lock))
+        };
+        // Fragments are noted under what will refer to them. The id of a version comes before them, then; where there are no
+        // versions, the voters say so while the body comes in.
+        let class = new.attributes.storage_class.clone();
+        let draft = |object| Ok::<_, ObjectError>(Arc::new(Draft::new(self, new_body()?, object, class)));
+        let (draft, (target, lock), received) = if known.config.versioning == Versioning::Enabled {
+            let (target, lock) = aiming.await?;
+            let draft = draft(target.holder())?;
+            let received = self.receive(&draft, sealing, body).await?;
+            (draft, (target, lock), received)
+        } else {
+            let draft = draft(at.register.clone())?;
+            let (received, aimed) = tokio::try_join!(self.receive(&draft, sealing, body), aiming)?;
+            (draft, aimed, received)
+        };
 
-        let store = self.clone();
+        let (store, data_key) = (self.clone(), known.data_key);
         Self::settle(async move {
+            if draft.object != target.holder() {
+                // The bucket's versioning is not what this peer knew.
+                store.share(draft.body, [&draft.object, &target.holder()]).await?;
+            }
             let body = draft.body;
             let Received { digested, checksum, rest, share } = received;
             let etag = Etag { md5: digested.md5, parts: 0 };
@@ -54,6 +78,7 @@ impl Store {
                 let content = Content::Segments(rest.store(&draft).await?);
                 drop(share);
                 let NewObject { attributes, subresources, customer_key } = new;
+                let subresources = Subresources { lock, ..subresources };
                 Ok(ObjectRecord {
                     size: digested.size,
                     etag,
@@ -66,65 +91,9 @@ impl Store {
                     customer_key,
                 })
             };
-            store.commit(&at, conditions, storing, Some(&draft)).await
+            store.commit(&target, conditions.into(), storing, Some(&draft)).await
         })
         .await
-    }
-
-    /// Makes a record visible once `ready` has it: decides the conditions, replaces what was there and releases
-    /// it, and makes sure that the bucket outlived the write. The fragments of `draft` are kept, or deleted when
-    /// it is certain that nothing refers to them.
-    pub(super) async fn commit(
-        &self,
-        at: &At,
-        conditions: WriteConditions,
-        ready: impl Future<Output = Result<ObjectRecord, ObjectError>> + Send,
-        draft: Option<&Draft>,
-    ) -> Result<Object, ObjectError> {
-        let conditional = conditions != WriteConditions::default();
-        let mut written = None;
-        let deciding = async {
-            let record = written.insert(ready.await?);
-            let value = record.encode();
-            Ok::<_, ObjectError>(move |current: Option<&Current>| {
-                let checked = object_in(current).and_then(|previous| {
-                    conditions.check(previous.as_ref())?;
-                    Ok(previous)
-                });
-                match checked {
-                    Ok(previous) => Decision::Put(value.clone(), Ok(previous)),
-                    Err(error) => Decision::Keep(Err(error)),
-                }
-            })
-        };
-        let updated = self.ledger.update_when(at.register.clone(), deciding).await?;
-        let unwritten = match &updated {
-            Ok(updated) => updated.answer.is_err(),
-            Err(error) => nothing_written(error),
-        };
-        if let Some(draft) = draft
-            && !unwritten
-        {
-            draft.keep();
-        }
-        let updated = match updated {
-            Err(LedgerError::Contended) if conditional => return Err(ObjectError::Conflict),
-            other => other?,
-        };
-        let replaced = updated.answer?;
-        let record =
-            written.ok_or_else(|| ObjectError::Internal("the ledger committed before the record was ready".into()))?;
-        if let Some(replaced) = replaced.filter(|replaced| replaced.body != record.body) {
-            self.release(&replaced);
-        }
-        if let Err(error) = self.confirm(at, updated.version).await {
-            if matches!(error, ObjectError::NoSuchBucket) {
-                // It was visible for a moment, so it may have been copied: collection looks, nobody just deletes.
-                self.release(&record);
-            }
-            return Err(error);
-        }
-        Ok(Object { version: updated.version, id: None, record, stale: false })
     }
 
     /// Receives a body to its end, judges it, and has all but its last fragments on their way. On any error
@@ -135,7 +104,7 @@ impl Store {
         data_key: Arc<DataKey>,
         incoming: Incoming,
     ) -> Result<Received, ObjectError> {
-        let Incoming { stream, length, algorithms, verify } = incoming;
+        let Incoming { stream, length, algorithms, verify, cipher } = incoming;
         let stripe_bytes = STRIPE_BYTES as u64;
         let first_bytes = length.map_or(stripe_bytes, |length| length.min(stripe_bytes));
         let mut share = self.budget.take(first_bytes * WHOLE_FACTOR).await?;
@@ -145,29 +114,34 @@ impl Store {
         let (digested, rest) = if !cutter.ended() {
             drop(share);
             share = self.budget.take(STREAM_BYTES).await?;
-            let long = Long { draft, data_key, remaining: length, finished: Vec::new(), finishing: None };
+            let cipher = cipher.clone();
+            let long = Long { draft, data_key, cipher, remaining: length, finished: Vec::new(), finishing: None };
             long.receive(cutter, first, digests).await?
         } else if first.len() > 0 {
-            let (digested, whole) = self.receive_whole(data_key, first, digests).await?;
+            let (digested, whole) = self.receive_whole(draft, data_key, cipher.clone(), first, digests).await?;
             (digested, Rest::Whole(Box::new(whole)))
         } else {
             (digests.finish(), Rest::Empty)
         };
         let checksum = verify(&digested).map_err(BodyError::Refused)?;
+        let md5 = cipher.map_or(digested.md5, |cipher| cipher.etag(digested.md5));
+        let digested = Digested { md5, ..digested };
         Ok(Received { digested, checksum, rest, share })
     }
 
     /// Hashes and seals a body of one stripe, side by side.
     async fn receive_whole(
         &self,
+        draft: &Draft,
         data_key: Arc<DataKey>,
+        cipher: Option<Cipher>,
         stripe: Stripe,
         mut digests: Digests,
     ) -> Result<(Digested, Whole), ObjectError> {
-        let planned = self.plan(SegmentId::from_bytes(random()?), stripe.len() as u64)?;
+        let planned = self.plan(SegmentId::from_bytes(random()?), stripe.len() as u64, draft.class.as_deref())?;
         if stripe.len() <= INLINE_BYTES {
             digests.update(&stripe);
-            return Ok((digests.finish(), Whole::seal(planned, &data_key, &stripe)?));
+            return Ok((digests.finish(), Whole::seal(planned, &data_key, cipher, &stripe)?));
         }
         let stripe = Arc::new(stripe);
         let hashed = stripe.clone();
@@ -175,19 +149,15 @@ impl Store {
             digests.update(&hashed);
             digests.finish()
         });
-        let sealing = spawn_blocking(move || Whole::seal(planned, &data_key, &stripe));
+        let sealing = spawn_blocking(move || Whole::seal(planned, &data_key, cipher, &stripe));
         let (digested, whole) = tokio::join!(hashing, sealing);
         Ok((digested?, whole??))
     }
 }
 
-/// Whether an update that failed has certainly left no trace.
-pub(super) fn nothing_written(error: &LedgerError) -> bool {
-    matches!(error, LedgerError::NoQuorum { .. } | LedgerError::Contended)
-}
-
 /// A body that has been received and judged.
 pub(super) struct Received {
+    /// With the entity tag for its MD5, which differ where it is encrypted.
     pub(super) digested: Digested,
     /// The checksum to store.
     pub(super) checksum: Option<Checksum>,
@@ -224,6 +194,7 @@ impl Rest {
 struct Long<'a> {
     draft: &'a Arc<Draft>,
     data_key: Arc<DataKey>,
+    cipher: Option<Cipher>,
     /// Bytes still to come, where the client declared a length.
     remaining: Option<u64>,
     finished: Vec<Segment>,
@@ -264,8 +235,8 @@ impl Long<'_> {
 
     fn open(&self) -> Result<SegmentWriter, ObjectError> {
         let expected = self.remaining.map_or(SEGMENT_BYTES, |remaining| remaining.clamp(1, SEGMENT_BYTES));
-        let planned = self.draft.store.plan(SegmentId::from_bytes(random()?), expected)?;
-        SegmentWriter::new(self.draft, planned, &self.data_key)
+        let planned = self.draft.store.plan(SegmentId::from_bytes(random()?), expected, self.draft.class.as_deref())?;
+        SegmentWriter::new(self.draft, planned, &self.data_key, self.cipher.clone())
     }
 
     /// Ends a segment, after the one before it has become durable: at most one is syncing.

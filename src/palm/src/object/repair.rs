@@ -155,7 +155,7 @@ impl Store {
         let (candidates, _) = self.suspects.split(self.view.candidates());
         let decided = plan(
             Found { segment: &seen, conditions: &conditions },
-            self.view.wanted_policy(),
+            self.view.wanted_class_policy(recorded.class.as_deref()),
             job.recode,
             &candidates,
             |policy| Shape::new(policy, seen.len).map_or(u64::MAX, |shape| shape.fragment_len()),
@@ -164,7 +164,7 @@ impl Store {
         let readable: Vec<Placed> = there.map(|(placed, _)| placed.clone()).collect();
         let task = Task {
             whose: job.whose(),
-            draft: Arc::new(Draft::new(self, job.body, job.object.clone().into())),
+            draft: Arc::new(Draft::new(self, job.body, job.object.clone().into(), recorded.class.clone())),
             readable: Segment { fragments: readable, ..seen.clone() },
             recorded,
             seen,

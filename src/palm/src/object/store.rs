@@ -7,25 +7,27 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use palm_backends::{Backends, IndexStore};
 use palm_core::code::SegmentSecret;
-use palm_core::hlc::Ballot;
+use palm_core::hlc::{Ballot, Stamp};
 use palm_core::id::{BodyId, KeyId, PeerId, SegmentId};
 use palm_core::record::{
-    AccessKeyRecord, Attributes, CustomerKey, DataKeyRecord, ObjectRecord, Stored, Subresources, WhenMinority, key,
+    Attributes, CustomerKey, DataKeyRecord, ObjectRecord, Stored, Subresources, WhenMinority, key,
 };
-use palm_core::s3::version::Name;
+use palm_core::s3::account::Account;
+use palm_core::s3::version::{Name, VersionId};
 use palm_core::wire::ScanQuery;
 use parking_lot::{Mutex, RwLock};
 use zeroize::Zeroizing;
 
+use super::access_log::AccessLog;
 use super::audit::Audit;
 use super::budget::Budget;
 use super::collect::Collector;
+use super::events::Events;
 use super::home::Home;
 use super::repair::{Pace, Queue};
 use super::suspects::{Reports, Suspects};
-use super::{CollectSettings, ObjectError, RepairSettings};
+use super::{ChoreSettings, CollectSettings, ObjectError, RepairSettings};
 use crate::net::Net;
-use crate::pool::keys::AccessKey;
 use crate::pool::ledger::Page;
 use crate::pool::secret::{SealingKey, fill_random};
 use crate::pool::{Current, Ledger, LedgerError, View};
@@ -36,9 +38,9 @@ const MAX_OPEN_DATA_KEYS: usize = 4096;
 /// An object as it was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Object {
-    /// Stamp of the write that made it; its milliseconds are the last-modified time.
+    /// Stamp of the version, from when it was made; its milliseconds are the last-modified time.
     pub version: Ballot,
-    /// Its version id; `None` in buckets that never had versions.
+    /// Its version id; `None` in buckets that never had versions, and of a null version just put.
     pub id: Option<Name>,
     /// The record.
     pub record: ObjectRecord,
@@ -52,8 +54,12 @@ impl Object {
         self.version.stamp.millis()
     }
 
-    pub(super) fn decode(current: &Current) -> Result<Self, ObjectError> {
-        Ok(Self { version: current.version, id: None, record: ObjectRecord::decode(&current.value)?, stale: false })
+    pub(super) fn new(stamp: Stamp, id: Option<Name>, record: ObjectRecord) -> Self {
+        Self { version: Ballot { stamp, ..Ballot::ZERO }, id, record, stale: false }
+    }
+
+    pub(super) fn of_version(id: VersionId, record: ObjectRecord, stale: bool) -> Self {
+        Self { stale, ..Self::new(id.stamp, Some(Name::Id(id)), record) }
     }
 }
 
@@ -74,15 +80,6 @@ impl From<Attributes> for NewObject {
     }
 }
 
-/// An access key's secret.
-#[derive(Clone)]
-pub struct Credentials {
-    /// The secret access key. Zeroed on drop.
-    pub secret: Zeroizing<String>,
-    /// May do anything.
-    pub root: bool,
-}
-
 /// What a store is made of.
 pub struct StoreParts {
     /// The metadata.
@@ -101,6 +98,8 @@ pub struct StoreParts {
     pub collect: CollectSettings,
     /// How repair goes about it.
     pub repair: RepairSettings,
+    /// How chores are done.
+    pub chores: ChoreSettings,
 }
 
 /// Buckets, objects and uploads over the ledger and the homes. Cheap to clone.
@@ -121,9 +120,15 @@ pub struct Inner {
     pub(super) collector: Collector,
     pub(super) counters: Counters,
     pub(super) repair: RepairSettings,
+    pub(super) chores: ChoreSettings,
+    pub(super) events: Events,
+    pub(super) access_log: AccessLog,
+    pub(super) index: Arc<dyn IndexStore>,
     pub(super) repairs: Queue,
     pub(super) pace: Pace,
     pub(super) audit: Audit,
+    /// Accounts by canonical id, as far as they were asked for.
+    pub(super) accounts: RwLock<HashMap<String, Account>>,
     sealing_key: SealingKey,
     data_keys: RwLock<HashMap<KeyId, Arc<DataKey>>>,
 }
@@ -149,6 +154,10 @@ pub struct Counters {
     pub collected_fragments: AtomicU64,
     /// Their bytes.
     pub collected_bytes: AtomicU64,
+    /// Objects and versions that lifecycle rules took away.
+    pub expired_objects: AtomicU64,
+    /// Uploads that lifecycle rules aborted.
+    pub aborted_uploads: AtomicU64,
 }
 
 impl Counters {
@@ -160,11 +169,11 @@ impl Counters {
 impl Store {
     /// A store of these parts. Nothing runs by itself: see [`collect`](Self::collect).
     pub fn new(parts: StoreParts) -> Self {
-        let StoreParts { ledger, net, view, fragments, index, sealing_key, collect, repair } = parts;
+        let StoreParts { ledger, net, view, fragments, index, sealing_key, collect, repair, chores } = parts;
         let in_flight = Arc::new(InFlight::default());
         let clock = ledger.clone();
         let repairs = Queue::new(Arc::clone(&index));
-        let home = Home::new(fragments, index, in_flight.clone(), move || clock.now_ms());
+        let home = Home::new(fragments, Arc::clone(&index), in_flight.clone(), move || clock.now_ms());
         Self(Arc::new(Inner {
             me: view.me(),
             ledger,
@@ -178,9 +187,14 @@ impl Store {
             collector: Collector::new(collect),
             counters: Counters::default(),
             repair,
+            events: Events::new(chores.targets.clone()),
+            index,
+            access_log: AccessLog::default(),
+            chores,
             repairs,
             pace: Pace::new(repair.bandwidth),
             audit: Audit::new(),
+            accounts: RwLock::default(),
             sealing_key,
             data_keys: RwLock::default(),
         }))
@@ -196,6 +210,17 @@ impl Store {
         self.view.touch();
     }
 
+    /// Whether objects of these storage classes have the same policy, so that they may share a body.
+    pub fn codes_alike(&self, one: &Attributes, other: &Attributes) -> bool {
+        let policy = |attributes: &Attributes| self.view.class_policy(attributes.storage_class.as_deref());
+        policy(one) == policy(other)
+    }
+
+    /// The time by the ledger's clock, milliseconds since the Unix epoch.
+    pub fn now_ms(&self) -> u64 {
+        self.ledger.now_ms()
+    }
+
     /// Counts for metrics.
     pub fn counters(&self) -> &Counters {
         &self.counters
@@ -206,19 +231,8 @@ impl Store {
         self.budget.free_bytes()
     }
 
-    /// The secret of an access key; `None` when there is no such key. Answers from what this peer follows and
-    /// asks the voters only about keys it has not heard of, so a revocation takes as long as gossip: a round
-    /// trip to the voters for every request would cost more than the seconds it closes.
-    pub async fn access_key(&self, id: &str) -> Result<Option<Credentials>, ObjectError> {
-        let register = key::access_key(id);
-        let current = match self.ledger.peek(&register) {
-            Some(current) => Some(current),
-            None => self.ledger.read_shared(&register).await?,
-        };
-        let Some(current) = current else { return Ok(None) };
-        let record = AccessKeyRecord::decode(&current.value)?;
-        let opened = AccessKey::open(id, &record, &self.sealing_key)?;
-        Ok(Some(Credentials { secret: opened.secret.clone(), root: record.root }))
+    pub(super) fn sealing_key(&self) -> &SealingKey {
+        &self.sealing_key
     }
 
     /// A new data key, sealed, as its register holds it.
@@ -282,6 +296,16 @@ impl Store {
     pub(super) async fn scan_or_stale(&self, query: ScanQuery) -> Result<(Page, bool), ObjectError> {
         match self.ledger.scan(query.clone()).await {
             Err(LedgerError::NoQuorum { .. }) if self.reads_stale() => Ok((self.ledger.local_page(query).await?, true)),
+            other => Ok((other?, false)),
+        }
+    }
+
+    /// The same of objects that listings show.
+    pub(super) async fn objects_or_stale(&self, query: ScanQuery) -> Result<(Page, bool), ObjectError> {
+        match self.ledger.scan_objects(query.clone()).await {
+            Err(LedgerError::NoQuorum { .. }) if self.reads_stale() => {
+                Ok((self.ledger.local_objects(query).await?, true))
+            }
             other => Ok((other?, false)),
         }
     }

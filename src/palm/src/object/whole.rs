@@ -6,19 +6,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use palm_core::code::Coder;
 use palm_core::id::{FragmentId, PeerId};
 use palm_core::place::Policy;
 use palm_core::record::{Placed, Segment};
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
 
-use super::ObjectError;
 use super::body::Stripe;
 use super::draft::Draft;
 use super::homes::{HomeError, Planned};
 use super::store::{Counters, DataKey, random};
 use super::write::{Sealer, shortage};
+use super::{Cipher, ObjectError};
 
 /// A home that has not stored its fragment by then has it sent to another one as well.
 const HEDGE: Duration = Duration::from_millis(500);
@@ -38,8 +37,13 @@ pub(super) struct Whole {
 impl Whole {
     /// Seals a stripe under a plan. Takes as long as its bytes take: for more than a few KiB call it on the
     /// blocking pool.
-    pub(super) fn seal(planned: Planned, data_key: &DataKey, stripe: &Stripe) -> Result<Self, ObjectError> {
-        let mut sealer = Sealer::new(Coder::new(planned.plan.policy)?, data_key.secret(planned.segment));
+    pub(super) fn seal(
+        planned: Planned,
+        data_key: &DataKey,
+        cipher: Option<Cipher>,
+        stripe: &Stripe,
+    ) -> Result<Self, ObjectError> {
+        let mut sealer = Sealer::new(&planned, data_key, cipher)?;
         let shards = sealer.seal(stripe, random()?)?;
         Ok(Self { planned, len: stripe.len() as u64, shards, ids: sealer.ids() })
     }

@@ -8,7 +8,7 @@ use futures::StreamExt;
 use futures::future::join_all;
 use futures::stream::FuturesUnordered;
 use palm_core::code::{CodeError, Coder, SEGMENT_BYTES, SegmentSecret, StripeKey};
-use palm_core::id::{FragmentId, PeerId};
+use palm_core::id::{FragmentId, PeerId, SegmentId};
 use palm_core::place::{Plan, Policy};
 use palm_core::record::{Placed, Segment};
 use palm_core::wire::FragmentOrigin;
@@ -22,7 +22,7 @@ use super::body::Stripe;
 use super::draft::Draft;
 use super::homes::{HomeError, Planned};
 use super::store::{Counters, DataKey, random};
-use super::{ObjectError, rebuild};
+use super::{Cipher, ObjectError, rebuild};
 use crate::blocking::spawn_blocking;
 
 /// Shards waiting for one home. With the one being written, a home may lag the others by this many stripes
@@ -41,22 +41,33 @@ const REBUILD_ROUNDS: usize = 2;
 /// Seals stripe after stripe of one segment and hashes each fragment as it grows, to check the home's answer.
 pub(super) struct Sealer {
     coder: Coder,
+    segment: SegmentId,
     secret: SegmentSecret,
+    /// Encrypts what is sealed.
+    cipher: Option<Cipher>,
     next: u32,
+    /// Bytes sealed.
+    len: u64,
     /// One for each fragment; a single one where k is 1 and all fragments are the same.
     hashers: Vec<blake3::Hasher>,
 }
 
 impl Sealer {
-    pub(super) fn new(coder: Coder, secret: SegmentSecret) -> Self {
+    pub(super) fn new(planned: &Planned, data_key: &DataKey, cipher: Option<Cipher>) -> Result<Self, CodeError> {
+        let coder = Coder::new(planned.plan.policy)?;
         let Policy { k, n } = coder.policy();
         let distinct = if k == 1 { 1 } else { usize::from(n) };
-        Self { coder, secret, next: 0, hashers: vec![blake3::Hasher::new(); distinct] }
+        let (segment, hashers) = (planned.segment, vec![blake3::Hasher::new(); distinct]);
+        Ok(Self { coder, segment, secret: data_key.secret(segment), cipher, next: 0, len: 0, hashers })
     }
 
     /// Seals the next stripe under a key drawn for it alone.
-    pub(super) fn seal(&mut self, stripe: &Stripe, key: [u8; 32]) -> Result<Vec<Bytes>, CodeError> {
-        let plaintext = stripe.gather(stripe.len() + SEALING_SLACK);
+    pub(super) fn seal(&mut self, stripe: &Stripe, key: [u8; 32]) -> Result<Vec<Bytes>, ObjectError> {
+        let mut plaintext = stripe.gather(stripe.len() + SEALING_SLACK);
+        if let Some(cipher) = &self.cipher {
+            cipher.apply(self.segment, self.len, &mut plaintext)?;
+        }
+        self.len += stripe.len() as u64;
         let shards = self.coder.seal_encode(&self.secret, self.next, plaintext, StripeKey::from_random(key))?;
         self.next += 1;
         for (hasher, shard) in self.hashers.iter_mut().zip(&shards) {
@@ -100,8 +111,13 @@ enum State {
 
 impl SegmentWriter {
     /// Begins a segment; nothing is sent before the first stripe is sealed.
-    pub(super) fn new(draft: &Arc<Draft>, planned: Planned, data_key: &DataKey) -> Result<Self, ObjectError> {
-        let sealer = Sealer::new(Coder::new(planned.plan.policy)?, data_key.secret(planned.segment));
+    pub(super) fn new(
+        draft: &Arc<Draft>,
+        planned: Planned,
+        data_key: &DataKey,
+        cipher: Option<Cipher>,
+    ) -> Result<Self, ObjectError> {
+        let sealer = Sealer::new(&planned, data_key, cipher)?;
         let lanes = planned
             .plan
             .homes

@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use palm_backends::{IndexStore, Next, Space, StoreError};
-use palm_core::hlc::{Ballot, Clock};
+use palm_core::hlc::{Ballot, Clock, Stamp};
 use palm_core::id::PeerId;
 pub use palm_core::listing::{Item, Page};
 use palm_core::reconcile::{Answer, Range};
@@ -45,6 +45,7 @@ mod voter;
 
 use holdings::Supplied;
 use local::LocalCopy;
+use pages::Shows;
 pub use progress::CatchUp;
 use queue::{KeyQueues, SharedReads};
 pub use recover::Survey;
@@ -198,6 +199,13 @@ impl Ledger {
         wall_ms().max(self.0.clock.lock().last().millis())
     }
 
+    /// A stamp above this one, and above all that this peer has seen.
+    pub fn stamp_after(&self, seen: Stamp) -> Stamp {
+        let mut clock = self.0.clock.lock();
+        clock.observe(seen);
+        clock.tick(wall_ms()).stamp
+    }
+
     /// The configuration this peer has adopted.
     pub fn config(&self) -> Arc<Config> {
         self.0.voter.config()
@@ -239,7 +247,8 @@ impl Ledger {
                 voter.accept(epoch, key, ballot, record).await
             }
             Request::Read { epoch, key, have } => voter.read(epoch, &key, have),
-            Request::Scan { epoch, query, expect } => voter.scan(epoch, query, expect).await,
+            Request::Scan { epoch, query, expect } => voter.scan(epoch, query, Shows::All, expect).await,
+            Request::ScanObjects { epoch, query, expect } => voter.scan(epoch, query, Shows::Objects, expect).await,
             Request::Learn { key, accepted } => {
                 self.observe(accepted.ballot);
                 voter.learn(key, accepted).await

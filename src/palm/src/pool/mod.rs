@@ -14,8 +14,13 @@ use bytes::Bytes;
 use palm_backends::{Backends, IndexStore};
 use palm_core::id::{PeerId, PoolId};
 use palm_core::place::Policy;
-use palm_core::record::{Consistency, DecodeError, MemberRecord, MemberState, PoolRecord, Stored, WhenMinority, key};
+use palm_core::record::{
+    Consistency, DecodeError, IdentityKind, IdentityRecord, MemberRecord, MemberState, PoolRecord, Stored,
+    WhenMinority, key,
+};
 use palm_core::register::Config;
+use palm_core::s3::Refusal;
+use palm_core::s3::storage_class::ClassPolicy;
 use palm_core::wire::{MAX_SCAN_ENTRIES, ScanQuery};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
@@ -28,6 +33,7 @@ mod beacon;
 mod departure;
 pub mod gossip;
 mod handler;
+pub mod identity;
 pub mod join;
 pub mod keys;
 pub mod ledger;
@@ -35,6 +41,7 @@ mod liveness;
 mod members;
 pub mod recovery;
 pub mod secret;
+pub mod session;
 pub mod state;
 pub mod status;
 pub mod view;
@@ -95,6 +102,9 @@ pub enum PoolError {
     /// It would do harm as things stand, or makes no sense; nothing was done. In words.
     #[error("{0}")]
     Refused(String),
+    /// Breaks a rule of S3's or IAM's; nothing was done.
+    #[error(transparent)]
+    Wrong(#[from] Refusal),
 }
 
 /// What a pool is made from: a bound endpoint that does not serve yet, and this peer's stores.
@@ -129,6 +139,8 @@ pub struct NewPool {
     pub consistency: Consistency,
     /// What a strong pool does for readers without a majority.
     pub when_minority: WhenMinority,
+    /// Storage classes with policies of their own.
+    pub classes: Vec<ClassPolicy>,
 }
 
 /// What else listens at this peer, told to others by gossip.
@@ -199,6 +211,7 @@ impl Pool {
                     created_ms: 0,
                     consistency: new.consistency,
                     when_minority: new.when_minority,
+                    classes: new.classes,
                 },
                 done: false,
             },
@@ -402,10 +415,37 @@ impl Pool {
     }
 
     /// Makes an access key.
-    pub async fn create_access_key(&self, description: &str) -> Result<AccessKey, PoolError> {
-        let access_key = AccessKey::random()?;
-        keys::put(&self.0.ledger, self.sealing_key(), &access_key, description, false).await?;
-        Ok(access_key)
+    pub async fn create_access_key(&self, new: keys::NewKey) -> Result<AccessKey, PoolError> {
+        keys::create(&self.0.ledger, self.sealing_key(), new).await
+    }
+
+    /// The present, milliseconds since the Unix epoch.
+    pub fn now_ms(&self) -> u64 {
+        self.0.ledger.now_ms()
+    }
+
+    /// A user or role; `None` when there is none of this name.
+    pub async fn identity(&self, who: identity::Who<'_>) -> Result<Option<IdentityRecord>, PoolError> {
+        identity::get(&self.0.ledger, who).await
+    }
+
+    /// The names of all users, or all roles, of an account.
+    pub async fn identities(&self, account: &str, kind: IdentityKind) -> Result<Vec<String>, PoolError> {
+        identity::list(&self.0.ledger, account, kind).await
+    }
+
+    /// Changes, makes or deletes a user or role, inside the ledger update.
+    pub async fn change_identity<T: Send>(
+        &self,
+        who: identity::Who<'_>,
+        change: impl Fn(&mut Option<IdentityRecord>) -> Result<T, Refusal> + Send + Sync,
+    ) -> Result<T, PoolError> {
+        identity::change(&self.0.ledger, who, change).await
+    }
+
+    /// Has an access key taken or not, until this is changed again; `false` where there is none, or it is a root key.
+    pub async fn enable_access_key(&self, id: &str, enabled: bool) -> Result<bool, PoolError> {
+        keys::enable(&self.0.ledger, id, enabled).await
     }
 
     /// Revokes an access key.

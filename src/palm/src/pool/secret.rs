@@ -50,6 +50,11 @@ impl SealingKey {
         &self.0
     }
 
+    /// Another key, for one purpose only.
+    pub fn derive(&self, purpose: &str) -> Self {
+        Self(Zeroizing::new(blake3::derive_key(purpose, self.0.as_slice())))
+    }
+
     /// Seals `secret` for the purpose `context` names, which must be given again to open it.
     pub fn seal(&self, context: &str, secret: &[u8]) -> Result<Vec<u8>, SecretError> {
         let mut buffer = secret.to_vec();

@@ -8,6 +8,7 @@ use std::time::Duration;
 use palm_core::id::PeerId;
 use palm_core::place::{Candidate, Policy};
 use palm_core::record::PoolRecord;
+use palm_core::s3::storage_class;
 use parking_lot::RwLock;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -201,6 +202,12 @@ impl View {
         Some(Policy { k, n })
     }
 
+    /// The policy of a storage class that has one of its own.
+    pub fn class_policy(&self, class: Option<&str>) -> Option<Policy> {
+        let current = self.0.current.read();
+        storage_class::policy_of(&current.pool.as_ref()?.classes, class)
+    }
+
     /// How many admitted members, alive or not, are there to stay. Those that drain are as good as gone: what is kept is
     /// to be as tough as it can be without them.
     pub fn staying_count(&self) -> usize {
@@ -218,6 +225,11 @@ impl View {
     pub fn wanted_policy(&self) -> Policy {
         let disks = self.candidates().first().map_or(1, |only| only.disks.into());
         self.policy().unwrap_or_else(|| Policy::auto_over(self.staying_count(), disks))
+    }
+
+    /// The same for objects of a storage class.
+    pub fn wanted_class_policy(&self, class: Option<&str>) -> Policy {
+        self.class_policy(class).unwrap_or_else(|| self.wanted_policy())
     }
 
     /// The pool's settings, once known.

@@ -3,18 +3,15 @@
 use std::collections::HashMap;
 
 use palm_core::record::Attributes;
+use palm_core::s3::storage_class::CLASSES;
+pub use palm_core::s3::storage_class::STANDARD;
+use palm_core::s3::website;
 use s3s::{S3Error, S3ErrorCode, S3Result};
+
+use super::error;
 
 /// Bytes that the names and values of an object's user metadata may take together (AWS's limit).
 const USER_METADATA_MAX_BYTES: usize = 2 << 10;
-
-/// The class objects have when none is named; stored as no class at all.
-pub const STANDARD: &str = "STANDARD";
-
-/// Classes taken and given back. The archive classes are missing on purpose: tools refuse to read an object
-/// that seems to be in an archive.
-const STORAGE_CLASSES: [&str; 6] =
-    [STANDARD, "REDUCED_REDUNDANCY", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING", "GLACIER_IR"];
 
 /// Takes the attributes out of a `PutObject`, `CopyObject` or `CreateMultipartUpload` request.
 macro_rules! take_attributes {
@@ -64,13 +61,16 @@ pub fn checked(mut attributes: Attributes, user: HashMap<String, String>) -> S3R
     if bytes > USER_METADATA_MAX_BYTES {
         return Err(S3Error::new(S3ErrorCode::MetadataTooLarge));
     }
+    if let Some(location) = &attributes.website_redirect {
+        website::check_object_redirect(location).map_err(|refusal| error::of_refusal(&refusal))?;
+    }
     attributes.user = user.into_iter().collect();
     // A map has no order; a record has, so that equal attributes are equal bytes.
     attributes.user.sort_unstable();
     attributes.content_encoding = attributes.content_encoding.and_then(without_aws_chunked);
     attributes.storage_class = match attributes.storage_class {
         Some(class) if class == STANDARD => None,
-        Some(class) if !STORAGE_CLASSES.contains(&class.as_str()) => {
+        Some(class) if !CLASSES.contains(&class.as_str()) => {
             return Err(S3Error::new(S3ErrorCode::InvalidStorageClass));
         }
         class => class,

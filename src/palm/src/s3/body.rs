@@ -14,26 +14,32 @@ use s3s::{BodySizeLimitExceeded, S3Error, S3ErrorCode, S3Result, StdError};
 
 use super::checksum::Declared;
 use super::error;
-use crate::object::{BodyError, ByteStream, Incoming, Rejection};
+use crate::object::{BodyError, ByteStream, Cipher, Incoming, Rejection};
 
 /// A body on its way in, to be judged by what the client declared. `length` is the decoded length.
-pub fn incoming(blob: Option<StreamingBlob>, length: Option<i64>, declared: Declared) -> S3Result<Incoming> {
+pub fn incoming(
+    blob: Option<StreamingBlob>,
+    length: Option<i64>,
+    declared: Declared,
+    cipher: Option<Cipher>,
+) -> S3Result<Incoming> {
     let length = length.ok_or_else(|| S3Error::new(S3ErrorCode::MissingContentLength))?;
     let length = u64::try_from(length).map_err(|_| error::invalid_argument("Content-Length is negative"))?;
     let stream = match blob {
         Some(blob) => blob.map_err(|cause| classify(&cause)).boxed(),
         None => futures::stream::empty().boxed(),
     };
-    Ok(received(stream, length, declared))
+    Ok(received(stream, length, declared, cipher))
 }
 
 /// A body already in the object layer's terms.
-pub fn received(stream: ByteStream, length: u64, declared: Declared) -> Incoming {
+pub fn received(stream: ByteStream, length: u64, declared: Declared, cipher: Option<Cipher>) -> Incoming {
     Incoming {
         stream,
         length: Some(length),
         algorithms: declared.algorithm().into_iter().collect(),
         verify: Box::new(|digested| declared.judge(digested)),
+        cipher,
     }
 }
 
@@ -172,8 +178,9 @@ mod tests {
 
     #[test]
     fn a_body_needs_its_length() {
-        let code =
-            |length| incoming(None, length, Declared::default()).err().map(|told| told.code().as_str().to_owned());
+        let code = |length| {
+            incoming(None, length, Declared::default(), None).err().map(|told| told.code().as_str().to_owned())
+        };
         assert_eq!(code(None).as_deref(), Some("MissingContentLength"));
         assert_eq!(code(Some(-1)).as_deref(), Some("InvalidArgument"));
         assert_eq!(code(Some(0)), None);

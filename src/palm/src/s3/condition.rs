@@ -81,7 +81,8 @@ fn text(condition: ETagCondition) -> String {
     }
 }
 
-fn seconds(timestamp: Timestamp) -> i64 {
+/// Seconds since the Unix epoch.
+pub fn seconds(timestamp: Timestamp) -> i64 {
     OffsetDateTime::from(timestamp).unix_timestamp()
 }
 
@@ -117,24 +118,19 @@ read_conditions!(
     copy_source_if_unmodified_since
 );
 
-/// Conditions of a write. S3 knows `If-None-Match: *` and `If-Match` with one tag or `*`; anything else
-/// is refused rather than half obeyed.
+/// Conditions of a write. AWS knows `If-None-Match: *` and `If-Match` with one tag or `*`; one tag in `If-None-Match` works here
+/// too, as public suites ask for it. Anything else is refused rather than half obeyed.
 pub fn of_write(matches: Option<ETagCondition>, none_match: Option<&ETagCondition>) -> S3Result<WriteConditions> {
-    let if_absent = match none_match {
-        None => false,
-        Some(ETagCondition::Any) => true,
-        Some(ETagCondition::ETag(_)) => {
-            return Err(error::not_implemented("If-None-Match on a write takes only the value *"));
-        }
-    };
+    let if_absent = matches!(none_match, Some(ETagCondition::Any));
+    let unless = none_match.filter(|_| !if_absent).cloned().map(one_tag).transpose()?;
     let if_match = matches.map(one_tag).transpose()?;
-    Ok(WriteConditions { if_absent, if_match })
+    Ok(WriteConditions { if_absent, if_match, unless, unchanged: None })
 }
 
 fn one_tag(condition: ETagCondition) -> Result<String, S3Error> {
     let text = text(condition);
     if text.contains(',') {
-        return Err(error::not_implemented("If-Match on a write takes one entity tag"));
+        return Err(error::not_implemented("A condition of a write takes one entity tag"));
     }
     // A weak tag keeps its mark and so matches nothing, as strong comparison wants.
     Ok(text.trim_matches('"').to_owned())
@@ -215,11 +211,13 @@ mod tests {
     fn writes_take_what_s3_defines_and_refuse_the_rest() {
         let parse = |text: &str| ETagCondition::parse_http_header(text.as_bytes()).expect("header");
         let absent = of_write(None, Some(&parse("*"))).expect("if-none-match: *");
-        assert_eq!(absent, WriteConditions { if_absent: true, if_match: None });
+        assert_eq!(absent, WriteConditions { if_absent: true, ..WriteConditions::default() });
         let quoted = of_write(Some(parse("\"abc\"")), None).expect("if-match");
         assert_eq!(quoted.if_match.as_deref(), Some("abc"));
         assert_eq!(of_write(Some(parse("*")), None).expect("if-match: *").if_match.as_deref(), Some("*"));
-        for refused in [of_write(None, Some(&parse("\"abc\""))), of_write(Some(parse("\"a\", \"b\"")), None)] {
+        assert_eq!(of_write(None, Some(&parse("\"abc\""))).expect("unless").unless.as_deref(), Some("abc"));
+        let list = || parse("\"a\", \"b\"");
+        for refused in [of_write(None, Some(&list())), of_write(Some(list()), None)] {
             assert_eq!(refused.expect_err("refused").code().as_str(), "NotImplemented");
         }
     }

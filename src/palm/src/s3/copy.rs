@@ -1,6 +1,7 @@
-//! Copies: `CopyObject` shares the source's body, `UploadPartCopy` streams a range of it into a part.
+//! Copies: `CopyObject` shares the source's body unless it is to be encrypted, summed or coded otherwise, `UploadPartCopy` streams a range of it into a part.
 
-use palm_core::record::ChecksumAlgorithm;
+use http::Extensions;
+use palm_core::s3::notification::Event;
 use palm_core::s3::version::Name;
 use s3s::dto::{
     ChecksumType, CopyObjectInput, CopyObjectOutput, CopyObjectResult, CopyPartResult, CopySource, ETag,
@@ -8,13 +9,16 @@ use s3s::dto::{
 };
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
 
-use super::attributes::{inherited, take_attributes};
-use super::auth::{EXPECTED_SOURCE_OWNER, expect_owner};
+use super::asked::take_asked;
+use super::attributes::inherited;
 use super::checksum::{Declared, set_checksum};
 use super::condition::{self, ReadConditions, Verdict};
-use super::object::{etag, version_name};
-use super::{Frontend, body, checksum, error, multipart, range, timestamp};
-use crate::object::{MAX_BODY_BYTES, NewObject, Object};
+use super::customer_key::{self, set_encryption, take_key};
+use super::object::{etag, version_name, version_text};
+use super::{
+    Frontend, access, acl, body, checksum, error, lifecycle, multipart, notification, range, tagging, timestamp,
+};
+use crate::object::{MAX_BODY_BYTES, Object};
 
 /// Bucket and key a copy reads from.
 fn source_of(source: &CopySource) -> S3Result<(&str, &str, Option<Name>)> {
@@ -31,11 +35,11 @@ fn source_of(source: &CopySource) -> S3Result<(&str, &str, Option<Name>)> {
 
 /// The source of a copy, once its conditions hold. Every failed condition of a copy is 412.
 async fn find(
-    frontend: &Frontend,
-    (bucket, key, version): (&str, &str, Option<Name>),
+    (frontend, extensions): (&Frontend, &Extensions),
+    place: (&str, &str, Option<Name>),
     conditions: &ReadConditions,
 ) -> S3Result<Object> {
-    let object = frontend.store.head(bucket, key, version).await.map_err(error::of)?;
+    let object = access::source(&frontend.store, extensions, place).await?;
     match conditions.judge(&object.record.etag.to_string(), object.modified_ms()) {
         Verdict::Proceed => Ok(object),
         Verdict::NotModified | Verdict::Failed => Err(S3Error::new(S3ErrorCode::PreconditionFailed)),
@@ -50,27 +54,62 @@ fn replaces_metadata(directive: Option<&MetadataDirective>) -> S3Result<bool> {
     }
 }
 
+/// The longest source `CopyObject` takes (AWS's limit); longer ones are copied part by part.
+const SOURCE_MAX_BYTES: u64 = 5 << 30;
+
 pub async fn copy(frontend: &Frontend, request: S3Request<CopyObjectInput>) -> S3Result<S3Response<CopyObjectOutput>> {
     let mut input = request.input;
     let source_conditions = condition::of_copy(&mut input);
     let conditions = condition::of_write(input.if_match.take(), input.if_none_match.as_ref())?;
     let replace = replaces_metadata(input.metadata_directive.as_ref())?;
-    let asked = take_attributes!(input)?;
+    let mut asked = take_asked!(input);
+    let (key, source_key) = (asked.key.clone(), take_key!(input, source)?);
     let wanted = input.checksum_algorithm.as_ref().map(|name| checksum::parse_name(name.as_str())).transpose()?;
     let place = source_of(&input.copy_source)?;
-    expect_owner(&frontend.store, place.0, &request.headers, EXPECTED_SOURCE_OWNER).await?;
-    let source = find(frontend, place, &source_conditions).await?;
-    check_algorithm(&source, wanted)?;
-    let attributes = if replace { asked } else { inherited(&source.record.attributes, asked) };
+    let bucket = access::bucket(&request.extensions)?;
+    let acl = acl::of_new_object(frontend, &request.extensions, &request.headers).await?;
+    let source = find((frontend, &request.extensions), place, &source_conditions).await?;
+    let source_cipher = customer_key::open(source.record.customer_key.as_ref(), source_key.as_ref())?;
+    if source.record.size > SOURCE_MAX_BYTES {
+        return Err(error::invalid_request(
+            "The specified copy source is larger than the maximum allowable size for a copy source: 5368709120",
+        ));
+    }
     let onto_itself = place == (input.bucket.as_str(), input.key.as_str(), None);
-    if onto_itself && !replace && attributes == source.record.attributes {
+    let changes = replace
+        || key.is_some()
+        || source_key.is_some()
+        || wanted.is_some()
+        || input.server_side_encryption.is_some()
+        || asked.tags.is_some() && input.tagging_directive.is_some();
+    if !replace {
+        asked.attributes = inherited(&source.record.attributes, asked.attributes);
+    }
+    if onto_itself && !changes && asked.attributes == source.record.attributes {
         return Err(error::invalid_request(
             "This copy request is illegal because it is trying to copy an object to itself without changing the \
              object's metadata, storage class, website redirect location or encryption attributes.",
         ));
     }
-    let new = NewObject::from(attributes);
-    let copied = frontend.store.copy(&source, (place.0, place.1), &input.bucket, &input.key, new, conditions).await;
+    let tags = tagging::of_copy(input.tagging_directive.as_ref(), &source.record.subresources.tags, asked.tags.take())?;
+    asked.tags = Some(tags);
+    let (new, cipher) = asked.object(bucket, acl, frontend.store.now_ms())?;
+    let had = source.record.checksum.as_ref().map(|sum| sum.algorithm);
+    let shares = cipher.is_none()
+        && source_cipher.is_none()
+        && (wanted.is_none() || wanted == had)
+        && frontend.store.codes_alike(&source.record.attributes, &new.attributes);
+    let notice =
+        notification::begin(frontend, &request.extensions, (&input.bucket, &input.key), Event::CreatedCopy).await?;
+    let copied = if shares {
+        frontend.store.copy(&source, (place.0, place.1), &input.bucket, &input.key, new, conditions).await
+    } else {
+        let size = source.record.size;
+        let stream = frontend.store.read_with(&source, 0..size, source_cipher).await.map_err(error::of)?;
+        let body = body::received(stream, size, Declared::computed(wanted.or(had)), cipher);
+        frontend.store.put(&input.bucket, &input.key, new, conditions, body).await
+    };
+    notice.end(&copied);
     let object = copied.map_err(error::of)?;
     let mut result = CopyObjectResult {
         e_tag: Some(etag(&object)),
@@ -81,17 +120,16 @@ pub async fn copy(frontend: &Frontend, request: S3Request<CopyObjectInput>) -> S
         set_checksum!(result, sum.algorithm, checksum::encode(sum, usize::from(object.record.etag.parts)));
         result.checksum_type = Some(ChecksumType::from_static(checksum::kind_name(sum.kind)));
     }
-    let output = CopyObjectOutput { copy_object_result: Some(result), ..CopyObjectOutput::default() };
+    let mut output = CopyObjectOutput {
+        copy_object_result: Some(result),
+        copy_source_version_id: version_text(&source),
+        version_id: version_text(&object),
+        expiration: lifecycle::expiration_header(frontend, &input.bucket, &input.key, &object),
+        ..CopyObjectOutput::default()
+    };
+    set_encryption!(output, key.as_ref());
+    output.expiration = lifecycle::expiration_header(frontend, &input.bucket, &input.key, &object);
     Ok(S3Response::new(output))
-}
-
-/// A copy shares the source's body and keeps its checksum; another one would need the bytes.
-fn check_algorithm(source: &Object, wanted: Option<ChecksumAlgorithm>) -> S3Result<()> {
-    let kept = source.record.checksum.as_ref().map(|sum| sum.algorithm);
-    if wanted.is_some_and(|wanted| kept != Some(wanted)) {
-        return Err(error::not_implemented("A copy keeps the checksum of its source"));
-    }
-    Ok(())
 }
 
 pub async fn copy_part(
@@ -100,12 +138,14 @@ pub async fn copy_part(
 ) -> S3Result<S3Response<UploadPartCopyOutput>> {
     let mut input = request.input;
     let conditions = condition::of_part_copy(&mut input);
+    let (key, source_key) = (take_key!(input)?, take_key!(input, source)?);
     let number = multipart::part_number(input.part_number)?;
     let id = multipart::upload_id(&input.upload_id)?;
     let upload = frontend.store.upload(&input.bucket, &input.key, id).await.map_err(error::of)?;
+    let cipher = customer_key::open_upload(upload.customer_key.as_ref(), key.as_ref())?;
     let place = source_of(&input.copy_source)?;
-    expect_owner(&frontend.store, place.0, &request.headers, EXPECTED_SOURCE_OWNER).await?;
-    let source = find(frontend, place, &conditions).await?;
+    let source = find((frontend, &request.extensions), place, &conditions).await?;
+    let source_cipher = customer_key::open(source.record.customer_key.as_ref(), source_key.as_ref())?;
     let size = source.record.size;
     let bytes = match &input.copy_source_range {
         Some(text) => range::select_source(text, size)?,
@@ -115,12 +155,9 @@ pub async fn copy_part(
     if length > MAX_BODY_BYTES {
         return Err(S3Error::new(S3ErrorCode::EntityTooLarge));
     }
-    let stream = match length {
-        0 => Box::pin(futures::stream::empty()),
-        _ => frontend.store.read(&source, bytes).await.map_err(error::of)?,
-    };
-    let declared = Declared::default().for_upload(upload.checksum.map(|(algorithm, _)| algorithm))?;
-    let body = body::received(stream, length, declared);
+    let stream = frontend.store.read_with(&source, bytes, source_cipher).await.map_err(error::of)?;
+    let declared = Declared::computed(upload.checksum.map(|(algorithm, _)| algorithm));
+    let body = body::received(stream, length, declared, cipher);
     let part = frontend.store.put_part(&input.bucket, &input.key, id, number, body).await.map_err(error::of)?;
     let mut result = CopyPartResult {
         e_tag: Some(ETag::Strong(multipart::part_etag(&part.md5))),
@@ -130,7 +167,12 @@ pub async fn copy_part(
     if let Some(sum) = &part.checksum {
         set_checksum!(result, sum.algorithm, checksum::encode(sum, 0));
     }
-    let output = UploadPartCopyOutput { copy_part_result: Some(result), ..UploadPartCopyOutput::default() };
+    let mut output = UploadPartCopyOutput {
+        copy_part_result: Some(result),
+        copy_source_version_id: version_text(&source),
+        ..UploadPartCopyOutput::default()
+    };
+    set_encryption!(output, key.as_ref());
     Ok(S3Response::new(output))
 }
 

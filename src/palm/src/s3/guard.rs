@@ -3,13 +3,14 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use data_encoding::{BASE64, HEXLOWER_PERMISSIVE};
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, Method, Request};
 use http_body::{Body, Frame, SizeHint};
 use palm_core::record::{Checksum, ChecksumAlgorithm, ChecksumKind};
@@ -20,6 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 use super::checksum::Declared;
+use super::error;
 use crate::object::{Digested, Rejection};
 
 /// Tells when a client has been waited for too long. Time in which nobody waits does not count: that is our own
@@ -63,12 +65,14 @@ impl Alarm {
 pub struct Patient<B> {
     inner: B,
     alarm: Alarm,
+    /// Whether there may be more of it.
+    unread: Arc<AtomicBool>,
 }
 
 impl<B> Patient<B> {
-    /// Waits `patience` for each frame.
-    pub fn new(inner: B, patience: Duration) -> Self {
-        Self { inner, alarm: Alarm::new(patience) }
+    /// Waits `patience` for each frame; after the last one `unread` is false.
+    pub fn new(inner: B, patience: Duration, unread: Arc<AtomicBool>) -> Self {
+        Self { inner, alarm: Alarm::new(patience), unread }
     }
 }
 
@@ -83,7 +87,11 @@ where
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, StdError>>> {
         let attempt = Pin::new(&mut self.inner).poll_frame(context);
         match ready!(self.alarm.watch(context, attempt, "client stopped sending")) {
-            Ok(frame) => Poll::Ready(frame.map(|frame| frame.map_err(Into::into))),
+            Ok(frame) => {
+                let ended = frame.is_none() || self.inner.is_end_stream();
+                self.unread.fetch_and(!ended, Ordering::Relaxed);
+                Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+            }
             Err(overdue) => Poll::Ready(Some(Err(overdue.into()))),
         }
     }
@@ -152,15 +160,25 @@ const NOT_TAKING: &str = "client stopped taking";
 const FORM: &[u8] = b"multipart/";
 
 /// Whether a request is a browser form.
-fn is_form<B>(request: &Request<B>) -> bool {
+pub fn is_form<B>(request: &Request<B>) -> bool {
     let kind = request.headers().get(CONTENT_TYPE).and_then(|kind| kind.as_bytes().get(..FORM.len()));
     request.method() == Method::POST && kind.is_some_and(|kind| kind.eq_ignore_ascii_case(FORM))
 }
 
-/// Refuses a form without a length: s3s would collect it in memory before anybody is asked who sent it.
-pub fn check_form<B>(request: &Request<B>) -> S3Result<()> {
+/// Refuses what s3s would take although it must not: a form without a length, whose fields it would wait for without
+/// end, and an anonymous request that says how it wants to be answered, with which anybody could make a public object
+/// appear to be a page of its host
+/// (<https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html>).
+pub fn check<B>(request: &Request<B>) -> S3Result<()> {
     if is_form(request) && !request.headers().contains_key(CONTENT_LENGTH) {
         return Err(S3Error::new(S3ErrorCode::MissingContentLength));
+    }
+    let has =
+        |start: &str| request.uri().query().is_some_and(|query| query.split('&').any(|pair| pair.starts_with(start)));
+    let signed = request.headers().contains_key(AUTHORIZATION) || has("X-Amz-Signature=");
+    if !signed && has("response-") && matches!(*request.method(), Method::GET | Method::HEAD) {
+        let text = "Request specific response headers cannot be used for anonymous GET requests.";
+        return Err(error::invalid_request(text));
     }
     Ok(())
 }
@@ -368,9 +386,9 @@ mod tests {
         let streaming = [("x-amz-content-sha256", "STREAMING-UNSIGNED-PAYLOAD-TRAILER")];
         assert!(!judged(&request("/b?delete", &streaming)));
         let put = Request::builder().method(Method::PUT).uri("/b/k").body(()).expect("request");
-        assert!(!judged(&put) && check_form(&put).is_ok());
+        assert!(!judged(&put) && check(&put).is_ok());
         let form = Request::builder().method(Method::POST).uri("/b").header("content-type", "multipart/form-data");
-        let told = check_form(&form.body(()).expect("request")).expect_err("no length");
+        let told = check(&form.body(()).expect("request")).expect_err("no length");
         assert_eq!(told.code().as_str(), "MissingContentLength");
     }
 
@@ -381,7 +399,7 @@ mod tests {
         let patience = Duration::from_millis(20);
         let first = futures::stream::iter([Ok::<_, io::Error>(Frame::data(Bytes::from_static(b"x")))]);
         let inner = StreamBody::new(futures::StreamExt::chain(first, futures::stream::pending()));
-        let mut body = Patient::new(inner, patience);
+        let mut body = Patient::new(inner, patience, Arc::default());
         assert!(body.frame().await.expect("a frame").is_ok());
         tokio::time::sleep(patience * 2).await;
         let asked = Instant::now();

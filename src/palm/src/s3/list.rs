@@ -9,8 +9,8 @@ use s3s::dto::{
 };
 use s3s::{S3Request, S3Response, S3Result};
 
-use super::{Frontend, KEY_MAX_BYTES, attributes, checksum, error, owner_of, timestamp};
-use crate::object::{ListPage, ListQuery, Listed, Object, after_group, after_key};
+use super::{Frontend, KEY_MAX_BYTES, acl, attributes, checksum, error, timestamp};
+use crate::object::{ListPage, ListQuery, Listed, ListedObject, Store, after_group, after_key};
 
 /// Entries of one page at most (AWS's limit).
 pub const PAGE_MAX: u32 = 1_000;
@@ -136,7 +136,7 @@ pub fn given(text: Option<String>) -> Option<String> {
 }
 
 /// Runs one page; a page of no entries asks only whether the bucket is there.
-async fn run(frontend: &Frontend, bucket: &str, query: ListQuery) -> S3Result<ListPage<Object>> {
+async fn run(frontend: &Frontend, bucket: &str, query: ListQuery) -> S3Result<ListPage<ListedObject>> {
     if query.limit == 0 {
         frontend.store.bucket(bucket).await.map_err(error::of)?;
         return Ok(ListPage { items: Vec::new(), next: None, stale: false });
@@ -154,8 +154,8 @@ struct Rendered {
     stale: bool,
 }
 
-fn render(page: ListPage<Object>, encoding: Encoding, owner: Option<&Owner>) -> Rendered {
-    let name = |item: &Listed<Object>| match item {
+fn render(page: ListPage<ListedObject>, encoding: Encoding, owners: Option<&Owners<'_>>) -> Rendered {
+    let name = |item: &Listed<ListedObject>| match item {
         Listed::Key(name, _) | Listed::Group(name) => name.clone(),
     };
     let encoding = encoding.fitting(page.items.iter().map(|item| match item {
@@ -166,16 +166,16 @@ fn render(page: ListPage<Object>, encoding: Encoding, owner: Option<&Owner>) -> 
     let mut prefixes = Vec::new();
     for item in page.items {
         match item {
-            Listed::Key(key, object) => contents.push(entry(encoding.write(&key), &object, owner)),
+            Listed::Key(key, object) => contents.push(entry(encoding.write(&key), &object, owners)),
             Listed::Group(group) => prefixes.push(CommonPrefix { prefix: Some(encoding.write(&group)) }),
         }
     }
     Rendered { contents, prefixes, encoding, last, next: page.next, stale: page.stale }
 }
 
-fn entry(key: String, object: &Object, owner: Option<&Owner>) -> Entry {
-    let record = &object.record;
-    let class = record.attributes.storage_class.clone().unwrap_or_else(|| attributes::STANDARD.to_owned());
+fn entry(key: String, object: &ListedObject, owners: Option<&Owners<'_>>) -> Entry {
+    let record = &object.summary;
+    let class = record.storage_class.clone().unwrap_or_else(|| attributes::STANDARD.to_owned());
     let algorithm = |sum: &palm_core::record::Checksum| ChecksumAlgorithm::from_static(checksum::name(sum.algorithm));
     let kind = |sum: &palm_core::record::Checksum| ChecksumType::from_static(checksum::kind_name(sum.kind));
     Entry {
@@ -183,17 +183,32 @@ fn entry(key: String, object: &Object, owner: Option<&Owner>) -> Entry {
         checksum_type: record.checksum.as_ref().map(kind),
         e_tag: Some(ETag::Strong(record.etag.to_string())),
         key: Some(key),
-        last_modified: Some(timestamp(object.modified_ms())),
-        owner: owner.cloned(),
+        last_modified: Some(timestamp(object.modified_ms)),
+        owner: owners.map(|owners| owners.named(record.owner.as_deref())),
         size: Some(super::signed(record.size)),
         storage_class: Some(ObjectStorageClass::from(class)),
         ..Entry::default()
     }
 }
 
-async fn bucket_owner(frontend: &Frontend, bucket: &str) -> S3Result<Owner> {
-    let record = frontend.store.known_bucket(bucket).await.map_err(error::of)?;
-    Ok(owner_of(&record.owner))
+/// Who owns what is listed.
+pub struct Owners<'a> {
+    store: &'a Store,
+    /// The bucket's owner, and that of what in it names no other.
+    bucket: Owner,
+}
+
+impl<'a> Owners<'a> {
+    /// Those of a bucket's objects.
+    pub async fn of(frontend: &'a Frontend, bucket: &str) -> S3Result<Self> {
+        let record = frontend.store.known_bucket(bucket).await.map_err(error::of)?;
+        Ok(Self { store: &frontend.store, bucket: acl::owner(&frontend.store, &record.owner) })
+    }
+
+    /// The owner with this canonical id.
+    pub fn named(&self, id: Option<&str>) -> Owner {
+        id.map_or_else(|| self.bucket.clone(), |id| acl::owner(self.store, id))
+    }
 }
 
 pub async fn list_v1(
@@ -207,17 +222,19 @@ pub async fn list_v1(
     let echoed = [prefix.as_str(), marker.as_str(), delimiter.as_deref().unwrap_or_default()];
     super::check_texts(echoed)?;
     let encoding = Encoding::parse(encoding_type.as_ref())?.fitting(echoed.into_iter());
-    let owner = bucket_owner(frontend, &bucket).await?;
+    let owners = Owners::of(frontend, &bucket).await?;
     let start = after_marker(&marker, &prefix, delimiter.as_deref());
     let query = ListQuery { prefix: prefix.clone(), start, delimiter: delimiter.clone(), limit };
-    let page = render(run(frontend, &bucket, query).await?, encoding, Some(&owner));
+    let page = render(run(frontend, &bucket, query).await?, encoding, Some(&owners));
     let encoding = page.encoding;
     let truncated = page.next.is_some();
     // As AWS: without a delimiter the last key is the marker, and a client knows it.
     let next_marker = page.last.filter(|_| truncated && delimiter.is_some());
+    // boto3 decodes everything here but the prefix.
+    let prefix = if fits_xml(&prefix) { prefix } else { encoding.write(&prefix) };
     let output = ListObjectsOutput {
         name: Some(bucket),
-        prefix: Some(encoding.write(&prefix)),
+        prefix: Some(prefix),
         marker: Some(encoding.write(&marker)),
         max_keys: Some(super::bounded(limit)),
         is_truncated: Some(truncated),
@@ -252,17 +269,17 @@ pub async fn list_v2(
     let echoed = [&prefix, start_after.as_deref().unwrap_or_default(), delimiter.as_deref().unwrap_or_default()];
     super::check_texts(echoed)?;
     let encoding = Encoding::parse(encoding_type.as_ref())?.fitting(echoed.into_iter());
-    let start = match (&continuation_token, &start_after) {
-        (Some(token), _) => decode_token(token)?,
-        (None, Some(marker)) => after_marker(marker, &prefix, delimiter.as_deref()),
-        (None, None) => String::new(),
+    let start = match (continuation_token.as_deref(), &start_after) {
+        (Some(token), _) if !token.is_empty() => decode_token(token)?,
+        (_, Some(marker)) => after_marker(marker, &prefix, delimiter.as_deref()),
+        (_, None) => String::new(),
     };
-    let owner = match fetch_owner {
-        Some(true) => Some(bucket_owner(frontend, &bucket).await?),
+    let owners = match fetch_owner {
+        Some(true) => Some(Owners::of(frontend, &bucket).await?),
         _ => None,
     };
     let query = ListQuery { prefix: prefix.clone(), start, delimiter: delimiter.clone(), limit };
-    let page = render(run(frontend, &bucket, query).await?, encoding, owner.as_ref());
+    let page = render(run(frontend, &bucket, query).await?, encoding, owners.as_ref());
     let encoding = page.encoding;
     let count = page.contents.len() + page.prefixes.len();
     let output = ListObjectsV2Output {

@@ -1,39 +1,62 @@
 //! The S3 front end: [`s3s`] speaks HTTP and XML, [`Store`] keeps the objects, and this room lies between.
 //! It is the only place that names s3s, whose API changes with every release.
 //!
-//! A good order to read: [`server`] takes connections and puts limits on them; `auth` says who may come
-//! in; `Frontend` below hands each operation to its family (`bucket`, `object`, `copy`, `multipart`, `list`);
-//! `body`, `checksum`, `condition`, `range` and `attributes` are what the families share; `guard` watches
+//! A good order to read: [`server`] takes connections and puts limits on them; `access` says who may do
+//! what; `Frontend` below hands each operation to its family (`bucket`, `object`, `copy`, `multipart`, `list`);
+//! `body`, `checksum`, `condition`, `range`, `attributes`, `asked` and `customer_key` are what the families share; `guard` watches
 //! bodies on their way to s3s; `error` is the one table from failures to S3's codes.
 //!
 //! What is not here answers 501: s3s says so for every operation that `Frontend` does not override, and
-//! `auth` for headers that ask for something PALM lacks.
+//! `access` for headers that ask for something PALM lacks.
 
 use http::HeaderValue;
 use http::header::HeaderName;
-use palm_core::s3::account::Account;
 use s3s::dto;
 use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
 use time::OffsetDateTime;
 
 use crate::object::Store;
 
+mod access;
+mod access_log;
+mod acl;
+mod asked;
 mod attributes;
-mod auth;
 mod body;
 mod bucket;
+mod bucket_settings;
 mod checksum;
 mod condition;
 mod copy;
+mod cors;
+mod customer_key;
+mod delete;
 mod error;
+mod form;
+mod get_attributes;
 mod guard;
+mod hosts;
+mod lifecycle;
 mod list;
+mod list_versions;
+mod lock;
+mod logging;
+mod mechanism;
 mod multipart;
+mod notification;
 mod object;
+mod ownership;
+mod policy;
 mod range;
+mod rename;
+mod senseless;
 pub mod server;
+mod sts;
+mod tagging;
+mod versioning;
+mod website;
 
-pub use server::{S3Options, Service, ServiceError, serve, service};
+pub use server::{S3Options, Service, ServiceError, Tls, TlsError, serve, service};
 
 /// Says that an answer is less than strong: `local` in a pool of local consistency, `stale` where this peer told what it
 /// knows because no majority was in reach.
@@ -52,6 +75,10 @@ struct Frontend {
 /// Hands each operation to its family.
 macro_rules! operations {
     ($($name:ident($input:ident) -> $output:ident = $family:ident::$verb:ident;)*) => {
+        /// All that is served, for the test that each has its permission.
+        #[cfg(test)]
+        const OPERATIONS: &[&str] = &[$(stringify!($name)),*];
+
         #[async_trait::async_trait]
         impl S3 for Frontend {
             $(
@@ -69,17 +96,72 @@ operations! {
     head_bucket(HeadBucketInput) -> HeadBucketOutput = bucket::head;
     delete_bucket(DeleteBucketInput) -> DeleteBucketOutput = bucket::delete;
     get_bucket_location(GetBucketLocationInput) -> GetBucketLocationOutput = bucket::location;
-    get_bucket_versioning(GetBucketVersioningInput) -> GetBucketVersioningOutput = bucket::versioning;
+    put_bucket_tagging(PutBucketTaggingInput) -> PutBucketTaggingOutput = bucket_settings::put_tagging;
+    get_bucket_tagging(GetBucketTaggingInput) -> GetBucketTaggingOutput = bucket_settings::get_tagging;
+    delete_bucket_tagging(DeleteBucketTaggingInput) -> DeleteBucketTaggingOutput = bucket_settings::delete_tagging;
+    put_bucket_encryption(PutBucketEncryptionInput) -> PutBucketEncryptionOutput = bucket_settings::put_encryption;
+    get_bucket_encryption(GetBucketEncryptionInput) -> GetBucketEncryptionOutput = bucket_settings::get_encryption;
+    delete_bucket_encryption(DeleteBucketEncryptionInput) -> DeleteBucketEncryptionOutput = bucket_settings::delete_encryption;
+    put_bucket_request_payment(PutBucketRequestPaymentInput) -> PutBucketRequestPaymentOutput = bucket_settings::put_request_payment;
+    get_bucket_request_payment(GetBucketRequestPaymentInput) -> GetBucketRequestPaymentOutput = bucket_settings::get_request_payment;
+    get_bucket_accelerate_configuration(GetBucketAccelerateConfigurationInput) -> GetBucketAccelerateConfigurationOutput = bucket_settings::get_accelerate;
+    get_bucket_replication(GetBucketReplicationInput) -> GetBucketReplicationOutput = bucket_settings::get_replication;
+    delete_bucket_replication(DeleteBucketReplicationInput) -> DeleteBucketReplicationOutput = bucket_settings::delete_replication;
+    put_bucket_cors(PutBucketCorsInput) -> PutBucketCorsOutput = cors::put;
+    get_bucket_cors(GetBucketCorsInput) -> GetBucketCorsOutput = cors::get;
+    delete_bucket_cors(DeleteBucketCorsInput) -> DeleteBucketCorsOutput = cors::delete;
+    put_bucket_website(PutBucketWebsiteInput) -> PutBucketWebsiteOutput = website::put;
+    get_bucket_website(GetBucketWebsiteInput) -> GetBucketWebsiteOutput = website::get;
+    delete_bucket_website(DeleteBucketWebsiteInput) -> DeleteBucketWebsiteOutput = website::delete;
+    get_bucket_versioning(GetBucketVersioningInput) -> GetBucketVersioningOutput = versioning::get;
+    put_bucket_versioning(PutBucketVersioningInput) -> PutBucketVersioningOutput = versioning::put;
+    get_bucket_acl(GetBucketAclInput) -> GetBucketAclOutput = acl::get_bucket;
+    put_bucket_acl(PutBucketAclInput) -> PutBucketAclOutput = acl::put_bucket;
+    get_object_acl(GetObjectAclInput) -> GetObjectAclOutput = acl::get_object;
+    put_object_acl(PutObjectAclInput) -> PutObjectAclOutput = acl::put_object;
+    get_bucket_policy(GetBucketPolicyInput) -> GetBucketPolicyOutput = policy::get;
+    put_bucket_policy(PutBucketPolicyInput) -> PutBucketPolicyOutput = policy::put;
+    delete_bucket_policy(DeleteBucketPolicyInput) -> DeleteBucketPolicyOutput = policy::delete;
+    get_bucket_policy_status(GetBucketPolicyStatusInput) -> GetBucketPolicyStatusOutput = policy::status;
+    get_bucket_ownership_controls(GetBucketOwnershipControlsInput) -> GetBucketOwnershipControlsOutput = ownership::get;
+    put_bucket_ownership_controls(PutBucketOwnershipControlsInput) -> PutBucketOwnershipControlsOutput = ownership::put;
+    delete_bucket_ownership_controls(DeleteBucketOwnershipControlsInput) -> DeleteBucketOwnershipControlsOutput = ownership::delete;
+    get_public_access_block(GetPublicAccessBlockInput) -> GetPublicAccessBlockOutput = ownership::get_block;
+    put_public_access_block(PutPublicAccessBlockInput) -> PutPublicAccessBlockOutput = ownership::put_block;
+    delete_public_access_block(DeletePublicAccessBlockInput) -> DeletePublicAccessBlockOutput = ownership::delete_block;
+    put_bucket_lifecycle_configuration(PutBucketLifecycleConfigurationInput) -> PutBucketLifecycleConfigurationOutput
+        = lifecycle::put;
+    get_bucket_lifecycle_configuration(GetBucketLifecycleConfigurationInput) -> GetBucketLifecycleConfigurationOutput
+        = lifecycle::get;
+    delete_bucket_lifecycle(DeleteBucketLifecycleInput) -> DeleteBucketLifecycleOutput = lifecycle::delete;
+    put_bucket_notification_configuration(PutBucketNotificationConfigurationInput)
+        -> PutBucketNotificationConfigurationOutput = notification::put;
+    get_bucket_notification_configuration(GetBucketNotificationConfigurationInput)
+        -> GetBucketNotificationConfigurationOutput = notification::get;
+    put_bucket_logging(PutBucketLoggingInput) -> PutBucketLoggingOutput = logging::put;
+    get_bucket_logging(GetBucketLoggingInput) -> GetBucketLoggingOutput = logging::get;
     post_object(PostObjectInput) -> PostObjectOutput = object::post;
     put_object(PutObjectInput) -> PutObjectOutput = object::put;
     get_object(GetObjectInput) -> GetObjectOutput = object::get;
     head_object(HeadObjectInput) -> HeadObjectOutput = object::head;
-    delete_object(DeleteObjectInput) -> DeleteObjectOutput = object::delete;
-    delete_objects(DeleteObjectsInput) -> DeleteObjectsOutput = object::delete_many;
+    delete_object(DeleteObjectInput) -> DeleteObjectOutput = delete::delete;
+    delete_objects(DeleteObjectsInput) -> DeleteObjectsOutput = delete::delete_many;
     copy_object(CopyObjectInput) -> CopyObjectOutput = copy::copy;
     upload_part_copy(UploadPartCopyInput) -> UploadPartCopyOutput = copy::copy_part;
+    rename_object(RenameObjectInput) -> RenameObjectOutput = rename::rename;
+    get_object_attributes(GetObjectAttributesInput) -> GetObjectAttributesOutput = get_attributes::get;
+    get_object_tagging(GetObjectTaggingInput) -> GetObjectTaggingOutput = tagging::get;
+    put_object_tagging(PutObjectTaggingInput) -> PutObjectTaggingOutput = tagging::put;
+    delete_object_tagging(DeleteObjectTaggingInput) -> DeleteObjectTaggingOutput = tagging::delete;
+    get_object_lock_configuration(GetObjectLockConfigurationInput) -> GetObjectLockConfigurationOutput = lock::get_configuration;
+    put_object_lock_configuration(PutObjectLockConfigurationInput) -> PutObjectLockConfigurationOutput = lock::put_configuration;
+    get_object_retention(GetObjectRetentionInput) -> GetObjectRetentionOutput = lock::get_retention;
+    put_object_retention(PutObjectRetentionInput) -> PutObjectRetentionOutput = lock::put_retention;
+    get_object_legal_hold(GetObjectLegalHoldInput) -> GetObjectLegalHoldOutput = lock::get_legal_hold;
+    put_object_legal_hold(PutObjectLegalHoldInput) -> PutObjectLegalHoldOutput = lock::put_legal_hold;
     list_objects(ListObjectsInput) -> ListObjectsOutput = list::list_v1;
     list_objects_v2(ListObjectsV2Input) -> ListObjectsV2Output = list::list_v2;
+    list_object_versions(ListObjectVersionsInput) -> ListObjectVersionsOutput = list_versions::list;
     create_multipart_upload(CreateMultipartUploadInput) -> CreateMultipartUploadOutput = multipart::create;
     upload_part(UploadPartInput) -> UploadPartOutput = multipart::upload_part;
     list_parts(ListPartsInput) -> ListPartsOutput = multipart::list_parts;
@@ -88,11 +170,9 @@ operations! {
     abort_multipart_upload(AbortMultipartUploadInput) -> AbortMultipartUploadOutput = multipart::abort;
 }
 
-/// The account whose key signed a request. `auth` lets no unsigned request come here; were one to come all the
-/// same, it is refused.
-fn asker<T>(request: &S3Request<T>) -> S3Result<Account> {
-    let credentials = request.credentials.as_ref();
-    credentials.map(|_| Account::main()).ok_or_else(|| S3Error::new(S3ErrorCode::AccessDenied))
+/// Who asks, as the gate found out.
+fn asker<T>(request: &S3Request<T>) -> S3Result<&access::Asker> {
+    Ok(&access::admitted(&request.extensions)?.asker)
 }
 
 /// An answer, labelled where it is stale.
@@ -102,11 +182,6 @@ fn answer<T>(output: T, stale: bool) -> S3Response<T> {
         response.headers.insert(CONSISTENCY, HeaderValue::from_static("stale"));
     }
     response
-}
-
-/// An account as the owner of something, by its canonical id.
-fn owner_of(id: &str) -> dto::Owner {
-    dto::Owner { display_name: None, id: Some(id.to_owned()) }
 }
 
 /// Milliseconds since the Unix epoch as s3s's time. Times beyond the calendar become the epoch rather than an

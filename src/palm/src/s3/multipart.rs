@@ -3,6 +3,7 @@
 use data_encoding::HEXLOWER;
 use palm_core::id::BodyId;
 use palm_core::record::{Checksum, ChecksumKind, UploadRecord};
+use palm_core::s3::notification::Event;
 use s3s::dto::{
     AbortMultipartUploadInput, AbortMultipartUploadOutput, ChecksumAlgorithm, ChecksumType, CommonPrefix,
     CompleteMultipartUploadInput, CompleteMultipartUploadOutput, CompletedPart as GivenPart,
@@ -12,12 +13,14 @@ use s3s::dto::{
 };
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
 
-use super::attributes::{self, take_attributes};
+use super::asked::take_asked;
+use super::attributes;
 use super::checksum::{self, Declared, explain, given_checksum, set_checksum};
+use super::customer_key::{self, encryption_of, set_encryption, take_key};
 use super::list::{Encoding, after_marker, fits_xml, given, page_size};
-use super::object::etag;
-use super::{Frontend, asker, body, condition, error, owner_of, signed, timestamp};
-use crate::object::{CompletedPart, Completion, ListQuery, Listed, MAX_PARTS, NewObject, NewUpload, PartInfo};
+use super::object::{etag, version_text};
+use super::{Frontend, access, acl, asker, body, condition, error, lifecycle, notification, signed, timestamp};
+use crate::object::{CompletedPart, Completion, ListQuery, Listed, MAX_PARTS, NewUpload, PartInfo, Store};
 
 /// A part number a client may use.
 pub fn part_number(number: i32) -> S3Result<u16> {
@@ -41,7 +44,8 @@ pub async fn create(
 ) -> S3Result<S3Response<CreateMultipartUploadOutput>> {
     let owner = asker(&request)?.canonical_id();
     let mut input = request.input;
-    let object = NewObject::from(take_attributes!(input)?);
+    let asked = take_asked!(input);
+    let key = asked.key.clone();
     let asked_kind = input.checksum_type.as_ref().map(ChecksumType::as_str);
     let checksum = match input.checksum_algorithm.as_ref() {
         Some(name) => {
@@ -55,17 +59,26 @@ pub async fn create(
         }
         None => None,
     };
+    let bucket = access::bucket(&request.extensions)?;
+    let acl = acl::of_new_object(frontend, &request.extensions, &request.headers).await?;
+    let (object, _) = asked.object(bucket, acl, frontend.store.now_ms())?;
     let new = NewUpload { owner, object, checksum };
     let id = frontend.store.create_upload(&input.bucket, &input.key, new).await.map_err(error::of)?;
     let (checksum_algorithm, checksum_type) = described(checksum);
-    Ok(S3Response::new(CreateMultipartUploadOutput {
+    let abort = lifecycle::abort_headers(frontend, &input.bucket, &input.key, frontend.store.now_ms());
+    let (abort_date, abort_rule_id) = abort.unzip();
+    let mut output = CreateMultipartUploadOutput {
+        abort_date,
+        abort_rule_id,
         bucket: Some(input.bucket),
         key: echo(input.key),
         upload_id: Some(id.to_string()),
         checksum_algorithm,
         checksum_type,
         ..CreateMultipartUploadOutput::default()
-    }))
+    };
+    set_encryption!(output, key.as_ref());
+    Ok(S3Response::new(output))
 }
 
 /// A key in an XML answer, left out where XML cannot hold it: the client knows it.
@@ -86,17 +99,20 @@ pub async fn upload_part(
     mut request: S3Request<UploadPartInput>,
 ) -> S3Result<S3Response<UploadPartOutput>> {
     let declared = Declared::read(&request.headers, request.trailing_headers.take())?;
-    let input = request.input;
+    let mut input = request.input;
+    let key = take_key!(input)?;
     let number = part_number(input.part_number)?;
     let id = upload_id(&input.upload_id)?;
     let upload = frontend.store.upload(&input.bucket, &input.key, id).await.map_err(error::of)?;
     let declared = declared.for_upload(upload.checksum.map(|(algorithm, _)| algorithm))?;
     let algorithm = declared.algorithm();
-    let body = body::incoming(input.body, input.content_length, declared)?;
+    let cipher = customer_key::open_upload(upload.customer_key.as_ref(), key.as_ref())?;
+    let body = body::incoming(input.body, input.content_length, declared, cipher)?;
     let stored = frontend.store.put_part(&input.bucket, &input.key, id, number, body).await;
     let part = stored.map_err(|failure| explain(failure, algorithm))?;
     let mut output =
         UploadPartOutput { e_tag: Some(ETag::Strong(part_etag(&part.md5))), ..UploadPartOutput::default() };
+    set_encryption!(output, key.as_ref());
     if let Some(sum) = &part.checksum {
         set_checksum!(output, sum.algorithm, checksum::encode(sum, 0));
     }
@@ -108,6 +124,8 @@ pub async fn complete(
     request: S3Request<CompleteMultipartUploadInput>,
 ) -> S3Result<S3Response<CompleteMultipartUploadOutput>> {
     let mut input = request.input;
+    // Taken as it came: only the parts need it.
+    take_key!(input)?;
     let id = upload_id(&input.upload_id)?;
     let conditions = condition::of_write(input.if_match.take(), input.if_none_match.as_ref())?;
     let size = match input.mpu_object_size {
@@ -131,14 +149,21 @@ pub async fn complete(
         Some((algorithm, value)) => Some(Checksum { algorithm, kind: checksum::kind(algorithm, asked_kind)?, value }),
     };
     let completion = Completion { parts, conditions, checksum, size };
+    let event = Event::CreatedCompleteMultipartUpload;
+    let notice = notification::begin(frontend, &request.extensions, (&input.bucket, &input.key), event).await?;
     let completed = frontend.store.complete_upload(&input.bucket, &input.key, id, completion).await;
+    notice.end(&completed);
     let object = completed.map_err(|failure| explain(failure, algorithm))?;
+    let expiration = lifecycle::expiration_header(frontend, &input.bucket, &input.key, &object);
     let location = format!("/{}/{}", input.bucket, Encoding::Url.write(&input.key));
     let mut output = CompleteMultipartUploadOutput {
         bucket: Some(input.bucket),
         key: echo(input.key),
         location: Some(location),
+        expiration,
         e_tag: Some(etag(&object)),
+        version_id: version_text(&object),
+        server_side_encryption: encryption_of(&object),
         ..CompleteMultipartUploadOutput::default()
     };
     if let Some(sum) = &object.record.checksum {
@@ -192,13 +217,17 @@ pub async fn list_parts(
     let listed = frontend.store.list_parts(&input.bucket, &input.key, id).await;
     let (upload, parts) = listed.map_err(error::of)?;
     let (parts, truncated) = page(parts, marker, limit as usize);
+    let abort = lifecycle::abort_headers(frontend, &input.bucket, &input.key, upload.created_ms);
+    let (abort_date, abort_rule_id) = abort.unzip();
     let (checksum_algorithm, checksum_type) = described(upload.checksum);
     Ok(S3Response::new(ListPartsOutput {
+        abort_date,
+        abort_rule_id,
         bucket: Some(input.bucket),
         key: echo(input.key),
         upload_id: Some(input.upload_id),
         initiator: Some(initiator(&upload.owner)),
-        owner: Some(owner_of(&upload.owner)),
+        owner: Some(acl::owner(&frontend.store, &upload.owner)),
         storage_class: Some(storage_class(&upload)),
         part_number_marker: Some(marker),
         next_part_number_marker: parts.last().map(|part| i32::from(part.number)),
@@ -284,7 +313,9 @@ pub async fn list_uploads(
     let (mut uploads, mut prefixes) = (Vec::new(), Vec::new());
     for item in items {
         match item {
-            Listed::Key(key, (id, record)) => uploads.push(upload_entry(encoding.write(&key), id, &record)),
+            Listed::Key(key, (id, record)) => {
+                uploads.push(upload_entry(&frontend.store, encoding.write(&key), id, &record));
+            }
             Listed::Group(group) => prefixes.push(CommonPrefix { prefix: Some(encoding.write(&group)) }),
         }
     }
@@ -305,7 +336,7 @@ pub async fn list_uploads(
     }))
 }
 
-fn upload_entry(key: String, id: BodyId, record: &UploadRecord) -> MultipartUpload {
+fn upload_entry(store: &Store, key: String, id: BodyId, record: &UploadRecord) -> MultipartUpload {
     let (checksum_algorithm, checksum_type) = described(record.checksum);
     MultipartUpload {
         checksum_algorithm,
@@ -313,7 +344,7 @@ fn upload_entry(key: String, id: BodyId, record: &UploadRecord) -> MultipartUplo
         initiated: Some(timestamp(record.created_ms)),
         initiator: Some(initiator(&record.owner)),
         key: Some(key),
-        owner: Some(owner_of(&record.owner)),
+        owner: Some(acl::owner(store, &record.owner)),
         storage_class: Some(storage_class(record)),
         upload_id: Some(id.to_string()),
     }

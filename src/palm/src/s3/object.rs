@@ -1,38 +1,49 @@
-//! Objects: put, get, head and delete.
+//! Objects: put, get and head.
 
-use futures::{StreamExt, stream};
+use http::Extensions;
 use palm_core::record::Checksum;
+use palm_core::s3::notification::Event;
 use palm_core::s3::version::Name;
 use s3s::dto::{
-    ChecksumMode, ChecksumType, DeleteObjectInput, DeleteObjectOutput, DeleteObjectsInput, DeleteObjectsOutput,
-    DeletedObject, ETag, ETagCondition, Error as DeleteError, GetObjectInput, GetObjectOutput, HeadObjectInput,
-    HeadObjectOutput, ObjectIdentifier, PostObjectInput, PostObjectOutput, PutObjectInput, PutObjectOutput,
-    StreamingBlob,
+    ChecksumMode, ChecksumType, ETag, GetObjectInput, GetObjectOutput, HeadObjectInput, HeadObjectOutput,
+    PostObjectInput, PostObjectOutput, PutObjectInput, PutObjectOutput, StreamingBlob,
 };
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
 
-use super::attributes::{set_attributes, take_attributes};
+use super::asked::take_asked;
+use super::attributes::set_attributes;
 use super::checksum::{Declared, explain, set_checksum};
 use super::condition::{self, ReadConditions, Verdict};
+use super::customer_key::{self, GivenKey, set_encryption, take_key};
+use super::lock::set_lock;
+use super::notification::OfForm;
 use super::range::{Selection, select};
-use super::{Frontend, answer, body, checksum, error, signed, timestamp};
-use crate::object::{Deletion, NewObject, Object, ObjectError, WriteConditions};
-
-/// Keys one `DeleteObjects` request names at most (AWS's limit).
-const DELETE_MAX_KEYS: usize = 1_000;
-/// Deletes of one `DeleteObjects` request in flight at once.
-const DELETE_CONCURRENCY: usize = 16;
+use super::{
+    Frontend, access, acl, answer, body, checksum, error, lifecycle, notification, signed, tagging, timestamp,
+};
+use crate::object::{Cipher, Object};
 
 pub async fn put(frontend: &Frontend, mut request: S3Request<PutObjectInput>) -> S3Result<S3Response<PutObjectOutput>> {
     let declared = Declared::read(&request.headers, request.trailing_headers.take())?;
     let algorithm = declared.algorithm();
     let mut input = request.input;
     let conditions = condition::of_write(input.if_match.take(), input.if_none_match.as_ref())?;
-    let new = NewObject::from(take_attributes!(input)?);
-    let body = body::incoming(input.body, input.content_length, declared)?;
+    let asked = take_asked!(input);
+    let key = asked.key.clone();
+    let bucket = access::bucket(&request.extensions)?;
+    let acl = acl::of_new_object(frontend, &request.extensions, &request.headers).await?;
+    let (new, cipher) = asked.object(bucket, acl, frontend.store.now_ms())?;
+    let body = body::incoming(input.body, input.content_length, declared, cipher)?;
+    let event = if request.extensions.get::<OfForm>().is_some() { Event::CreatedPost } else { Event::CreatedPut };
+    let notice = notification::begin(frontend, &request.extensions, (&input.bucket, &input.key), event).await?;
     let stored = frontend.store.put(&input.bucket, &input.key, new, conditions, body).await;
+    notice.end(&stored);
     let object = stored.map_err(|failure| explain(failure, algorithm))?;
-    let mut output = PutObjectOutput { e_tag: Some(etag(&object)), ..PutObjectOutput::default() };
+    let mut output =
+        PutObjectOutput { e_tag: Some(etag(&object)), version_id: version_text(&object), ..PutObjectOutput::default() };
+    output.expiration = lifecycle::expiration_header(frontend, &input.bucket, &input.key, &object);
+    set_encryption!(output, key.as_ref());
+    output.expiration = lifecycle::expiration_header(frontend, &input.bucket, &input.key, &object);
     if let Some(sum) = &object.record.checksum {
         set_checksum!(output, sum.algorithm, checksum::encode(sum, 0));
         output.checksum_type = Some(ChecksumType::from_static(checksum::kind_name(sum.kind)));
@@ -40,11 +51,11 @@ pub async fn put(frontend: &Frontend, mut request: S3Request<PutObjectInput>) ->
     Ok(S3Response::new(output))
 }
 
-/// Browser forms. s3s would hand them to [`put`], but a form asks for things in its fields (ACL, tags, lock)
-/// that the gate sees only in headers, so they are refused until they have a gate of their own.
+/// A form that s3s has read by itself, which drops what its fields ask for; `super::form` reads forms before s3s sees
+/// them, so this is never reached.
 #[expect(clippy::unused_async, reason = "every operation has this shape")]
 pub async fn post(_: &Frontend, _: S3Request<PostObjectInput>) -> S3Result<S3Response<PostObjectOutput>> {
-    Err(error::not_implemented("POST forms are not implemented"))
+    Err(S3Error::new(S3ErrorCode::MethodNotAllowed))
 }
 
 /// An object's entity tag, as s3s writes it.
@@ -52,8 +63,16 @@ pub fn etag(object: &Object) -> ETag {
     ETag::Strong(object.record.etag.to_string())
 }
 
+/// `x-amz-version-id`: nothing in a bucket that never had versions.
+pub fn version_text(object: &Object) -> Option<String> {
+    object.id.map(|id| id.to_string())
+}
+
 /// The version a request names.
 pub fn version_name(version: Option<&str>) -> S3Result<Option<Name>> {
+    if version == Some("") {
+        return Err(error::invalid_argument("Version id cannot be the empty string"));
+    }
     version.map(|version| version.parse().map_err(|refusal| error::of_refusal(&refusal))).transpose()
 }
 
@@ -84,19 +103,21 @@ fn not_modified(object: &Object) -> S3Error {
     told
 }
 
-/// What `GetObject` and `HeadObject` have in common: the object and the bytes asked for, once the conditions hold.
+/// What `GetObject` and `HeadObject` have in common: the object, what decrypts it, and the bytes asked for, once the conditions
+/// hold.
 async fn find(
-    frontend: &Frontend,
-    (bucket, key): (&str, &str),
-    version: Option<&str>,
+    (frontend, extensions): (&Frontend, &Extensions),
+    (bucket, key, version): (&str, &str, Option<&str>),
+    given: Option<&GivenKey>,
     conditions: &ReadConditions,
     range: Option<s3s::dto::Range>,
     part: Option<i32>,
-) -> S3Result<(Object, Selection)> {
-    let object = frontend.store.head(bucket, key, version_name(version)?).await.map_err(error::of)?;
+) -> S3Result<(Object, Option<Cipher>, Selection)> {
+    let object = access::head(&frontend.store, extensions, (bucket, key, version_name(version)?)).await?;
+    let cipher = customer_key::open(object.record.customer_key.as_ref(), given)?;
     obey(conditions.judge(&object.record.etag.to_string(), object.modified_ms()), &object)?;
     let selection = select(&object.record, range, part)?;
-    Ok((object, selection))
+    Ok((object, cipher, selection))
 }
 
 /// The checksum that belongs to an answer, as text: of the whole object or of one whole part, never of some
@@ -113,13 +134,17 @@ fn checksum_of<'a>(object: &'a Object, selection: &'a Selection) -> Option<(&'a 
 
 /// Sets what the answers to `GetObject` and `HeadObject` have in common.
 macro_rules! describe {
-    ($output:expr, $object:expr, $selection:expr, $mode:expr, $part:expr) => {{
+    ($output:expr, $object:expr, $key:expr, $selection:expr, $mode:expr, $part:expr) => {{
         let (object, selection) = ($object, $selection);
         $output.accept_ranges = Some("bytes".to_owned());
         $output.content_length = Some(signed(selection.len()));
         $output.content_range.clone_from(&selection.content_range);
         $output.e_tag = Some(etag(object));
         $output.last_modified = Some(timestamp(object.modified_ms()));
+        $output.version_id = version_text(object);
+        $output.tag_count = tagging::count(object);
+        set_lock!($output, &object.record.subresources.lock);
+        set_encryption!($output, $key);
         if $part.is_some() && object.record.etag.parts > 0 {
             $output.parts_count = Some(i32::from(object.record.etag.parts));
         }
@@ -135,15 +160,20 @@ pub async fn get(frontend: &Frontend, request: S3Request<GetObjectInput>) -> S3R
     let mut input = request.input;
     let conditions = condition::of_get(&mut input);
     let (range, part) = (input.range, input.part_number);
-    let place = (input.bucket.as_str(), input.key.as_str());
-    let (object, selection) = find(frontend, place, input.version_id.as_deref(), &conditions, range, part).await?;
+    let given = take_key!(input)?;
+    let place = (input.bucket.as_str(), input.key.as_str(), input.version_id.as_deref());
+    let (object, cipher, selection) =
+        find((frontend, &request.extensions), place, given.as_ref(), &conditions, range, part).await?;
     let mut output = GetObjectOutput::default();
-    describe!(output, &object, &selection, input.checksum_mode.as_ref(), part);
+    describe!(output, &object, given.as_ref(), &selection, input.checksum_mode.as_ref(), part);
+    if input.version_id.is_none() {
+        output.expiration = lifecycle::expiration_header(frontend, &input.bucket, &input.key, &object);
+    }
     let length = selection.len();
     output.body = Some(if length == 0 {
         StreamingBlob::from_bytes(bytes::Bytes::new())
     } else {
-        let stream = frontend.store.read(&object, selection.bytes).await.map_err(error::of)?;
+        let stream = frontend.store.read_with(&object, selection.bytes, cipher).await.map_err(error::of)?;
         body::outgoing(stream, length)
     });
     // The response-* overrides are s3s's: it lays them over these.
@@ -155,10 +185,15 @@ pub async fn head(frontend: &Frontend, request: S3Request<HeadObjectInput>) -> S
     let mut input = request.input;
     let conditions = condition::of_head(&mut input);
     let (range, part) = (input.range, input.part_number);
-    let place = (input.bucket.as_str(), input.key.as_str());
-    let (object, selection) = find(frontend, place, input.version_id.as_deref(), &conditions, range, part).await?;
+    let given = take_key!(input)?;
+    let place = (input.bucket.as_str(), input.key.as_str(), input.version_id.as_deref());
+    let (object, _, selection) =
+        find((frontend, &request.extensions), place, given.as_ref(), &conditions, range, part).await?;
     let mut output = HeadObjectOutput::default();
-    describe!(output, &object, &selection, input.checksum_mode.as_ref(), part);
+    describe!(output, &object, given.as_ref(), &selection, input.checksum_mode.as_ref(), part);
+    if input.version_id.is_none() {
+        output.expiration = lifecycle::expiration_header(frontend, &input.bucket, &input.key, &object);
+    }
     set_attributes!(output, object.record.attributes);
     // s3s lays the response-* overrides over GetObject's answers only.
     output.content_type = input.response_content_type.or(output.content_type);
@@ -167,81 +202,6 @@ pub async fn head(frontend: &Frontend, request: S3Request<HeadObjectInput>) -> S
     output.content_disposition = input.response_content_disposition.or(output.content_disposition);
     output.cache_control = input.response_cache_control.or(output.cache_control);
     Ok(answer(output, object.stale))
-}
-
-pub async fn delete(
-    frontend: &Frontend,
-    request: S3Request<DeleteObjectInput>,
-) -> S3Result<S3Response<DeleteObjectOutput>> {
-    let input = request.input;
-    if input.if_match_last_modified_time.is_some() || input.if_match_size.is_some() {
-        return Err(error::not_implemented("Conditions on time or size belong to directory buckets"));
-    }
-    let version = version_name(input.version_id.as_deref())?;
-    let conditions = condition::of_write(input.if_match, None)?;
-    let deletion = Deletion { version, conditions, bypass: false };
-    // Deleting what is not there succeeds too.
-    frontend.store.delete(&input.bucket, &input.key, deletion).await.map_err(error::of)?;
-    Ok(S3Response::new(DeleteObjectOutput::default()))
-}
-
-pub async fn delete_many(
-    frontend: &Frontend,
-    request: S3Request<DeleteObjectsInput>,
-) -> S3Result<S3Response<DeleteObjectsOutput>> {
-    let DeleteObjectsInput { bucket, delete, .. } = request.input;
-    if delete.objects.is_empty() || delete.objects.len() > DELETE_MAX_KEYS {
-        return Err(S3Error::new(S3ErrorCode::MalformedXML));
-    }
-    // The answer must name every key, and XML 1.0 has no way to write these: such a request was no XML either.
-    let unwritable = |byte: u8| byte < 0x20 && !matches!(byte, b'\t' | b'\n' | b'\r');
-    if delete.objects.iter().any(|object| object.key.bytes().any(unwritable)) {
-        return Err(S3Error::new(S3ErrorCode::MalformedXML));
-    }
-    let quiet = delete.quiet.unwrap_or(false);
-    let outcomes: Vec<(ObjectIdentifier, S3Result<()>)> = stream::iter(delete.objects)
-        .map(|object| async {
-            let outcome = delete_one(frontend, &bucket, &object).await;
-            (object, outcome)
-        })
-        .buffered(DELETE_CONCURRENCY)
-        .collect()
-        .await;
-    let (mut deleted, mut errors) = (Vec::new(), Vec::new());
-    for (object, outcome) in outcomes {
-        let ObjectIdentifier { key, version_id, .. } = object;
-        match outcome {
-            Ok(()) if quiet => {}
-            Ok(()) => deleted.push(DeletedObject { key: Some(key), version_id, ..DeletedObject::default() }),
-            Err(told) if *told.code() == S3ErrorCode::NoSuchBucket => return Err(told),
-            Err(told) => errors.push(DeleteError {
-                code: Some(told.code().as_str().to_owned()),
-                key: Some(key),
-                message: told.message().map(str::to_owned),
-                version_id,
-            }),
-        }
-    }
-    let output = DeleteObjectsOutput { deleted: Some(deleted), errors: Some(errors), request_charged: None };
-    Ok(S3Response::new(output))
-}
-
-async fn delete_one(frontend: &Frontend, bucket: &str, object: &ObjectIdentifier) -> S3Result<()> {
-    if object.size.is_some() || object.last_modified_time.is_some() {
-        return Err(error::not_implemented("Conditions on time or size belong to directory buckets"));
-    }
-    let version = version_name(object.version_id.as_deref())?;
-    super::check_key(&object.key)?;
-    let conditions = match &object.e_tag {
-        None => WriteConditions::default(),
-        Some(tag) => condition::of_write(Some(ETagCondition::ETag(tag.clone())), None)?,
-    };
-    match frontend.store.delete(bucket, &object.key, Deletion { version, conditions, bypass: false }).await {
-        Ok(_) => Ok(()),
-        // Deleting what is not there succeeds, whatever the object layer calls it.
-        Err(ObjectError::NoSuchKey) if object.e_tag.is_none() => Ok(()),
-        Err(failure) => Err(error::of(failure)),
-    }
 }
 
 #[cfg(test)]
@@ -306,6 +266,7 @@ mod tests {
     fn versions_are_named_by_null_or_id() {
         assert_eq!(version_name(None).expect("none"), None);
         assert_eq!(version_name(Some("null")).expect("null"), Some(Name::Null));
+        assert_eq!(version_name(Some("")).expect_err("empty").code().as_str(), "InvalidArgument");
         assert_eq!(version_name(Some("3HL4k")).expect_err("no id").code().as_str(), "InvalidArgument");
     }
 }

@@ -1,60 +1,47 @@
-//! Connections: limits, timeouts, request ids, one log line a request, and a graceful end.
+//! The way of a request: what its host says, what s3s cannot do (preflights, websites, forms), s3s, and what every answer
+//! carries: a request id, one log line, CORS headers. `listen` takes the connections.
 
-use std::convert::Infallible;
-use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures::future::BoxFuture;
-use http::header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderName, SERVER};
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_RANGE, HOST, HeaderName, SERVER};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Body as HttpBody;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use palm_core::record::BucketConfig;
+use palm_core::s3::name::check_bucket;
 use rand::rngs::SmallRng;
 use rand::{RngCore, SeedableRng};
+use s3s::auth::S3Auth;
 use s3s::config::{S3Config, StaticConfigProvider};
-use s3s::host::{DomainError, SingleDomain};
 use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s::{Body, S3Error, S3ErrorCode, StdError};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
-use tokio_util::io::{InspectReader, InspectWriter};
-use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use super::auth::{Gate, Keys};
-use super::guard::{self, Draining, Judged, Patient, Promise, XML_MAX_BYTES};
-use super::{CONSISTENCY, Frontend, error};
-use crate::object::{BodyError, MAX_BODY_BYTES, Store};
+use super::access::{Gate, Keys};
+use super::access_log::Noted;
+use super::cors::{self, Crossing};
+use super::guard::{self, Judged, Patient, Promise, XML_MAX_BYTES};
+use super::hosts::{BadDomain, Hosts, Place};
+use super::notification::RequestId;
+use super::sts::Sts;
+use super::{CONSISTENCY, Frontend, error, form, mechanism, senseless, website};
+use crate::config::CustomDomains;
+use crate::object::{BodyError, MAX_BODY_BYTES, ObjectError, Store};
 
-/// Connections served at once; more wait in the listener's backlog.
-const CONNECTIONS_MAX: usize = 4_096;
-/// A request's head must be complete within this, counted from the end of the request before: it bounds slow
-/// heads and idle connections alike.
-const HEAD_TIMEOUT: Duration = Duration::from_mins(1);
+mod listen;
+mod tls;
+
+pub use listen::serve;
+pub use tls::{Tls, TlsError};
+
 /// A client that owes a body and sends nothing for this long is cut off.
 const BODY_STALL_TIMEOUT: Duration = Duration::from_secs(30);
-/// A client that takes nothing of its answer for this long is cut off. Long, because a pipe behind a download may
-/// well pause.
-const TAKE_STALL_TIMEOUT: Duration = Duration::from_mins(5);
-/// Requests under way get this long to end once shutdown begins.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
-/// Pause after the system refused a connection (it is out of file descriptors, say).
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// Request line and headers together: 2 KiB of user metadata, a long presigned URL and room.
-const HEAD_MAX_BYTES: usize = 32 << 10;
 
 /// One signed chunk: s3s holds it whole until its signature is verified. SDKs send 64 KiB to 1 MiB.
 const SIGNED_CHUNK_MAX_BYTES: usize = 16 << 20;
-/// Fields of a POST form together, without the file (AWS allows 20 KB).
-const FORM_MAX_BYTES: usize = 64 << 10;
-/// Fields of a POST form.
-const FORM_MAX_FIELDS: usize = 100;
 /// How far a client's clock may be off, and AWS's limit too.
 const CLOCK_SKEW_SECONDS: u32 = 15 * 60;
 
@@ -66,8 +53,12 @@ const HOST_ID: HeaderName = HeaderName::from_static("x-amz-id-2");
 pub struct S3Options {
     /// The region clients are told of; any region is accepted in a signature.
     pub region: String,
-    /// The domain under which buckets are host names (`bucket.domain`). Path style works always.
-    pub domain: Option<String>,
+    /// The domains under which buckets are host names (`bucket.domain`). Path style works always.
+    pub domains: Vec<String>,
+    /// The domains under which buckets' websites are host names.
+    pub website_domains: Vec<String>,
+    /// What other host names mean.
+    pub custom_domains: CustomDomains,
     /// Names this peer in every answer (`x-amz-id-2`): visible ASCII.
     pub host_id: String,
 }
@@ -75,14 +66,9 @@ pub struct S3Options {
 /// Why a front end cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
-    /// The configured domain is not one.
-    #[error("not a domain: {domain:?}")]
-    BadDomain {
-        /// What was configured.
-        domain: String,
-        /// What s3s says of it.
-        source: DomainError,
-    },
+    /// A configured domain is not one.
+    #[error(transparent)]
+    BadDomain(#[from] BadDomain),
     /// The host id cannot stand in a header.
     #[error("not usable as a host id: {host_id:?}")]
     BadHostId {
@@ -93,10 +79,36 @@ pub enum ServiceError {
     },
 }
 
+/// How a request came; each has it among its extensions.
+#[derive(Debug, Clone, Copy)]
+pub struct Connection {
+    /// Who sent it.
+    pub peer: SocketAddr,
+    /// The version of TLS; `None` for plain HTTP.
+    pub tls: Option<rustls::ProtocolVersion>,
+}
+
+/// Where the settings of buckets are found, for what is decided outside s3s.
+#[async_trait::async_trait]
+pub(super) trait Buckets: Send + Sync {
+    /// The settings of a bucket.
+    async fn settings(&self, bucket: &str) -> Result<BucketConfig, ObjectError>;
+}
+
+#[async_trait::async_trait]
+impl Buckets for Store {
+    async fn settings(&self, bucket: &str) -> Result<BucketConfig, ObjectError> {
+        Ok(self.bucket(bucket).await?.config)
+    }
+}
+
 /// The S3 front end; cheap to clone.
 #[derive(Clone)]
 pub struct Service {
     s3: S3Service,
+    hosts: Arc<Hosts>,
+    buckets: Arc<dyn Buckets>,
+    keys: Arc<dyn S3Auth>,
     host_id: HeaderValue,
     /// Whether answers come from this peer's own copy.
     is_local: Arc<dyn Fn() -> bool + Send + Sync>,
@@ -104,6 +116,8 @@ pub struct Service {
     touch: Arc<dyn Fn() + Send + Sync>,
     /// The next request id: a random start and an odd step visit every number once.
     ids: Arc<AtomicU64>,
+    /// Takes lines of access logs; `None` where nothing is stored.
+    log: Option<Store>,
 }
 
 /// 2^64 divided by the golden ratio: neighbouring ids look nothing alike.
@@ -112,19 +126,32 @@ const ID_STEP: u64 = 0x9E37_79B9_7F4A_7C15;
 /// Makes the front end of a store. It has no form without authentication: s3s without keys would let anybody
 /// do anything.
 pub fn service(store: Store, options: S3Options) -> Result<Service, ServiceError> {
-    let S3Options { region, domain, host_id } = options;
+    let S3Options { region, domains, website_domains, custom_domains, host_id } = options;
+    let hosts = Hosts::new(&domains, &website_domains, custom_domains)?;
     let mut builder = S3ServiceBuilder::new(Frontend { store: store.clone(), region });
     builder.set_config(Arc::new(StaticConfigProvider::new(Arc::new(config()))));
     builder.set_auth(Keys { store: store.clone() });
     builder.set_access(Gate { store: store.clone() });
-    if let Some(domain) = domain {
-        // Without the fallback, a host name outside the domain is path style rather than a bucket.
-        let host = SingleDomain::new(&domain).map_err(|source| ServiceError::BadDomain { domain, source })?;
-        builder.set_host(host.with_cname_fallback(false));
-    }
+    builder.set_route(Sts { store: store.clone() });
+    builder.set_host(hosts.clone());
     let host_id = HeaderValue::try_from(&host_id).map_err(|source| ServiceError::BadHostId { host_id, source })?;
-    let toucher = store.clone();
-    Ok(Service::new(builder.build(), host_id, move || store.is_local(), move || toucher.touch()))
+    let (local, toucher, log) = (store.clone(), store.clone(), Some(store.clone()));
+    Ok(Service {
+        s3: builder.build(),
+        hosts: Arc::new(hosts),
+        buckets: Arc::new(store.clone()),
+        keys: Arc::new(Keys { store }),
+        host_id,
+        is_local: Arc::new(move || local.is_local()),
+        touch: Arc::new(move || toucher.touch()),
+        ids: first_id(),
+        log,
+    })
+}
+
+/// Where request ids begin.
+fn first_id() -> Arc<AtomicU64> {
+    Arc::new(AtomicU64::new(SmallRng::from_os_rng().next_u64()))
 }
 
 /// s3s's limits, lowered to what PALM means to hold in memory for one request.
@@ -132,122 +159,16 @@ fn config() -> S3Config {
     let mut config = S3Config::default();
     config.xml_max_body_size = XML_MAX_BYTES;
     config.put_object_max_size = Some(MAX_BODY_BYTES);
-    config.post_object_max_file_size = MAX_BODY_BYTES;
     config.aws_chunked_stream_max_chunk_size = SIGNED_CHUNK_MAX_BYTES;
-    config.form_max_field_size = FORM_MAX_BYTES;
-    config.form_max_fields_size = FORM_MAX_BYTES;
-    config.form_max_parts = FORM_MAX_FIELDS;
     config.presigned_url_max_skew_time_secs = CLOCK_SKEW_SECONDS;
     config.enable_sig_v2 = false;
     config
 }
 
-/// Serves connections until `shutdown`, then lets the requests under way end (for a bounded time) and
-/// returns.
-pub async fn serve(listener: TcpListener, service: Service, shutdown: CancellationToken) {
-    let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let graceful = GracefulShutdown::new();
-    let cut = CancellationToken::new();
-    let accepting = async {
-        loop {
-            // The semaphore is never closed.
-            let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
-                return;
-            };
-            let stream = match listener.accept().await {
-                Ok((stream, _)) => stream,
-                Err(cause) => {
-                    refused(&cause).await;
-                    continue;
-                }
-            };
-            // Answers are written whole; waiting for more to send only delays them.
-            if let Err(cause) = stream.set_nodelay(true) {
-                tracing::debug!(%cause, "connection gone before it was served");
-                continue;
-            }
-            let connection = serve_connection(stream, service.clone(), graceful.watcher());
-            let cut = cut.clone();
-            tokio::spawn(async move {
-                tokio::select! {
-                    () = connection => {}
-                    () = cut.cancelled() => {}
-                }
-                drop(slot);
-            });
-        }
-    };
-    tokio::select! {
-        () = accepting => {}
-        () = shutdown.cancelled() => {}
-    }
-    drop(listener);
-    if tokio::time::timeout(DRAIN_TIMEOUT, graceful.shutdown()).await.is_err() {
-        let open = CONNECTIONS_MAX - slots.available_permits();
-        tracing::warn!(open, "requests still under way are cut");
-        cut.cancel();
-    }
-}
-
-/// A connection the system refused: the client's own doing is passed over, ours is waited out.
-async fn refused(cause: &io::Error) {
-    if matches!(cause.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) {
-        return;
-    }
-    tracing::warn!(%cause, "cannot accept connections");
-    tokio::time::sleep(ACCEPT_PAUSE).await;
-}
-
-/// Serves one connection, over TCP or whatever is layered on it.
-async fn serve_connection<I>(stream: I, service: Service, watcher: Watcher)
-where
-    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_header_size(HEAD_MAX_BYTES);
-    let (coming, going) = (Arc::clone(&service.touch), Arc::clone(&service.touch));
-    let stream = InspectWriter::new(InspectReader::new(stream, move |_| coming()), move |_| going());
-    let stream = TokioIo::new(Draining::new(stream, TAKE_STALL_TIMEOUT));
-    let connection = builder.serve_connection(stream, service);
-    if let Err(cause) = watcher.watch(connection).await {
-        tracing::debug!(%cause, "connection ended early");
-    }
-}
-
-impl<B> hyper::service::Service<Request<B>> for Service
-where
-    B: HttpBody<Data = Bytes> + Send + Sync + Unpin + 'static,
-    B::Error: Into<StdError>,
-{
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
-
-    fn call(&self, request: Request<B>) -> Self::Future {
-        let service = self.clone();
-        Box::pin(async move { Ok(service.handle(request).await) })
-    }
-}
-
 impl Service {
-    fn new(
-        s3: S3Service,
-        host_id: HeaderValue,
-        is_local: impl Fn() -> bool + Send + Sync + 'static,
-        touch: impl Fn() + Send + Sync + 'static,
-    ) -> Self {
-        Self {
-            s3,
-            host_id,
-            is_local: Arc::new(is_local),
-            touch: Arc::new(touch),
-            ids: Arc::new(AtomicU64::new(SmallRng::from_os_rng().next_u64())),
-        }
-    }
-
     /// Answers one request. Every answer carries the request's id, which every log line of the request has
     /// too.
-    async fn handle<B>(&self, request: Request<B>) -> Response<Body>
+    async fn handle<B>(&self, mut request: Request<B>) -> Response<Body>
     where
         B: HttpBody<Data = Bytes> + Send + Sync + Unpin + 'static,
         B::Error: Into<StdError>,
@@ -256,9 +177,11 @@ impl Service {
         let id = format!("{:016X}", self.ids.fetch_add(ID_STEP, Ordering::Relaxed));
         // The query is left out: it may hold a signature that is still good.
         let resource = request.uri().path().to_owned();
+        request.extensions_mut().insert(RequestId(id.clone()));
+        let noted = self.note(&mut request);
         let span = tracing::info_span!("s3", request_id = id, method = %request.method(), path = resource);
         async {
-            let mut response = self.answer(request).await;
+            let mut response = self.answer(request, &id).await;
             let code = complete_error(&mut response, &resource, &id, &self.host_id);
             let headers = response.headers_mut();
             headers.insert(SERVER, HeaderValue::from_static("PALM"));
@@ -270,18 +193,89 @@ impl Service {
                 headers.insert(REQUEST_ID, value);
             }
             log(response.status(), code.as_deref(), started.elapsed());
+            if let (Some(noted), Some(store)) = (noted, &self.log) {
+                let ids = (id.as_str(), self.host_id.to_str().unwrap_or_default());
+                noted.answered(store, &response, ids, code.as_deref(), started.elapsed());
+            }
             response
         }
         .instrument(span)
         .await
     }
 
-    async fn answer<B>(&self, request: Request<B>) -> Response<Body>
+    /// Notes a request to a bucket that has an access log.
+    fn note<B>(&self, request: &mut Request<B>) -> Option<Noted> {
+        let store = self.log.as_ref()?;
+        let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+        let path = request.uri().path().to_owned();
+        let (bucket, path) = match self.hosts.place(host) {
+            Place::Path => (bucket_of(&path)?, path.split('/').skip(2).collect::<Vec<_>>().join("/")),
+            Place::Bucket(bucket) | Place::Website(Some(bucket)) => (bucket, path),
+            Place::Website(None) => return None,
+        };
+        let connection = request.extensions().get::<Connection>().copied();
+        let tls = connection.and_then(|connection| connection.tls).and_then(|version| match version {
+            rustls::ProtocolVersion::TLSv1_2 => Some("TLSv1.2"),
+            rustls::ProtocolVersion::TLSv1_3 => Some("TLSv1.3"),
+            _ => None,
+        });
+        let address = connection.map(|connection| connection.peer.ip().to_string());
+        Noted::of(store, request, (&bucket, &path), address, tls)
+    }
+
+    /// Answers by where the request is addressed to, and tells browsers of other origins whether they may look.
+    async fn answer<B>(&self, request: Request<B>, id: &str) -> Response<Body>
     where
         B: HttpBody<Data = Bytes> + Send + Sync + Unpin + 'static,
         B::Error: Into<StdError>,
     {
-        let promise = match guard::check_form(&request).and_then(|()| Promise::of(&request)) {
+        let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+        let place = self.hosts.place(host);
+        let bucket = match &place {
+            Place::Path => bucket_of(request.uri().path()),
+            Place::Bucket(bucket) => Some(bucket.clone()),
+            Place::Website(bucket) => bucket.clone(),
+        };
+        // What cannot be a bucket's name is looked up nowhere.
+        let bucket = bucket.filter(|bucket| check_bucket(bucket).is_ok());
+        if request.method() == Method::OPTIONS {
+            let answer = cors::preflight(self.buckets.as_ref(), bucket.as_deref(), request.headers()).await;
+            return answer.unwrap_or_else(error_response);
+        }
+        let crossing = Crossing::of(request.method(), request.headers());
+        let mut response = match place {
+            Place::Website(_) => website::visit::visit(self, bucket.as_deref(), request.into_parts().0, id).await,
+            Place::Path | Place::Bucket(_) => self.operate(request, &place, bucket.as_deref()).await,
+        };
+        if let (Some(crossing), Some(bucket)) = (crossing, bucket) {
+            cors::add(response.headers_mut(), crossing.headers(self.buckets.as_ref(), &bucket).await);
+        }
+        response
+    }
+
+    /// Answers a request for one of S3's operations. Where its body was not read to the end the connection ends, which the
+    /// answer says: a client that took it for the next request would find it closed under its hands.
+    async fn operate<B>(&self, request: Request<B>, place: &Place, bucket: Option<&str>) -> Response<Body>
+    where
+        B: HttpBody<Data = Bytes> + Send + Sync + Unpin + 'static,
+        B::Error: Into<StdError>,
+    {
+        let unread = Arc::new(AtomicBool::new(!request.body().is_end_stream()));
+        let request = request.map(|body| Patient::new(body, BODY_STALL_TIMEOUT, Arc::clone(&unread)));
+        let mut answer = self.perform(request, place, bucket).await;
+        if unread.load(Ordering::Relaxed) {
+            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        answer
+    }
+
+    async fn perform<B>(&self, request: Request<Patient<B>>, place: &Place, bucket: Option<&str>) -> Response<Body>
+    where
+        B: HttpBody<Data = Bytes> + Send + Sync + Unpin + 'static,
+        B::Error: Into<StdError>,
+    {
+        let checked = mechanism::check(request.headers()).and_then(|()| guard::check(&request));
+        let promise = match checked.and_then(|()| Promise::of(&request)) {
             Ok(promise) => promise,
             Err(told) => return error_response(told),
         };
@@ -290,30 +284,78 @@ impl Service {
             if body.is_end_stream() {
                 return Body::empty();
             }
-            let body = Patient::new(body, BODY_STALL_TIMEOUT);
             match promise {
                 Some(promise) => Body::http_body_unsync(Judged::new(body, promise, Arc::clone(&verdict))),
                 None => Body::http_body(body),
             }
         });
-        let answer = self.s3.call(request).await;
-        if let Some(&rejection) = verdict.get() {
-            return error_response(error::of(BodyError::Refused(rejection).into()));
+        let answer = match form::target(&request, place, bucket) {
+            None => match senseless::find(&request) {
+                names if names.is_empty() => self.dispatch(request).await,
+                names => senseless::pass_over(self, request, &names).await,
+            },
+            Some(target) => match target {
+                Ok(bucket) => form::receive(self, &bucket, request).await.unwrap_or_else(error_response),
+                Err(told) => error_response(told),
+            },
+        };
+        match verdict.get() {
+            Some(&rejection) => error_response(error::of(BodyError::Refused(rejection).into())),
+            None => answer,
         }
-        match answer {
-            Ok(mut response) => {
-                // s3s says 206 to GET and forgets it for HEAD.
-                if response.status() == StatusCode::OK && response.headers().contains_key(CONTENT_RANGE) {
-                    *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+    }
+
+    /// Hands a request to s3s.
+    pub(super) async fn dispatch(&self, request: Request<Body>) -> Response<Body> {
+        let is_head = request.method() == Method::HEAD;
+        match self.s3.call(request).await {
+            // s3s says 206 to GET and forgets it for HEAD.
+            Ok(mut response)
+                if response.status() == StatusCode::OK && response.headers().contains_key(CONTENT_RANGE) =>
+            {
+                *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+                response
+            }
+            Ok(response) if is_unknown(&response) => {
+                let mut response = error_response(S3Error::new(S3ErrorCode::MethodNotAllowed));
+                if is_head {
+                    *response.body_mut() = Body::empty();
                 }
                 response
             }
+            Ok(response) => response,
             Err(cause) => {
                 tracing::error!(%cause, "no answer could be written");
                 error_response(S3Error::new(S3ErrorCode::InternalError))
             }
         }
     }
+
+    /// Who knows the secrets of access keys.
+    pub(super) fn keys(&self) -> &dyn S3Auth {
+        self.keys.as_ref()
+    }
+
+    /// Where the settings of buckets are found.
+    pub(super) fn buckets(&self) -> &dyn Buckets {
+        self.buckets.as_ref()
+    }
+}
+
+/// The first part of a path: in path style, the bucket.
+fn bucket_of(path: &str) -> Option<String> {
+    let first = path.strip_prefix('/')?.split('/').next().filter(|first| !first.is_empty())?;
+    Some(percent_encoding::percent_decode_str(first).decode_utf8().ok()?.into_owned())
+}
+
+/// Whether s3s found no operation for a method on a resource, which it calls not implemented.
+fn is_unknown(response: &Response<Body>) -> bool {
+    const UNKNOWN: &[u8] = b"<Message>Unknown operation</Message>";
+    response.status() == StatusCode::NOT_IMPLEMENTED
+        && response
+            .body()
+            .bytes()
+            .is_none_or(|body| body.is_empty() || body.windows(UNKNOWN.len()).any(|window| window == UNKNOWN))
 }
 
 fn log(status: StatusCode, code: Option<&str>, elapsed: Duration) {
@@ -325,7 +367,8 @@ fn log(status: StatusCode, code: Option<&str>, elapsed: Duration) {
     }
 }
 
-fn error_response(told: S3Error) -> Response<Body> {
+/// An error as it is told.
+pub(super) fn error_response(told: S3Error) -> Response<Body> {
     told.to_http_response().unwrap_or_else(|_| {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
@@ -354,11 +397,15 @@ fn complete_error(
     );
     response.headers_mut().remove(CONTENT_LENGTH);
     *response.body_mut() = Body::from(completed);
+    if code == "AuthorizationQueryParametersError" {
+        // AWS says 400. A link that is no good is 403 to public suites, as one that has expired is.
+        *response.status_mut() = StatusCode::FORBIDDEN;
+    }
     Some(code)
 }
 
 /// Text for XML. A path is percent-encoded ASCII already, so the five characters of XML are all there is.
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

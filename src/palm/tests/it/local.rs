@@ -160,7 +160,7 @@ async fn an_island_works_alone_and_is_merged() {
     let source = alone.store.head("bucket", "island", None).await.unwrap();
     let (new, conditions) = (NewObject::default(), WriteConditions::default());
     alone.store.copy(&source, ("bucket", "island"), "bucket", "copy", new, conditions).await.unwrap();
-    let absent = WriteConditions { if_absent: true, if_match: None };
+    let absent = WriteConditions { if_absent: true, ..WriteConditions::default() };
     let refused = alone.store.put("bucket", "island", NewObject::default(), absent, object::body(&small)).await;
     assert!(matches!(refused, Err(ObjectError::PreconditionFailed)));
 

@@ -11,4 +11,5 @@ mod local;
 mod object;
 mod repair;
 mod tidy;
+mod version;
 mod voters;

@@ -168,6 +168,7 @@ impl Peer {
             sealing_key: pool.sealing_key().clone(),
             collect,
             repair,
+            chores: palm::object::ChoreSettings::default(),
         });
         let homes = Arc::new(store.clone());
         pool.serve(homes, Services::default(), Discovery::default()).await.unwrap();
@@ -204,8 +205,8 @@ async fn cluster(count: u8, collect: CollectSettings) -> Vec<Peer> {
 
 /// The settings of a pool for tests.
 pub(crate) fn settings(consistency: Consistency) -> NewPool {
-    let when_minority = WhenMinority::Refuse;
-    NewPool { name: "test".to_owned(), max_members: 10, policy: None, open: true, consistency, when_minority }
+    let (when_minority, classes) = (WhenMinority::Refuse, Vec::new());
+    NewPool { name: "test".to_owned(), max_members: 10, policy: None, open: true, consistency, when_minority, classes }
 }
 
 pub(crate) async fn cluster_of(count: u8, collect: CollectSettings, new: NewPool) -> Vec<Peer> {
@@ -260,6 +261,7 @@ pub(crate) fn body(bytes: &Bytes) -> Incoming {
         length: Some(bytes.len() as u64),
         algorithms: vec![ChecksumAlgorithm::Crc32],
         verify: Box::new(|digested| Ok(digested.checksums.first().cloned())),
+        cipher: None,
     }
 }
 
@@ -432,7 +434,7 @@ async fn failed_uploads_leave_nothing() {
     assert!(hung_up.await.is_err());
 
     let taken = put(&peers[1], "taken", &sample(10, 1)).await.unwrap();
-    let absent = WriteConditions { if_absent: true, if_match: None };
+    let absent = WriteConditions { if_absent: true, ..WriteConditions::default() };
     let small = sample(20, 2);
     let result = store.put("bucket", "taken", NewObject::default(), absent, body(&small)).await;
     assert!(matches!(result, Err(ObjectError::PreconditionFailed)));

@@ -104,6 +104,8 @@ async fn a_replaced_voter_returns_as_a_learner() {
     let mut peers = pool(4, 3).await;
     let all = ids(&peers);
     put(&peers[0].ledger, &key("before"), "1").await.unwrap();
+    // Two of three are a quorum: the write stands before the third has it.
+    heard(&peers[2].ledger, &key("before"), "1").await;
     peers[2].net.close().await;
     let target: BTreeSet<PeerId> = [all[0], all[1], all[3]].into();
     while !peers[0].ledger.change_voters(&target).await.unwrap() {}

@@ -8,13 +8,13 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use md5::{Digest, Md5};
 use palm::object::{
-    BodyError, CompletedPart, Completion, Deletion, Incoming, ListQuery, Listed, NewObject, NewUpload, Object,
-    ObjectError, Store, WriteConditions, after_key,
+    BodyError, CompletedPart, Completion, Deletion, Incoming, ListQuery, Listed, ListedObject, NewObject, NewUpload,
+    Object, ObjectError, Store, VersionsQuery, WriteConditions, after_key,
 };
 use palm::pool::{Decision, Ledger, LedgerError, Pool};
 use palm_core::id::PeerId;
 use rand::rngs::SmallRng;
-use rand::seq::SliceRandom;
+use rand::seq::{IteratorRandom, SliceRandom};
 use rand::{Rng, SeedableRng};
 use tokio::time::sleep;
 
@@ -76,6 +76,7 @@ fn incoming(bytes: &Bytes) -> Incoming {
         length: Some(bytes.len() as u64),
         algorithms: Vec::new(),
         verify: Box::new(|_| Ok(None)),
+        cipher: None,
     }
 }
 
@@ -104,7 +105,8 @@ impl Client {
                 50..56 => self.upload(key).await,
                 56..62 => self.copy(key).await,
                 62..80 => drop(self.get(key).await),
-                80..86 => drop(self.list_objects().await),
+                80..84 => drop(self.list_objects().await),
+                84..86 => self.forget_version(key).await,
                 86..93 => self.append(list).await,
                 93..97 => drop(self.read_list(list).await),
                 97 => self.collect_tombstones().await,
@@ -165,13 +167,13 @@ impl Client {
         let value = self.world.new_value();
         let action = action(value);
         let if_absent = matches!(action, Action::Create(_));
-        self.store_object(key, value, action, WriteConditions { if_absent, if_match: None }).await;
+        self.store_object(key, value, action, WriteConditions { if_absent, ..WriteConditions::default() }).await;
     }
 
     async fn replace(&mut self, key: &'static str) {
         let Some((tag, expected)) = self.seen.get(key).cloned() else { return };
         let value = self.world.new_value();
-        let conditions = WriteConditions { if_absent: false, if_match: Some(tag) };
+        let conditions = WriteConditions { if_match: Some(tag), ..WriteConditions::default() };
         self.store_object(key, value, Action::Replace(expected, value), conditions).await;
     }
 
@@ -235,6 +237,21 @@ impl Client {
         }
     }
 
+    /// Deletes a version that is not the current one: nobody must notice, but the disks.
+    async fn forget_version(&mut self, key: &'static str) {
+        let keys = ListQuery { prefix: key.to_owned(), limit: 20, ..ListQuery::default() };
+        let query = VersionsQuery { keys, after: None };
+        let Ok(page) = self.store.list_versions(BUCKET, query).await else { return };
+        let older = page.items.into_iter().filter_map(|item| match item {
+            Listed::Key(_, version) if !version.is_latest => Some(version.id),
+            _ => None,
+        });
+        let Some(version) = older.choose(&mut self.dice) else { return };
+        let deletion = Deletion { version: Some(version), ..Deletion::default() };
+        let deleted = self.store.delete(BUCKET, key, deletion).await;
+        self.world.log(&format!("version {version} of {key} deleted at {}: {}", self.machine, deleted.is_ok()));
+    }
+
     /// Makes an object of another one's body.
     async fn copy(&mut self, key: &'static str) {
         let from = OBJECTS[self.dice.random_range(0..OBJECTS.len())];
@@ -280,7 +297,7 @@ impl Client {
         let op = self.call(key, Action::Read);
         let object = match self.store.head(BUCKET, key, None).await {
             Ok(object) => object,
-            Err(ObjectError::NoSuchKey) => {
+            Err(ObjectError::NoSuchKey | ObjectError::Marker { named: false, .. }) => {
                 self.world.answer(op, Outcome::Saw(Vec::new()));
                 return true;
             }
@@ -330,7 +347,7 @@ impl Client {
             }
         };
         for (key, op) in OBJECTS.into_iter().zip(ops) {
-            let value = listed.remove(key).and_then(|object| self.world.value_of(&object.record.etag.to_string()));
+            let value = listed.remove(key).and_then(|object| self.world.value_of(&object.summary.etag.to_string()));
             self.world.answer(op, Outcome::Saw(value.into_iter().collect()));
         }
         if !listed.is_empty() {
@@ -339,7 +356,7 @@ impl Client {
         true
     }
 
-    async fn list_pages(&self, limit: u32) -> Result<BTreeMap<String, Object>, ObjectError> {
+    async fn list_pages(&self, limit: u32) -> Result<BTreeMap<String, ListedObject>, ObjectError> {
         let mut listed = BTreeMap::new();
         let mut start = String::new();
         loop {

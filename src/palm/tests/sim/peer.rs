@@ -11,7 +11,8 @@ use palm::pool::join::Coordinator;
 use palm::pool::voters::wanted;
 use palm::pool::{Discovery, JoinToken, JoinWish, NewPool, Parts, Pool, PoolState, Services};
 use palm_backends::{Backends, IndexStore};
-use palm_core::record::{BucketConfig, Consistency, WhenMinority};
+use palm_core::record::{BucketConfig, Consistency, FragmentRecord, WhenMinority};
+use palm_core::s3::version::Versioning;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use tokio::task::JoinSet;
@@ -121,6 +122,7 @@ async fn start(machine: usize, world: &World) -> anyhow::Result<Peer> {
             sealing_key: pool.sealing_key().clone(),
             collect: if world.eager { eager_collection(world.trash) } else { CollectSettings::default() },
             repair: if world.eager { EAGER_REPAIR } else { RepairSettings::default() },
+            chores: palm::object::ChoreSettings::default(),
         });
         pool.serve(Arc::new(store.home().clone()), Services::default(), Discovery::default()).await?;
         if machine == FIRST && world.tokens.borrow().len() < world.machines - 1 {
@@ -148,6 +150,7 @@ async fn enter(machine: usize, parts: Parts, world: &World) -> anyhow::Result<Po
             open: false,
             consistency: Consistency::default(),
             when_minority: WhenMinority::default(),
+            classes: Vec::new(),
         };
         return Ok(Pool::create(parts, new, None).await?.0);
     }
@@ -194,9 +197,15 @@ impl Peer {
     /// Waits until this machine's disk holds what the ledger says, no less and no more.
     async fn tidy_up(&self, machine: usize, world: &World) {
         let mut last = String::new();
+        // The ledger's clock stands still until all clocks have come to where the one that was ahead had been, and the trash
+        // is emptied by it: that is longer than anybody waits here.
+        let waits = |note: &FragmentRecord| {
+            let age_ms = |since_ms| self.pool.ledger().now_ms().saturating_sub(since_ms);
+            note.trashed_ms.is_some_and(|since_ms| u128::from(age_ms(since_ms)) <= world.trash.as_millis())
+        };
         loop {
             let untidy = match expectation(self.pool.ledger()).await {
-                Ok(expected) => expected.compare(self.pool.me(), &world.disks[machine]),
+                Ok(expected) => expected.compare(self.pool.me(), &world.disks[machine], waits),
                 Err(error) => Some(error.to_string()),
             };
             let Some(untidy) = untidy else { return };
@@ -218,7 +227,9 @@ impl Peer {
         let voters = wanted(world.machines);
         configs.wait_for(|config| config.voters.len() == voters && config.outgoing.is_none()).await?;
         if self.store.bucket(BUCKET).await.is_err() && self.pool.is_creator() {
-            self.store.create_bucket(BUCKET, "sim", BucketConfig::default()).await?;
+            let versioning = if world.versioned { Versioning::Enabled } else { Versioning::Off };
+            let config = BucketConfig { versioning, ..BucketConfig::default() };
+            self.store.create_bucket(BUCKET, "sim", config).await?;
         }
         Ok(())
     }

@@ -7,7 +7,9 @@ use bytes::Bytes;
 use palm::pool::ledger::Item;
 use palm::pool::{Current, Ledger, LedgerError};
 use palm_core::id::{BodyId, FragmentId, PeerId, SegmentId};
-use palm_core::record::{Content, MovedRecord, ObjectRecord, PartRecord, Segment, Stored, key};
+use palm_core::record::{
+    Content, FragmentRecord, HeadRecord, MovedRecord, ObjectRecord, PageRecord, PartRecord, Segment, Stored, key,
+};
 use palm_core::wire::ScanQuery;
 
 use crate::client::BUCKET;
@@ -29,8 +31,7 @@ pub async fn expectation(ledger: &Ledger) -> Result<Expectation, LedgerError> {
         moved.insert(segment.id, segment);
     }
     let mut segments: Vec<Segment> = Vec::new();
-    for (_, current) in all(ledger, key::objects(BUCKET)).await? {
-        let object = ObjectRecord::decode(&current.value).unwrap();
+    for object in versions(ledger).await? {
         match object.content {
             Content::Segments(of_body) => segments.extend(of_body),
             Content::Parts(parts) => {
@@ -55,6 +56,25 @@ pub async fn expectation(ledger: &Ledger) -> Result<Expectation, LedgerError> {
     })
 }
 
+/// Every version that a head names.
+async fn versions(ledger: &Ledger) -> Result<Vec<ObjectRecord>, LedgerError> {
+    let mut found = Vec::new();
+    for (at, current) in all(ledger, key::objects(BUCKET)).await? {
+        let head = HeadRecord::of(&current).unwrap();
+        found.extend(head.null_object().map(|(_, object)| object.clone()));
+        let mut lines = head.recent;
+        for page in head.pages {
+            let page = ledger.read(&key::page(&at, page.id)).await?;
+            lines.extend(page.into_iter().flat_map(|page| PageRecord::decode(&page.value).unwrap().lines));
+        }
+        for line in lines {
+            let version = ledger.read(&key::version(&at, line.id)).await?;
+            found.extend(version.map(|version| ObjectRecord::decode(&version.value).unwrap()));
+        }
+    }
+    Ok(found)
+}
+
 async fn all(ledger: &Ledger, prefix: Bytes) -> Result<Vec<(Bytes, Current)>, LedgerError> {
     let mut found = Vec::new();
     let mut start = Some(prefix.clone());
@@ -71,14 +91,16 @@ async fn all(ledger: &Ledger, prefix: Bytes) -> Result<Vec<(Bytes, Current)>, Le
 
 impl Expectation {
     /// In what a machine's disk differs. A fragment whose note a power loss took is not there: it is stored anew where it is
-    /// wanted, and reported by scrubbing where it is not.
-    pub fn compare(&self, peer: PeerId, disk: &Disk) -> Option<String> {
+    /// wanted, and reported by scrubbing where it is not. What `waits` in the trash is where it should be.
+    pub fn compare(&self, peer: PeerId, disk: &Disk, waits: impl Fn(&FragmentRecord) -> bool) -> Option<String> {
         let notes = disk.notes();
         let here: BTreeSet<FragmentId> =
             self.fragments.iter().filter(|(home, _)| *home == peer).map(|(_, id)| *id).collect();
         let missing: Vec<_> = here.iter().filter(|id| !notes.contains_key(id)).collect();
-        let surplus: Vec<_> =
-            notes.iter().filter(|(id, note)| !here.contains(id) && !self.uploads.contains(&note.body)).collect();
+        let surplus: Vec<_> = notes
+            .iter()
+            .filter(|(id, note)| !here.contains(id) && !self.uploads.contains(&note.body) && !waits(note))
+            .collect();
         let first = surplus.first().map(|(id, note)| format!("{id} of body {}", note.body));
         let untidy = !missing.is_empty() || !surplus.is_empty();
         untidy.then(|| format!("{} missing {:?}, {} surplus {first:?}", missing.len(), missing.first(), surplus.len()))

@@ -47,6 +47,8 @@ pub struct World {
     pub weather: Weather,
     /// Whether garbage is collected, and what is lost repaired, at once.
     pub eager: bool,
+    /// The bucket keeps versions.
+    pub versioned: bool,
     /// How long it is in the trash then.
     pub trash: Duration,
     /// Of the pool; none is as wide as the pool allows.
@@ -86,6 +88,7 @@ impl World {
             machines,
             weather,
             eager: dice.random_bool(0.5),
+            versioned: dice.random_bool(0.5),
             trash: [Duration::ZERO, Duration::from_millis(400), Duration::from_secs(2)][dice.random_range(0..3)],
             // Narrower than the pool, so that fragments have somewhere to go.
             policy: [None, Some(Policy { k: 2, n: 3 })][usize::from(machines > 3 && dice.random_bool(0.7))],
@@ -243,11 +246,12 @@ fn report(seed: u64, sim: &Sim<'_>, world: &World, nemesis: &Nemesis) -> Report 
     let [operations, answered, failed, unknown] = world.history.borrow().counts();
     let figures = format!(
         "seed {seed}: {} machines, {:.1} s, {operations} operations ({answered} answered, {failed} failed, {unknown} \
-         unknown), {:?}, eager {}, {:?}, {:?}, log {}",
+         unknown), {:?}, eager {}, versioned {}, {:?}, {:?}, log {}",
         world.machines,
         sim.elapsed().as_secs_f64(),
         world.weather,
         world.eager,
+        world.versioned,
         world.policy,
         nemesis.deeds,
         blake3::hash(log.join("\n").as_bytes()).to_hex().get(..16).unwrap_or_default(),

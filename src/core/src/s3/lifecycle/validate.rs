@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Configuration, Expiration, Filter, Rule};
+use super::{Configuration, Expiration, Filter, Rule, transition};
 use crate::s3::Refusal;
 use crate::s3::calendar::DAY_MS;
 
@@ -35,7 +35,7 @@ impl Configuration {
             let message = "Rule ID must be unique. Found same ID for one or more rules.";
             return Err(Refusal::invalid_argument(message));
         }
-        Ok(Self { rules })
+        Ok(Self { rules, minimum_varies_by_class: false })
     }
 }
 
@@ -44,7 +44,8 @@ fn check(rule: &Rule) -> Result<(), Refusal> {
     if id.chars().count() > ID_MAX {
         return Err(Refusal::invalid_argument("ID length should not exceed allowed limit of 255"));
     }
-    if expiration.is_none() && noncurrent.is_none() && abort_days.is_none() {
+    let moves = !rule.transitions.is_empty() || !rule.noncurrent_transitions.is_empty();
+    if expiration.is_none() && noncurrent.is_none() && abort_days.is_none() && !moves {
         return Err(Refusal::invalid_request("At least one action needs to be specified in a rule."));
     }
     let names: BTreeSet<&str> = filter.tags.iter().map(|(name, _)| name.as_str()).collect();
@@ -80,6 +81,7 @@ fn check(rule: &Rule) -> Result<(), Refusal> {
             return Err(Refusal::invalid_argument(message));
         }
     }
+    transition::check(rule)?;
     positive(*abort_days, "'DaysAfterInitiation' for AbortIncompleteMultipartUpload")?;
     // Nor has an upload.
     if abort_days.is_some() { check_keys_only("AbortIncompleteMultipartUpload", filter) } else { Ok(()) }

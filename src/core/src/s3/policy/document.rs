@@ -6,6 +6,7 @@ use super::json::Node;
 use super::variable::{Reading, Template};
 use super::{Effect, Either, Named, Policy, Statement};
 use crate::s3::Refusal;
+use crate::s3::account::Account;
 use crate::s3::pattern::{Token, matches, tokens};
 
 /// The longest document (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/add-bucket-policy.html>). It bounds
@@ -25,13 +26,15 @@ pub enum Attached<'a> {
     Bucket(&'a str),
     /// A user, role or session: it is the principal.
     Identity,
+    /// A role, to say who may assume it: it is the resource.
+    Trust,
 }
 
 impl Attached<'_> {
     fn refuse(self, message: impl Into<std::borrow::Cow<'static, str>>) -> Refusal {
         match self {
             Self::Bucket(_) => Refusal::bad("MalformedPolicy", message),
-            Self::Identity => Refusal::bad("MalformedPolicyDocument", message),
+            Self::Identity | Self::Trust => Refusal::bad("MalformedPolicyDocument", message),
         }
     }
 
@@ -119,24 +122,32 @@ impl Reader<'_> {
         }
         let effect = effect.ok_or_else(|| self.attached.missing("Effect"))?;
         let principals = match (self.attached, principals) {
-            (Attached::Bucket(_), None) => return Err(self.attached.missing("Principal")),
+            (Attached::Bucket(_) | Attached::Trust, None) => return Err(self.attached.missing("Principal")),
             (Attached::Identity, Some(_)) => {
                 return self.refuse("Policy document should not specify a principal.");
             }
             (Attached::Identity, None) => None,
-            (Attached::Bucket(_), Some((true, _))) if effect == Effect::Allow => {
+            (Attached::Bucket(_) | Attached::Trust, Some((true, _))) if effect == Effect::Allow => {
                 return self.refuse("Allow with NotPrincipal is not allowed.");
             }
-            (Attached::Bucket(_), Some((negated, value))) => Some(Either { negated, items: self.principals(value)? }),
+            (Attached::Bucket(_) | Attached::Trust, Some((negated, value))) => {
+                Some(Either { negated, items: self.principals(value)? })
+            }
         };
         let (negated, value) = actions.ok_or_else(|| self.attached.missing("Action"))?;
         let actions = Either { negated, items: self.actions(value)? };
-        let (negated, value) = resources.ok_or_else(|| self.attached.missing("Resource"))?;
-        let (resources, reach) = self.resources(value)?;
-        let resources = Either { negated, items: resources };
+        let (resources, reach) = match (self.attached, resources) {
+            (Attached::Trust, None) => (Either { negated: true, items: Vec::new() }, Reach::EVERYTHING),
+            (Attached::Trust, Some(_)) => return self.refuse("Has prohibited field Resource"),
+            (_, None) => return Err(self.attached.missing("Resource")),
+            (_, Some((negated, value))) => {
+                let (items, reach) = self.resources(value)?;
+                (Either { negated, items }, if negated { Reach::EVERYTHING } else { reach })
+            }
+        };
         let statement = Statement { effect, principals, actions, resources, conditions };
         if let Attached::Bucket(_) = self.attached {
-            self.check_sense(&statement, if negated { Reach::EVERYTHING } else { reach })?;
+            self.check_sense(&statement, reach)?;
         }
         Ok(statement)
     }
@@ -175,6 +186,7 @@ impl Reader<'_> {
             let pattern: Vec<Token> = tokens(&text).collect();
             let known = match self.attached {
                 Attached::Bucket(_) => expansion(&pattern).next().is_some(),
+                Attached::Trust => text == "*" || text.starts_with("sts:"),
                 Attached::Identity => {
                     text == "*"
                         || text.split_once(':').is_some_and(|(service, name)| !service.is_empty() && !name.is_empty())
@@ -194,7 +206,7 @@ impl Reader<'_> {
         for text in self.texts(value, INVALID)? {
             let valid = match self.attached {
                 Attached::Bucket(bucket) => Reach::of(bucket, text).map(|one| reach = reach.and(one)).is_some(),
-                Attached::Identity => text == "*" || text.starts_with("arn:"),
+                Attached::Identity | Attached::Trust => text == "*" || text.starts_with("arn:"),
             };
             let template = Template::parse(text, Reading { wildcards: true, variables: self.variables });
             match template.filter(|_| valid) {
@@ -222,7 +234,7 @@ impl Reader<'_> {
                     ConditionError::Address => self.attached.refuse("Invalid IP address in Conditions"),
                     ConditionError::Value => self.attached.refuse("Policy has an invalid condition value"),
                 })?);
-                if self.attached != Attached::Identity && !is_known_key(&key.to_ascii_lowercase()) {
+                if matches!(self.attached, Attached::Bucket(_)) && !is_known_key(&key.to_ascii_lowercase()) {
                     return self.refuse("Policy has an invalid condition key");
                 }
             }
@@ -237,11 +249,15 @@ impl Reader<'_> {
             return Ok(());
         }
         for pattern in &statement.actions.items {
-            let mut reached = expansion(pattern).filter(|(_, level)| reach.has(*level)).peekable();
-            if reached.peek().is_none() {
+            let reached: Vec<&str> =
+                expansion(pattern).filter(|(_, level)| reach.has(*level)).map(|(name, _)| name).collect();
+            // That of an object on the bucket alone says nothing; AWS refuses it, others and their suites take it.
+            if reached.is_empty() && expansion(pattern).any(|(_, level)| level == Level::Object) {
+                continue;
+            }
+            if reached.is_empty() {
                 return self.refuse("Action does not apply to any resource(s) in statement");
             }
-            let reached: Vec<&str> = reached.map(|(name, _)| name).collect();
             let senseless = |condition: &Condition| !reached.iter().any(|name| key_applies(condition.key(), name));
             if statement.conditions.iter().any(senseless) {
                 return self.refuse("Conditions do not apply to combination of actions and resources in statement");
@@ -267,23 +283,29 @@ fn once<'n>(slot: &mut Option<(bool, &'n Node)>, found: (bool, &'n Node), reader
 }
 
 /// One name of a kind of principal (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/s3-bucket-user-policy-specifying-principal-intro.html>).
-/// Parts of ARNs cannot be wildcards.
+/// Parts of ARNs cannot be wildcards. An account may be named where AWS has its number.
 fn principal(kind: &str, name: &str) -> Option<Named> {
-    let is_account = |text: &str| text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_digit());
+    let is_number = |text: &str| text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_digit());
+    let number = |text: &str| match Account::named(text) {
+        Ok(_) if is_number(text) => Some(text.to_owned()),
+        Ok(account) => Some(account.number()),
+        Err(_) => None,
+    };
     match kind {
         "AWS" if name == "*" => Some(Named::Everyone),
-        "AWS" if is_account(name) => Some(Named::Account(name.to_owned())),
+        "AWS" if is_number(name) => Some(Named::Account(name.to_owned())),
         "AWS" => {
             let mut parts = name.splitn(6, ':');
             let head = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
             let (account, resource) = (parts.next()?, parts.next()?);
-            let known = matches!(head, ("arn", "aws", "iam" | "sts", "")) && is_account(account);
+            let known = matches!(head, ("arn", "aws", "iam" | "sts", ""));
+            let account = number(account)?;
             let (kind, id) = resource.split_once('/').unwrap_or((resource, ""));
             match kind {
                 _ if !known || name.contains(['*', '?']) => None,
-                "root" if id.is_empty() => Some(Named::Account(account.to_owned())),
+                "root" if id.is_empty() => Some(Named::Account(account)),
                 "user" | "role" | "assumed-role" | "federated-user" if !id.is_empty() => {
-                    Some(Named::Arn(name.to_owned()))
+                    Some(Named::Arn(format!("arn:aws:{}::{account}:{resource}", head.2)))
                 }
                 _ => None,
             }
@@ -314,7 +336,14 @@ impl Reach {
 
     /// Of one resource; `None` when it is not within the bucket.
     fn of(bucket: &str, resource: &str) -> Option<Self> {
-        let rest = resource.strip_prefix(S3_ARN)?.strip_prefix(bucket)?;
+        let path = resource.strip_prefix(S3_ARN)?;
+        // All buckets are this one here. AWS refuses these; others and their suites take them.
+        match path {
+            "*" => return Some(Self::EVERYTHING),
+            "*/*" => return Some(Self { bucket: false, objects: true }),
+            _ => {}
+        }
+        let rest = path.strip_prefix(bucket)?;
         match rest.chars().next() {
             None => Some(Self { bucket: true, objects: false }),
             Some('/') if rest.len() > 1 => Some(Self { bucket: false, objects: true }),

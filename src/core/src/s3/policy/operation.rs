@@ -41,6 +41,10 @@ pub enum Operation {
     PutPublicAccessBlock,
     DeletePublicAccessBlock,
     GetBucketRequestPayment,
+    PutBucketRequestPayment,
+    GetBucketAccelerate,
+    GetBucketReplication,
+    DeleteBucketReplication,
     GetBucketTagging,
     PutBucketTagging,
     DeleteBucketTagging,
@@ -171,7 +175,7 @@ impl Operation {
     }
 
     /// Whether the request sets what its object will be.
-    fn brings_object(self) -> bool {
+    pub fn brings_object(self) -> bool {
         matches!(self, Self::PutObject | Self::PostObject | Self::CopyObject | Self::CreateMultipartUpload)
     }
 
@@ -209,6 +213,10 @@ impl Operation {
             Self::GetPublicAccessBlock => ("s3:GetBucketPublicAccessBlock", Bucket),
             Self::PutPublicAccessBlock | Self::DeletePublicAccessBlock => ("s3:PutBucketPublicAccessBlock", Bucket),
             Self::GetBucketRequestPayment => ("s3:GetBucketRequestPayment", Bucket),
+            Self::PutBucketRequestPayment => ("s3:PutBucketRequestPayment", Bucket),
+            Self::GetBucketAccelerate => ("s3:GetAccelerateConfiguration", Bucket),
+            Self::DeleteBucketReplication => ("s3:PutReplicationConfiguration", Bucket),
+            Self::GetBucketReplication => ("s3:GetReplicationConfiguration", Bucket),
             Self::GetBucketTagging => ("s3:GetBucketTagging", Bucket),
             Self::PutBucketTagging | Self::DeleteBucketTagging => ("s3:PutBucketTagging", Bucket),
             Self::GetBucketVersioning => ("s3:GetBucketVersioning", Bucket),

@@ -80,7 +80,6 @@ fn wrong_documents_are_refused_in_aws_words() {
         (all.replace("arn:aws:s3:::b/*", "*"), "Policy has invalid resource"),
         (all.replace("arn:aws:s3:::b/*", "arn:aws:s3:::bb/*"), "Policy has invalid resource"),
         (all.replace("arn:aws:s3:::b/*", "arn:aws:s3:::b/${"), "Policy has invalid resource"),
-        (all.replace("b/*", "b"), "Action does not apply to any resource(s) in statement"),
         (all.replace("s3:GetObject", "s3:ListBucket"), "Action does not apply to any resource(s) in statement"),
         (format!(r#"{all},"Principle":"*""#), "Unknown field Principle"),
         (format!(r#"{all},"NotAction":"s3:PutObject""#), "Invalid policy syntax."),
@@ -117,6 +116,11 @@ fn right_documents_are_taken() {
         all.replace("s3:GetObject", "*"),
         all.replace(r#""arn:aws:s3:::b/*""#, r#"["arn:aws:s3:::b","arn:aws:s3:::b/x${aws:username}/*"]"#),
         all.replace("b/*", "b*"),
+        // What other servers' suites put and AWS refuses.
+        all.replace("b/*", "*"),
+        all.replace("b/*", "*/*"),
+        all.replace("b/*", "b"),
+        all.replace(r#""*""#, r#"{"AWS":"arn:aws:iam::alt:root"}"#),
         all.replace("\"Resource\"", "\"NotResource\"").replace("\"Action\"", "\"NotAction\""),
         format!(
             r#"{all},"Sid":"1","Condition":{{"Bool":{{"aws:SecureTransport":false}},"NumericLessThan":{{"s3:signatureAge":600000}}}}"#
@@ -127,6 +131,38 @@ fn right_documents_are_taken() {
     }
     let single = format!("{{\"Statement\":{{{ALLOW_ALL}}}}}");
     assert!(Policy::parse(single.as_bytes(), Attached::Bucket("b")).is_ok(), "a statement need not be in a list");
+}
+
+/// Scenario: documents that say who may assume a role. Danger: one that names nobody, or a resource, is taken and means something
+/// else. Expectation: principals and `sts:` actions, and the role is the resource.
+#[test]
+fn trust_names_who_and_nothing_else() {
+    let trust = |text: &str| Policy::parse(statement(text).as_bytes(), Attached::Trust);
+    let good = r#""Effect":"Allow","Principal":{"AWS":"arn:aws:iam::123456789012:root"},"Action":"sts:AssumeRole""#;
+    let policy = trust(good).expect("trust");
+    let principal = Principal::Identified(Identity {
+        account: "123456789012".to_owned(),
+        canonical_id: "c".to_owned(),
+        arn: "arn:aws:iam::123456789012:user/u".to_owned(),
+        role_arn: None,
+        root: false,
+    });
+    let context = Context::default();
+    let request = Request {
+        principal: &principal,
+        action: "sts:AssumeRole",
+        resource: "arn:aws:iam::1:role/r",
+        context: &context,
+    };
+    assert_eq!(policy.evaluate(&request), Verdict::AllowAccount);
+    assert_eq!(policy.evaluate(&Request { principal: &Principal::Anonymous, ..request }), Verdict::Silent);
+    for bad in [
+        format!(r#"{good},"Resource":"*""#),
+        good.replace("sts:AssumeRole", "s3:GetObject"),
+        good.replace("Principal", "Sid"),
+    ] {
+        assert_eq!(trust(&bad).expect_err(&bad).code, "MalformedPolicyDocument");
+    }
 }
 
 /// The operators' page, row by row: operator, values of the policy, values of the request, whether it holds.

@@ -15,7 +15,7 @@ fn headers_are_read_as_queries() {
         assert_eq!(parse_header(wrong).expect_err(wrong).code, "InvalidArgument", "{wrong}");
     }
     let eleven = (0..11).map(|n| format!("k{n}=v")).collect::<Vec<_>>().join("&");
-    assert_eq!(parse_header(&eleven).expect_err("too many").code, "BadRequest");
+    assert_eq!(parse_header(&eleven).expect_err("too many").code, "InvalidTag");
 }
 
 /// The limits of <https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-tagging.html>.

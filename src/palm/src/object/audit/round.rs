@@ -5,8 +5,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use palm_core::id::{BodyId, PeerId, SegmentId};
 use palm_core::place::{Candidate, Policy};
-use palm_core::record::{Content, ObjectRecord, PartRecord, Segment, Stored, key};
+use palm_core::record::{
+    Content, HeadRecord, LineRecord, ObjectRecord, PageRecord, PartRecord, Segment, Stored, UploadRecord, key,
+};
 use palm_core::repair::{Found, owner, owner_of_id};
+use palm_core::s3::version::{Kind, Null};
 use palm_core::wire::ScanQuery;
 use tokio::time::{Instant, sleep};
 use tracing::{debug, warn};
@@ -15,6 +18,7 @@ use super::tally::{Findings, Kept, Work};
 use crate::object::get::load_part;
 use crate::object::repair::{Job, give_away};
 use crate::object::{ObjectError, Store};
+use crate::pool::Current;
 use crate::pool::ledger::Item;
 
 /// Records read from this peer's copy at a time.
@@ -69,6 +73,8 @@ struct Round<'a> {
 struct Subject {
     object: Bytes,
     body: BodyId,
+    /// What a write of its storage class would get.
+    wanted: Policy,
     /// An object that is counted here, by its size.
     counted: Option<u64>,
     kept: Kept,
@@ -130,8 +136,8 @@ impl Round<'_> {
             for item in page.items {
                 let Item::Register(at, current) = item else { continue };
                 let taken = match family {
-                    Family::Objects => self.object(&at, &current.value).await,
-                    Family::Uploads => self.upload(&at).await,
+                    Family::Objects => self.versions(&at, &current).await,
+                    Family::Uploads => self.upload(&at, &current.value).await,
                 };
                 // A record that does not read is its readers' trouble, and must not keep all others from being counted.
                 if let Err(error) = taken {
@@ -147,8 +153,42 @@ impl Round<'_> {
         }
     }
 
-    async fn object(&mut self, at: &Bytes, value: &Bytes) -> Result<(), ObjectError> {
-        let ObjectRecord { size, body, content, .. } = ObjectRecord::decode(value)?;
+    /// All versions of a key that are objects: each counts as one.
+    async fn versions(&mut self, at: &Bytes, current: &Current) -> Result<(), ObjectError> {
+        let HeadRecord { null, recent, pages, .. } = HeadRecord::of(current)?;
+        if let Some(Null { kind: Kind::Object(object), .. }) = null {
+            self.object(at, object).await?;
+        }
+        self.lines(at, recent).await?;
+        for page in pages {
+            let register = key::page(at, page.id);
+            let known = match self.store.ledger.peek(&register) {
+                Some(known) => Some(known),
+                None => self.store.ledger.read(&register).await?,
+            };
+            let page = known.ok_or_else(|| self.store.gone("a page of versions"))?;
+            self.lines(at, PageRecord::decode(&page.value)?.lines).await?;
+        }
+        Ok(())
+    }
+
+    async fn lines(&mut self, at: &Bytes, lines: Vec<LineRecord>) -> Result<(), ObjectError> {
+        for line in lines.into_iter().filter(|line| line.kind != Kind::DeleteMarker) {
+            let register = key::version(at, line.id);
+            let known = match self.store.ledger.peek(&register) {
+                Some(known) => Some(known),
+                None => self.store.ledger.read(&register).await?,
+            };
+            match known {
+                Some(known) => self.object(&register, ObjectRecord::decode(&known.value)?).await?,
+                None => self.store.end_deletion(at, line.id).await?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn object(&mut self, at: &Bytes, object: ObjectRecord) -> Result<(), ObjectError> {
+        let ObjectRecord { size, body, content, attributes, .. } = object;
         if matches!(&content, Content::Segments(segments) if segments.is_empty()) {
             // Nobody is its home: its counter is drawn by the body's id.
             let id = SegmentId::from_bytes(*body.as_bytes());
@@ -157,7 +197,7 @@ impl Round<'_> {
             }
             return Ok(());
         }
-        self.open(at.clone(), body);
+        self.open(at.clone(), body, attributes.storage_class.as_deref());
         let taken = self.content(body, content, size).await;
         self.close(taken.is_ok());
         taken
@@ -180,11 +220,12 @@ impl Round<'_> {
     }
 
     /// The parts of an upload that is not completed yet.
-    async fn upload(&mut self, at: &Bytes) -> Result<(), ObjectError> {
+    async fn upload(&mut self, at: &Bytes, value: &Bytes) -> Result<(), ObjectError> {
         let Some((object, body)) = object_of(at) else {
             return Err(ObjectError::Internal("an upload's register has no such name".to_owned()));
         };
-        self.open(object, body);
+        let class = UploadRecord::decode(value)?.attributes.storage_class;
+        self.open(object, body, class.as_deref());
         let taken = self.parts(body).await;
         self.close(taken.is_ok());
         taken
@@ -207,8 +248,9 @@ impl Round<'_> {
     }
 
     /// The segments that come now are of this body.
-    fn open(&mut self, object: Bytes, body: BodyId) {
-        self.subjects.push(Subject { object, body, counted: None, kept: Kept::NOTHING });
+    fn open(&mut self, object: Bytes, body: BodyId, class: Option<&str>) {
+        let wanted = self.store.view.class_policy(class).unwrap_or(self.wanted);
+        self.subjects.push(Subject { object, body, wanted, counted: None, kept: Kept::NOTHING });
     }
 
     /// No more of them come. Where none concerns this peer there is nothing to be remembered.
@@ -257,8 +299,8 @@ impl Round<'_> {
         for (piece, conditions) in batch.iter().zip(&mut conditions) {
             let Piece { subject, segment, part, owned, leaving } = piece;
             let found = Found { segment, conditions };
-            let kept = Kept::of(found, self.wanted, self.members);
             let subject = &mut self.subjects[*subject];
+            let kept = Kept::of(found, subject.wanted, self.members);
             subject.kept = subject.kept.and(kept);
             let leaving = *leaving && (self.draining || self.surplus_bytes > 0);
             if leaving {
@@ -267,7 +309,7 @@ impl Round<'_> {
                 continue;
             }
             let found = Found { segment, conditions };
-            if let Some(work) = Work::of(found, self.wanted, self.may_recode, &self.candidates) {
+            if let Some(work) = Work::of(found, subject.wanted, self.may_recode, &self.candidates) {
                 if leaving {
                     self.surplus_bytes = self.surplus_bytes.saturating_sub(work.bytes);
                 }

@@ -11,7 +11,7 @@ use palm_core::record::{
 };
 use palm_core::wire::{Request, Response};
 
-use super::super::conditions::object_in;
+use super::super::head::object_in;
 use super::super::store::is_upload;
 use super::super::{ObjectError, Store};
 use super::{Because, Noted, millis};
@@ -33,7 +33,7 @@ pub(super) enum Found {
 #[derive(Debug)]
 pub(super) struct Suspect {
     pub(super) body: BodyId,
-    /// Register keys of the objects it was uploaded for or known by.
+    /// Register keys of the objects and versions it was uploaded for or known by.
     pub(super) objects: BTreeSet<Bytes>,
     /// Who stored its fragments here.
     pub(super) writers: BTreeSet<PeerId>,
@@ -95,9 +95,22 @@ impl Store {
                 return Ok(Verdict::InUse(Holder::Upload(object.clone())));
             }
             for current in self.states(object, found).await? {
-                if let Some(record) = held(Some(&current), body)? {
-                    return Ok(Verdict::InUse(Holder::Object(object.clone(), Box::new(record))));
+                let Some(record) = held(object, Some(&current), body)? else { continue };
+                if found == Found::Walking
+                    && let Some((named_by, id)) = key::parse_version(object)
+                    && !self.seems_named(&named_by, id)
+                {
+                    // Its maker, which may be another than the one noted, has not named it yet or never will.
+                    let everyone = self.everyone(suspect.writers.iter().copied())?;
+                    let age_ms = self.ledger.now_ms().saturating_sub(suspect.youngest_ms);
+                    if let Some(because) = self.under_way(everyone, body, age_ms).await? {
+                        return Ok(Verdict::Kept(because));
+                    }
+                    if !self.is_named(named_by, id).await? {
+                        continue;
+                    }
                 }
+                return Ok(Verdict::InUse(Holder::Object(object.clone(), Box::new(record))));
             }
         }
         self.judge_sharers(suspect).await
@@ -111,7 +124,10 @@ impl Store {
             SharersRecord::decode(&known.value).ok().map(|sharers| sharers.objects.into_iter().map(Bytes::from))
         };
         let by_object = |object: Bytes| {
-            let record = held(self.ledger.peek(&object).as_ref(), body).ok()??;
+            let record = held(&object, self.ledger.peek(&object).as_ref(), body).ok()??;
+            if key::parse_version(&object).is_some_and(|(named_by, id)| !self.seems_named(&named_by, id)) {
+                return None;
+            }
             Some(Holder::Object(object, Box::new(record)))
         };
         suspect.objects.iter().cloned().find_map(by_object).or_else(|| sharers()?.find_map(by_object)).or_else(|| {
@@ -143,7 +159,12 @@ impl Store {
         }
         for object in SharersRecord::decode(&before.value)?.objects {
             let object = Bytes::from(object);
-            if let Some(record) = held(self.ledger.read_fenced(&object).await?.as_ref(), body)? {
+            let Some(record) = held(&object, self.ledger.read_fenced(&object).await?.as_ref(), body)? else { continue };
+            let named = match key::parse_version(&object) {
+                Some((named_by, id)) => self.is_named(named_by, id).await?,
+                None => true,
+            };
+            if named {
                 return Ok(Verdict::InUse(Holder::Object(object, Box::new(record))));
             }
         }
@@ -155,7 +176,8 @@ impl Store {
     /// Whether the body is a multipart upload that may still be completed: there, and of the bucket that is
     /// there now.
     pub(super) async fn upload_lives(&self, object: &Bytes, body: BodyId) -> Result<bool, ObjectError> {
-        let Some((bucket, key)) = key::parse_object(object) else { return Ok(true) };
+        let object = key::object_of(object);
+        let Some((bucket, key)) = key::parse_object(&object) else { return Ok(true) };
         let register = key::upload(bucket, key, body);
         if self.ledger.is_local() {
             return Ok(!self.ledger.read_everywhere(&register).await?.is_empty());
@@ -166,7 +188,8 @@ impl Store {
 
     /// The same by this peer's own copy.
     fn knows_upload(&self, object: &Bytes, body: BodyId) -> bool {
-        let Some((bucket, key)) = key::parse_object(object) else { return false };
+        let object = key::object_of(object);
+        let Some((bucket, key)) = key::parse_object(&object) else { return false };
         let upload = self.ledger.peek(&key::upload(bucket, key, body));
         upload
             .is_some_and(|upload| of_bucket(&upload, self.ledger.peek(&key::bucket(bucket)).as_ref()).unwrap_or(false))
@@ -208,9 +231,13 @@ impl Store {
     }
 }
 
-/// The object in a register, where it holds this body.
-pub(super) fn held(current: Option<&Current>, body: BodyId) -> Result<Option<ObjectRecord>, ObjectError> {
-    Ok(object_in(current)?.filter(|object| object.body == body))
+/// The object or version in a register, where it holds this body.
+pub(super) fn held(
+    holder: &[u8],
+    current: Option<&Current>,
+    body: BodyId,
+) -> Result<Option<ObjectRecord>, ObjectError> {
+    Ok(object_in(holder, current)?.filter(|object| object.body == body))
 }
 
 /// Whether an upload is of the bucket that is there now.
@@ -245,10 +272,10 @@ mod tests {
             customer_key: None,
         };
         let current = Current { version: Ballot::ZERO, value: record.encode() };
-        assert_eq!(held(Some(&current), mine).unwrap(), Some(record));
-        assert_eq!(held(Some(&current), other).unwrap(), None);
-        assert_eq!(held(None, mine).unwrap(), None);
+        assert_eq!(held(b"ob\0k", Some(&current), mine).unwrap(), Some(record));
+        assert_eq!(held(b"ob\0k", Some(&current), other).unwrap(), None);
+        assert_eq!(held(b"ob\0k", None, mine).unwrap(), None);
         let rotten = Current { version: Ballot::ZERO, value: Bytes::from_static(b"\x63") };
-        assert!(held(Some(&rotten), mine).is_err());
+        assert!(held(b"ob\0k", Some(&rotten), mine).is_err());
     }
 }

@@ -143,6 +143,7 @@ impl Walk {
 
     /// Stays where it is, in the trash or not.
     pub(super) fn keeps(&self, note: &FragmentRecord, because: Because) {
+        tracing::trace!(body = %note.body, segment = %note.segment, ?because, "kept");
         let report = &mut *self.report.lock();
         report.kept_because.entry(because).or_default().add(note);
         if note.trashed_ms.is_some() {

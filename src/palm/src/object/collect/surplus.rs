@@ -174,17 +174,19 @@ impl Store {
         holder: &Holder,
         wanted: &BTreeSet<SegmentId>,
     ) -> Result<Vec<Layout>, ObjectError> {
-        let states = match holder {
+        let (register, states) = match holder {
             Holder::Upload(object) => {
                 let lives = self.upload_lives(object, body).await?;
                 return if lives { Ok(vec![self.layout(body, holder, wanted).await?]) } else { Ok(Vec::new()) };
             }
-            Holder::Object(register, _) if self.ledger.is_local() => self.ledger.read_everywhere(register).await?,
-            Holder::Object(register, _) => self.ledger.read(register).await?.into_iter().collect(),
+            Holder::Object(register, _) if self.ledger.is_local() => {
+                (register, self.ledger.read_everywhere(register).await?)
+            }
+            Holder::Object(register, _) => (register, self.ledger.read(register).await?.into_iter().collect()),
         };
         let mut layouts = Vec::new();
         for current in states {
-            if let Some(record) = held(Some(&current), body)? {
+            if let Some(record) = held(register, Some(&current), body)? {
                 layouts.push(self.layout_of(&record, wanted)?);
             }
         }

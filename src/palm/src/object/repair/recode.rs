@@ -36,10 +36,10 @@ impl Store {
         let none: Arc<[u8]> = Arc::new([]);
         let segment = if seen.len <= STRIPE_BYTES as u64 {
             let stripe = Stripe::from(reader.next(&none).await?.plaintext);
-            let sealed = spawn_blocking(move || Whole::seal(planned, &key, &stripe)).await??;
+            let sealed = spawn_blocking(move || Whole::seal(planned, &key, None, &stripe)).await??;
             sealed.store(draft).await?
         } else {
-            let mut writer = SegmentWriter::new(draft, planned, &key)?;
+            let mut writer = SegmentWriter::new(draft, planned, &key, None)?;
             for _ in 0..old.stripes() {
                 writer.write(Arc::new(Stripe::from(reader.next(&none).await?.plaintext))).await?;
             }

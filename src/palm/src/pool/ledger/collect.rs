@@ -189,8 +189,8 @@ impl Voter {
             let mut found = Vec::new();
             let mut broken = None;
             index.scan(Space::Accepted, &[], &mut |key, value| match Accepted::head(value) {
-                Ok((ballot, live)) => {
-                    if !live && ballot.stamp < before {
+                Ok((ballot, value)) => {
+                    if value.is_none() && ballot.stamp < before {
                         found.push((Bytes::copy_from_slice(key), ballot));
                     }
                     if found.len() < ROUND_TOMBSTONES { Next::Continue } else { Next::Stop }

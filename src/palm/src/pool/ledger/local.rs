@@ -30,7 +30,7 @@ use parking_lot::RwLock;
 
 use super::catchup::{EXCHANGE_KEYS, MAX_HAVE_PAIRS, TIMEOUT};
 use super::holdings::{Holdings, Supplied};
-use super::pages::{MAX_FETCH_KEYS, blocking, build_page};
+use super::pages::{MAX_FETCH_KEYS, Shows, blocking, build_page};
 use super::voter::storage_failed;
 use super::{Current, Decision, Item, Ledger, LedgerError, Page, Updated};
 
@@ -195,14 +195,23 @@ impl Ledger {
     }
 
     /// [`scan`](Self::scan), of this peer's copy: in a strong pool it may be stale.
-    pub async fn local_page(&self, mut rest: ScanQuery) -> Result<Page, LedgerError> {
+    pub async fn local_page(&self, query: ScanQuery) -> Result<Page, LedgerError> {
+        self.local_page_of(query, Shows::All).await
+    }
+
+    /// [`scan_objects`](Self::scan_objects), of this peer's copy.
+    pub async fn local_objects(&self, query: ScanQuery) -> Result<Page, LedgerError> {
+        self.local_page_of(query, Shows::Objects).await
+    }
+
+    pub(super) async fn local_page_of(&self, mut rest: ScanQuery, shows: Shows) -> Result<Page, LedgerError> {
         let space = self.space_of(&rest.prefix);
         let mut page = Page::default();
         loop {
             let (index, query) = (Arc::clone(&self.0.local.index), rest.clone());
             let (found, mut records) = blocking(move || {
                 let mut records = HashMap::new();
-                let found = build_page(index.as_ref(), space, &query, |key, value| {
+                let found = build_page(index.as_ref(), space, (&query, shows), |key, value| {
                     records.insert(Bytes::copy_from_slice(key), Accepted::decode(value)?.record);
                     Ok(())
                 })?;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use palm_backends::{IndexStore, Next, Space};
 use palm_core::listing::{Go, PageBuilder};
-use palm_core::record::Stored;
+use palm_core::record::{HeadRecord, Stored};
 use palm_core::register::Accepted;
 use palm_core::wire::{self, MAX_SCAN_ENTRIES, Response, ScanPage, ScanQuery};
 
@@ -31,17 +31,33 @@ fn hash_of(page: &ScanPage) -> [u8; 32] {
     *blake3::hash(&wire::encode(page)).as_bytes()
 }
 
+/// Which live registers a page has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shows {
+    All,
+    /// Heads of objects, but those that listings hide count as if they were not there.
+    Objects,
+}
+
+impl Shows {
+    /// Whether a live value is on the page.
+    pub(super) fn shows(self, value: &[u8]) -> bool {
+        self == Self::All || !HeadRecord::is_hidden(value)
+    }
+}
+
 /// Builds a page from one space of the index; `keep` sees the stored bytes of every live key on it.
 pub(super) fn build_page(
     index: &dyn IndexStore,
     space: Space,
-    query: &ScanQuery,
+    (query, shows): (&ScanQuery, Shows),
     mut keep: impl FnMut(&[u8], &[u8]) -> Result<(), LedgerError>,
 ) -> Result<ScanPage, LedgerError> {
     let mut builder = PageBuilder::new(query);
     let mut broken: Option<LedgerError> = None;
     index.scan(space, query.first(), &mut |key, value| {
-        let visited = Accepted::head(value).map_err(LedgerError::from).and_then(|(ballot, live)| {
+        let visited = Accepted::head(value).map_err(LedgerError::from).and_then(|(ballot, held)| {
+            let live = held.is_some_and(|held| shows.shows(held));
             let (taken, go) = builder.visit(key, ballot, live);
             if taken && live && query.group_len(key).is_none() {
                 keep(key, value)?;
@@ -70,12 +86,12 @@ pub(super) async fn blocking<T: Send + 'static>(
 
 impl Voter {
     /// A page of this peer's own copy, whether it votes or follows.
-    pub(super) async fn page(&self, query: ScanQuery) -> Result<OwnPage, LedgerError> {
+    pub(super) async fn page(&self, query: ScanQuery, shows: Shows) -> Result<OwnPage, LedgerError> {
         let config = self.config();
         let (index, space) = (Arc::clone(self.index()), self.space());
         let mut own = blocking(move || {
             let mut records = HashMap::new();
-            let page = build_page(index.as_ref(), space, &query, |key, value| {
+            let page = build_page(index.as_ref(), space, (&query, shows), |key, value| {
                 records.insert(Bytes::copy_from_slice(key), Accepted::decode(value)?);
                 Ok(())
             })?;
@@ -87,13 +103,20 @@ impl Voter {
     }
 
     /// Answers another's question for a page.
-    pub(super) async fn scan(&self, epoch: u64, mut query: ScanQuery, expect: Option<[u8; 32]>) -> Response {
+    pub(super) async fn scan(
+        &self,
+        epoch: u64,
+        mut query: ScanQuery,
+        shows: Shows,
+        expect: Option<[u8; 32]>,
+    ) -> Response {
         if let Some(refusal) = self.refusal(&self.config(), epoch) {
             return refusal;
         }
         query.limit = query.limit.min(MAX_SCAN_ENTRIES);
         let index = Arc::clone(self.index());
-        let page = blocking(move || build_page(index.as_ref(), Space::Accepted, &query, |_, _| Ok(()))).await;
+        let page = move || build_page(index.as_ref(), Space::Accepted, (&query, shows), |_, _| Ok(()));
+        let page = blocking(page).await;
         match page {
             Ok(page) if expect == Some(hash_of(&page)) => Response::SamePage,
             Ok(page) => Response::Page(page),

@@ -13,7 +13,7 @@ use palm_core::wire::{Request, Response, ScanPage, ScanQuery};
 use tokio::time::{Instant, timeout_at};
 
 use super::inquiry::Inquiry;
-use super::pages::OwnPage;
+use super::pages::{OwnPage, Shows};
 use super::{Current, Item, Ledger, LedgerError, Page, READ_DEADLINE, back_off};
 
 /// Disputed keys of a page that are settled at the same time.
@@ -121,15 +121,24 @@ impl Ledger {
     /// A linearizable page: every register on it was in the answered state at some time during the call.
     /// Full unless the range ends: answers fewer than `limit` lines only with `next` `None`.
     pub async fn scan(&self, query: ScanQuery) -> Result<Page, LedgerError> {
+        self.scan_of(query, Shows::All).await
+    }
+
+    /// The same of heads of objects, without those that listings hide: their current version is a delete marker.
+    pub async fn scan_objects(&self, query: ScanQuery) -> Result<Page, LedgerError> {
+        self.scan_of(query, Shows::Objects).await
+    }
+
+    async fn scan_of(&self, query: ScanQuery, shows: Shows) -> Result<Page, LedgerError> {
         if self.decides(&query.prefix)? {
-            return self.local_page(query).await;
+            return self.local_page_of(query, shows).await;
         }
         let deadline = Instant::now() + READ_DEADLINE;
         let mut attempts = 0;
         let mut page = Page::default();
         let mut rest = query;
         loop {
-            let missing = match self.scan_round(&rest).await? {
+            let missing = match self.scan_round(&rest, shows).await? {
                 Round::Agreed(mut more) => {
                     rest.limit = rest.limit.saturating_sub(more.items.len() as u32);
                     page.items.append(&mut more.items);
@@ -152,9 +161,9 @@ impl Ledger {
         }
     }
 
-    async fn scan_round(&self, query: &ScanQuery) -> Result<Round<Page>, LedgerError> {
-        let own = self.0.voter.page(query.clone()).await?;
-        let pages = match self.quorum_pages(query, &own).await? {
+    async fn scan_round(&self, query: &ScanQuery, shows: Shows) -> Result<Round<Page>, LedgerError> {
+        let own = self.0.voter.page(query.clone(), shows).await?;
+        let pages = match self.quorum_pages(query, shows, &own).await? {
             Round::Agreed(pages) => pages,
             Round::Disputed => return Ok(Round::Disputed),
             Round::EpochChanged => return Ok(Round::EpochChanged),
@@ -164,7 +173,8 @@ impl Ledger {
         let others: Vec<PeerId> = pages.iter().map(|(peer, _)| *peer).filter(|peer| *peer != self.me()).collect();
         drop(pages);
         let records = self.records_of(&lines, own.records, &others).await?;
-        let settled = self.settle_all(&lines).await?;
+        let mut settled = self.settle_all(&lines).await?;
+        settled.retain(|_, found| found.as_ref().is_some_and(|found| shows.shows(&found.value)));
         let mut items = Vec::with_capacity(lines.len());
         for line in lines {
             if items.len() >= query.limit as usize {
@@ -200,7 +210,12 @@ impl Ledger {
     }
 
     /// The pages of a quorum. Whose page has the hash of this peer's own is not sent.
-    async fn quorum_pages<'a>(&self, query: &ScanQuery, own: &'a OwnPage) -> Result<Round<Pages<'a>>, LedgerError> {
+    async fn quorum_pages<'a>(
+        &self,
+        query: &ScanQuery,
+        shows: Shows,
+        own: &'a OwnPage,
+    ) -> Result<Round<Pages<'a>>, LedgerError> {
         let config = self.config();
         let epoch = config.epoch;
         let expect = Some(own.hash);
@@ -213,7 +228,10 @@ impl Ledger {
                 return Ok(Round::Agreed(pages));
             }
         }
-        let ask = || Request::Scan { epoch, query: query.clone(), expect };
+        let ask = || match shows {
+            Shows::All => Request::Scan { epoch, query: query.clone(), expect },
+            Shows::Objects => Request::ScanObjects { epoch, query: query.clone(), expect },
+        };
         let mut inquiry = Inquiry::new(self, &config, heard.clone(), ask);
         while let Some((voter, answer)) = inquiry.next().await {
             match answer {
@@ -274,8 +292,8 @@ impl Ledger {
         let deadline = Instant::now() + READ_DEADLINE;
         let mut attempts = 0;
         loop {
-            let own = self.0.voter.page(query.clone()).await?;
-            if let Round::Agreed(pages) = self.quorum_pages(query, &own).await? {
+            let own = self.0.voter.page(query.clone(), Shows::All).await?;
+            if let Round::Agreed(pages) = self.quorum_pages(query, Shows::All, &own).await? {
                 let merged = merge(query, &pages.iter().map(|(_, page)| &**page).collect::<Vec<_>>());
                 let disputed = merged.lines.into_iter().filter_map(|line| match line {
                     Line::DisputedKey(key) => Some(key),

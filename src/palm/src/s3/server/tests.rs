@@ -10,6 +10,7 @@ use futures::StreamExt;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use palm_core::record::{Checksum, ChecksumAlgorithm, ChecksumKind};
+use palm_core::s3::cors::{Configuration, Rule};
 use s3s::auth::SimpleAuth;
 use s3s::config::StaticConfigProvider;
 use s3s::crypto::Checksum as _;
@@ -19,7 +20,9 @@ use s3s::{S3, S3Request, S3Response, S3Result};
 use time::OffsetDateTime;
 use time::macros::format_description;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use super::super::body;
 use super::super::checksum::{Declared, explain};
@@ -44,7 +47,7 @@ impl S3 for StandIn {
     async fn put_object(&self, mut put: S3Request<dto::PutObjectInput>) -> S3Result<S3Response<dto::PutObjectOutput>> {
         let declared = Declared::read(&put.headers, put.trailing_headers.take())?;
         let algorithm = declared.algorithm();
-        let incoming = body::incoming(put.input.body, put.input.content_length, declared)?;
+        let incoming = body::incoming(put.input.body, put.input.content_length, declared, None)?;
         receive(incoming).await.map_err(|failure| explain(failure, algorithm))?;
         Ok(S3Response::new(dto::PutObjectOutput::default()))
     }
@@ -74,7 +77,7 @@ impl S3 for StandIn {
 
 /// Reads a body to its end and lets it be judged.
 async fn receive(incoming: Incoming) -> Result<(), ObjectError> {
-    let Incoming { mut stream, length, algorithms, verify } = incoming;
+    let Incoming { mut stream, length, algorithms, verify, .. } = incoming;
     let mut bytes = Vec::new();
     while let Some(chunk) = stream.next().await {
         bytes.extend_from_slice(&chunk?);
@@ -98,11 +101,35 @@ async fn receive(incoming: Incoming) -> Result<(), ObjectError> {
     verify(&digested).map(drop).map_err(|rejection| BodyError::Refused(rejection).into())
 }
 
+/// Every bucket is as this says.
+struct Configured(BucketConfig);
+
+#[async_trait::async_trait]
+impl Buckets for Configured {
+    async fn settings(&self, _: &str) -> Result<BucketConfig, ObjectError> {
+        Ok(self.0.clone())
+    }
+}
+
 fn stand_in(operations: StandIn) -> Service {
+    configured(operations, BucketConfig::default())
+}
+
+fn configured(operations: StandIn, config_of_buckets: BucketConfig) -> Service {
     let mut builder = S3ServiceBuilder::new(operations);
     builder.set_config(Arc::new(StaticConfigProvider::new(Arc::new(config()))));
     builder.set_auth(SimpleAuth::from_single(KEY, SECRET));
-    Service::new(builder.build(), HeaderValue::from_static("peer-1"), || false, || {})
+    Service {
+        s3: builder.build(),
+        hosts: Arc::new(Hosts::default()),
+        buckets: Arc::new(Configured(config_of_buckets)),
+        keys: Arc::new(SimpleAuth::from_single(KEY, SECRET)),
+        host_id: HeaderValue::from_static("peer-1"),
+        is_local: Arc::new(|| false),
+        touch: Arc::new(|| {}),
+        ids: first_id(),
+        log: None,
+    }
 }
 
 fn sha256(bytes: &[u8]) -> String {
@@ -349,7 +376,7 @@ async fn shutdown_lets_requests_end() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
     let address = listener.local_addr().expect("address");
     let shutdown = CancellationToken::new();
-    let server = tokio::spawn(serve(listener, stand_in(operations), shutdown.clone()));
+    let server = tokio::spawn(serve(listener, None, stand_in(operations), shutdown.clone()));
 
     let request = signed("HEAD", "/bucket", UNSIGNED, now()).body(()).expect("request");
     let header = |(name, value): (&HeaderName, &HeaderValue)| format!("{name}: {}\r\n", value.to_str().expect("text"));
@@ -368,4 +395,21 @@ async fn shutdown_lets_requests_end() {
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     server.await.expect("serve returns");
     assert!(tokio::net::TcpStream::connect(address).await.is_err(), "nobody listens any more");
+}
+
+/// Scenario: a page of another origin gets an error. Danger: its user sees nothing, or any page sees everything.
+/// Expectation: the answer is the same for all, and only origins that a rule names may read it.
+#[tokio::test]
+async fn pages_of_allowed_origins_may_read_errors() {
+    let (allowed_origins, allowed_methods) = (vec!["http://page".to_owned()], vec!["GET".to_owned()]);
+    let rule = Rule { allowed_origins, allowed_methods, ..Rule::default() };
+    let cors = Some(Configuration::new(vec![rule]).expect("rules"));
+    let service = configured(StandIn::default(), BucketConfig { cors, ..BucketConfig::default() });
+    for (origin, allowed) in [("http://page", Some("http://page")), ("http://other", None)] {
+        let request = Request::builder().uri("/bucket/key").header("origin", origin);
+        let response = service.handle(request.body(Full::new(Bytes::new())).expect("request")).await;
+        assert_eq!(response.status(), StatusCode::FORBIDDEN);
+        let told = response.headers().get("access-control-allow-origin").map(|told| told.to_str().expect("text"));
+        assert_eq!(told, allowed);
+    }
 }
