@@ -18,7 +18,7 @@ POOL ?= dev
 PEER ?= 2
 SOAK_SECONDS ?= 600
 
-.PHONY: help setup build test test-conformance compatibility test-long soak-sim soak-peers soak-consistency lint demo bench \
+.PHONY: help setup build test test-conformance compatibility test-long soak-sim soak-peers soak-consistency lint demo bench bench-million \
 	dev-create dev-discover dev-join create discover join
 
 help: ## this list
@@ -85,6 +85,10 @@ demo: build ## five peers, real files, two of them killed: a table of what happe
 bench: build ## speed of a fresh five-peer pool: large and small objects, listing, memory
 	$(ENV)
 	python s3-tests/bench.py
+
+bench-million: setup ## a million fragments of 4 KiB in one `disk` backend below DIR: bytes taken, opening, accesses for each read (5 GiB)
+	$(ENV)
+	cargo run -p palm-backends --example million $$PALM_CARGO_FLAGS -- $(or $(DIR),$(CARGO_TARGET_DIR)/million) $(COUNT)
 
 dev-create: setup ## a pool of one that rebuilds and restarts itself when the source changes (POOL=name)
 	./watch.sh create $(POOL)
