@@ -11,7 +11,7 @@ use palm_core::id::FragmentId;
 use tokio::task::{JoinSet, yield_now};
 use tokio::time::{sleep, timeout};
 
-use super::fragments::{LENGTHS, assert_consistent, assert_counts, assert_holds, stat_of, stream};
+use super::fragments::{assert_consistent, assert_counts, assert_holds, stat_of, stream};
 use super::{Checks, Random};
 use crate::fragment::{FragmentStore, StoreError};
 
@@ -22,7 +22,7 @@ const QUIET_WITHIN: Duration = Duration::from_secs(60);
 
 pub(super) async fn check(checks: &mut Checks, store: Arc<dyn FragmentStore>) {
     let mut random = Random(9);
-    for len in LENGTHS {
+    for &len in checks.lengths() {
         for written in [0, len / 2, len] {
             let bytes = random.bytes(len);
             checks.run(format!("given up after {written} of {len} bytes"), given_up(&*store, &bytes, written)).await;
@@ -153,7 +153,7 @@ where
 {
     const NAME: &str = "reopened";
     let mut random = Random(12);
-    let some = LENGTHS.map(|len| random.bytes(len));
+    let some: Vec<_> = checks.lengths().iter().map(|&len| random.bytes(len)).collect();
     let store = open(NAME).await;
     for bytes in &some {
         store.put(bytes.clone()).await.unwrap();
@@ -169,7 +169,7 @@ where
         }
         let deleted = async { assert_eq!(store.stat(gone.id).await.unwrap(), None) };
         checks.run(format!("deleted before opening {round}"), deleted).await;
-        let stats = some.each_ref().map(|bytes| stat_of(FragmentId::of(bytes), bytes));
+        let stats: Vec<_> = some.iter().map(|bytes| stat_of(FragmentId::of(bytes), bytes)).collect();
         checks.run(format!("counters after opening {round}"), assert_counts(&*store, &stats)).await;
         let again = store.usage().await.unwrap();
         assert_eq!((again.fragments, again.bytes), (usage.fragments, usage.bytes));

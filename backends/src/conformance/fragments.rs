@@ -9,9 +9,17 @@ use super::{Checks, Lifetime, Random, cutting, listing, racing, reading, storing
 use crate::fragment::{FragmentStat, FragmentStore, StoreError};
 
 /// Lengths where stores change their ways: nothing, a little, around the border between packed fragments and files,
-/// around the size of a write, more than one write.
-pub(super) const LENGTHS: [usize; 12] =
-    [0, 1, 31, 4096, 65_535, 65_536, 65_537, 131_071, 131_073, 262_143, 262_145, 1_048_579];
+/// around the size of a write, more than one write, more than one request.
+pub(super) const LENGTHS: [usize; 13] =
+    [0, 1, 31, 4096, 65_535, 65_536, 65_537, 131_071, 131_073, 262_143, 262_145, 1_048_579, 9_437_185];
+/// Those of the short suite.
+const FEW_LENGTHS: [usize; 5] = [0, 4096, 65_536, 262_145, 9_437_185];
+
+impl Checks {
+    pub(super) fn lengths(&self) -> &'static [usize] {
+        if self.short { &FEW_LENGTHS } else { &LENGTHS }
+    }
+}
 
 /// Checks the whole contract, and answers how many checks that were. `open` opens the store kept under a name.
 pub async fn fragments<O>(lifetime: Lifetime, open: O) -> u64

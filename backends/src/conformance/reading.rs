@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use palm_core::id::FragmentId;
 
-use super::fragments::{LENGTHS, assert_counts};
+use super::fragments::assert_counts;
 use super::{Checks, Random};
 use crate::fragment::{FragmentReader, FragmentStore, StoreError};
 
@@ -16,7 +16,7 @@ const AT_RANDOM: u64 = 8;
 pub(super) async fn check(checks: &mut Checks, store: &dyn FragmentStore) {
     missing(checks, store).await;
     let mut random = Random(4);
-    for len in LENGTHS {
+    for &len in checks.lengths() {
         let bytes = random.bytes(len);
         let stat = store.put(bytes.clone()).await.unwrap();
         let reader = store.open(stat.id).await.unwrap();

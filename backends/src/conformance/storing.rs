@@ -41,7 +41,7 @@ enum Announced {
 /// Leaves the store empty.
 pub(super) async fn check(checks: &mut Checks, store: &dyn FragmentStore) {
     let mut random = Random(2);
-    for len in LENGTHS {
+    for &len in checks.lengths() {
         for &way in &WAYS[..checks.some(WAYS.len(), 2)] {
             if matches!(way, Way::Pieces(piece, _) if len / piece > MOST_PIECES) {
                 continue;
