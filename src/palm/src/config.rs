@@ -25,7 +25,7 @@ use names::{NAMES, line_of, nearest, nearest_among, unknown_in_file};
 /// Prefix of the variables.
 const PREFIX: &str = "PALM_";
 /// Variables with this prefix that are not settings: secrets, and where the file is.
-const NOT_SETTINGS: &[&str] = &["PALM_ACCESS_KEY", "PALM_SECRET_KEY", "PALM_CONFIG", "PALM_TOKEN"];
+const NOT_SETTINGS: &[&str] = &["PALM_ACCESS_KEY", "PALM_SECRET_KEY", "PALM_CONFIG", "PALM_TOKEN", "PALM_ADMIN_TOKEN"];
 /// Short for the variable that one wants most often.
 const LOG_VARIABLE: &str = "PALM_LOG";
 /// A variable this near to a setting's is taken for it, mistyped.
