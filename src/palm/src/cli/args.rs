@@ -262,4 +262,6 @@ impl Args {
 }
 
 #[cfg(test)]
+mod reference;
+#[cfg(test)]
 mod tests;

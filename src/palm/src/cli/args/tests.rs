@@ -61,9 +61,21 @@ fn documented_lines_mean_what_they_say() {
     assert!(parse("palm bucket quota b --bytes 5GiB --objects 7").is_ok() && parse("palm bucket quota b").is_ok());
     assert!(parse("palm bucket quota b --none --objects 7").is_err());
     assert!(parse("palm pool recover --i-accept-data-loss").is_ok());
-    for line in
-        ["repair --dry-run", "scrub", "rebalance --dry-run", "gc --dry-run", "drain --undo", "status --durability"]
-    {
+    for line in [
+        "repair --dry-run",
+        "scrub --dry-run",
+        "rebalance --dry-run",
+        "gc --dry-run",
+        "drain --undo",
+        "status --durability",
+        "status --watch",
+        "status --admin http://127.0.0.1:9001 --admin-token t",
+        "doctor",
+        "bench --endpoint http://127.0.0.1:9000 --op put",
+        "completions bash",
+        "man /tmp",
+        "admin-token",
+    ] {
         assert!(parse(&format!("palm {line} --json")).is_ok(), "{line}");
     }
 }
@@ -108,4 +120,18 @@ fn a_token_names_its_pool() {
     assert_eq!(join(None).into_target().unwrap().pool, mine);
     assert_eq!(join(Some(mine)).into_target().unwrap().pool, mine);
     assert!(join(Some(other)).into_target().is_err());
+}
+
+/// A command goes to the peer in --data unless --admin names another, and to that one only with its token: without, it would
+/// be refused there anyway, in words that say less.
+#[test]
+fn a_command_reaches_the_peer_that_is_meant() {
+    let here = || PathBuf::from("here");
+    assert!(matches!(reach(None, None, here()), Ok(Reach::Socket(dir)) if dir == here()));
+    let url = |url: &str| reach(Some(url.to_owned()), Some("t".to_owned()), here());
+    assert!(matches!(url("http://a:9001/"), Ok(Reach::Http { host, token }) if host == "a:9001" && token == "t"));
+    assert!(matches!(url("127.0.0.1:9001"), Err(CliError::Usage(_))));
+    assert!(matches!(url("https://a:9001"), Err(CliError::Usage(words)) if words.contains("ssh -L")));
+    let without = reach(Some("http://a:9001".to_owned()), None, here());
+    assert!(matches!(without, Err(CliError::Usage(words)) if words.contains("palm admin-token")));
 }
