@@ -84,7 +84,8 @@ def test_exit_codes_and_what_to_do_next(tmp_path):
 
 
 def test_everything_speaks_json(lone, tmp_path):
-    """A script runs every command that a lone peer obeys. Expected: one JSON object on stdout, 0, and nothing on stderr."""
+    """A script runs every command that a lone peer obeys. Expected: one JSON object on stdout, 0, and nothing on
+    stderr; without --json words, and no colours, as this is no terminal."""
     lone.client().create_bucket(Bucket="kept")
     commands = [
         "status", "status --durability", "list-members", "invite", "approve --all", "key list", "key create --user ann --policy readonly",
@@ -96,6 +97,7 @@ def test_everything_speaks_json(lone, tmp_path):
     for command in commands:
         done = ended(run(*command.split(), "--data", lone.data, "--json"), 0)
         assert isinstance(json.loads(done.stdout), dict) and not done.stderr, (command, done.stdout, done.stderr)
+    for command in commands:
         plain = ended(run(*command.split(), "--data", lone.data), 0).stdout
         assert plain.strip() and "\x1b" not in plain and not plain.startswith("{"), (command, plain)
     assert (tmp_path / "palm.1").exists() and (tmp_path / "palm-key-create.1").exists()

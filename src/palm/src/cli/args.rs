@@ -15,25 +15,28 @@ mod serve;
 pub(super) use access::{Key, Policy, Role, Who};
 pub(super) use serve::{CreatePool, JoinPool, JoinTarget, Listen, Serve};
 
+/// Heads the flags that every command takes.
+const FOR_ALL: &str = "For all commands";
+
 /// Peer-Assisted Local Memory: the machines of one network as one S3-compatible object store.
 #[derive(Debug, Parser)]
 #[command(name = "palm", version, propagate_version = true, subcommand_required = true, arg_required_else_help = true)]
 pub(super) struct Args {
     /// The peer's directory [default: `$XDG_DATA_HOME/palm` or `~/.local/share/palm`]
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, global = true, help_heading = FOR_ALL, value_name = "DIR")]
     pub(super) data: Option<PathBuf>,
     /// Settings file; examples/palm.toml documents all of them
-    #[arg(long, global = true, value_name = "FILE", env = "PALM_CONFIG")]
+    #[arg(long, global = true, help_heading = FOR_ALL, value_name = "FILE", env = "PALM_CONFIG")]
     pub(super) config: Option<PathBuf>,
     /// Where the admin endpoint of a started peer listens, ADDR:PORT [default: 127.0.0.1:9001]; for other commands the URL of the
     /// peer that they ask, in place of the one in --data
-    #[arg(long, global = true, value_name = "ADDR:PORT|URL")]
+    #[arg(long, global = true, help_heading = FOR_ALL, value_name = "ADDR:PORT|URL")]
     pub(super) admin: Option<String>,
     /// What the peer at --admin URL asks for; `palm admin-token` shows it there
-    #[arg(long, global = true, value_name = "TOKEN", env = "PALM_ADMIN_TOKEN", hide_env_values = true)]
+    #[arg(long, global = true, help_heading = FOR_ALL, value_name = "TOKEN", env = "PALM_ADMIN_TOKEN", hide_env_values = true)]
     pub(super) admin_token: Option<String>,
     /// Print JSON, one line each
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = FOR_ALL)]
     pub(super) json: bool,
     #[command(subcommand)]
     pub(super) command: Command,

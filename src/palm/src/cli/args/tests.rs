@@ -1,6 +1,9 @@
 use clap::CommandFactory;
+use palm_core::id::PoolId;
 
 use super::*;
+use crate::pool::JoinToken;
+use crate::pool::join::Coordinator;
 
 fn parse(line: &str) -> Result<Args, clap::Error> {
     Args::try_parse_from(line.split_whitespace())
