@@ -1,8 +1,9 @@
 //! Administration: commands over a Unix socket in the data directory, and health, metrics and service discovery
 //! over HTTP.
 //!
-//! The socket takes commands from whoever may open it (mode 0600, in a directory of mode 0700). The HTTP endpoint
-//! changes nothing and tells no secret, but who is in the pool; it is local unless set otherwise.
+//! The socket takes commands from whoever may open it (mode 0600, in a directory of mode 0700). The HTTP endpoint takes them
+//! from whoever shows the [`token`]; without it, it changes nothing and tells no secret, but who is in the pool. It is local
+//! unless set otherwise.
 //!
 //! [`api`] is what both ends of the socket speak, [`client`] the commands' end, [`commands`] the peer's and [`tasks`] what takes it
 //! longer; [`report`] is how the pool is, [`words`] the same in words, [`metrics`] what Prometheus reads.
@@ -21,6 +22,8 @@ use serde_json::{Value, json};
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
 
+use token::AdminToken;
+
 use crate::object::Store;
 use crate::pool::Pool;
 
@@ -32,6 +35,7 @@ mod metrics;
 mod report;
 pub mod socket;
 mod tasks;
+pub mod token;
 pub(crate) mod words;
 
 /// What administration is about. Cheap to clone.
@@ -39,29 +43,32 @@ pub(crate) mod words;
 pub struct Admin {
     pool: Pool,
     store: Store,
-    scrub: Duration,
+    commands: Router,
+    token: AdminToken,
 }
 
 impl Admin {
     /// Administration of a peer, which reads all of its fragments once in `scrub`.
-    pub fn new(pool: Pool, store: Store, scrub: Duration) -> Self {
-        Self { pool, store, scrub }
+    pub fn new(pool: Pool, store: Store, scrub: Duration, token: AdminToken) -> Self {
+        let commands = commands::router(pool.clone(), store.clone(), scrub);
+        Self { pool, store, commands, token }
     }
 
     /// Serves the commands until `stop`.
     pub async fn serve_commands(self, listener: UnixListener, stop: CancellationToken) -> std::io::Result<()> {
-        let router = commands::router(self.pool, self.store, self.scrub);
-        axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
+        axum::serve(listener, self.commands).with_graceful_shutdown(stop.cancelled_owned()).await
     }
 
-    /// Serves health, metrics and service discovery until `stop`.
+    /// Serves health, metrics and service discovery, and the commands to who has the token, until `stop`.
     pub async fn serve_http(self, listener: TcpListener, stop: CancellationToken) -> std::io::Result<()> {
+        let commands = self.token.clone().guard(self.commands.clone());
         let router = Router::new()
             .route("/health/live", get(async || "alive\n"))
             .route("/health/ready", get(ready))
             .route("/metrics", get(scrape))
             .route("/sd", get(service_discovery))
-            .with_state(self);
+            .with_state(self)
+            .merge(commands);
         axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
     }
 }
