@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use palm_backends::{Backends, IndexStore};
+use palm_backends::{Backends, IndexStore, Strain};
 use palm_core::code::SegmentSecret;
 use palm_core::hlc::{Ballot, Stamp};
 use palm_core::id::{BodyId, KeyId, PeerId, SegmentId};
@@ -229,6 +229,21 @@ impl Store {
     /// Bytes of bodies that may still be buffered before requests are refused as [`ObjectError::Overloaded`].
     pub fn free_buffer_bytes(&self) -> u64 {
         self.budget.free_bytes()
+    }
+
+    /// Bytes of bodies that are buffered now.
+    pub fn buffer_bytes(&self) -> u64 {
+        self.budget.taken_bytes()
+    }
+
+    /// Approximate bytes of its index on disk.
+    pub fn index_bytes(&self) -> u64 {
+        self.index.size()
+    }
+
+    /// How its index copes with what is written.
+    pub fn index_strain(&self) -> Strain {
+        self.index.strain()
     }
 
     pub(super) fn sealing_key(&self) -> &SealingKey {

@@ -41,6 +41,7 @@ mod list;
 mod list_versions;
 mod lock;
 mod logging;
+mod measure;
 mod mechanism;
 mod multipart;
 mod notification;

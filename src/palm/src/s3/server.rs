@@ -12,6 +12,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Body as HttpBody;
 use palm_core::record::BucketConfig;
 use palm_core::s3::name::check_bucket;
+use prometheus::core::Collector;
 use rand::rngs::SmallRng;
 use rand::{RngCore, SeedableRng};
 use s3s::auth::S3Auth;
@@ -25,6 +26,7 @@ use super::access_log::Noted;
 use super::cors::{self, Crossing};
 use super::guard::{self, Judged, Patient, Promise, XML_MAX_BYTES};
 use super::hosts::{BadDomain, Hosts, Place};
+use super::measure::{Asking, Measures};
 use super::notification::RequestId;
 use super::sts::Sts;
 use super::{CONSISTENCY, Frontend, error, form, mechanism, senseless, website};
@@ -77,6 +79,9 @@ pub enum ServiceError {
         /// What is wrong with it.
         source: http::header::InvalidHeaderValue,
     },
+    /// The metrics cannot be made.
+    #[error(transparent)]
+    Measures(#[from] prometheus::Error),
 }
 
 /// How a request came; each has it among its extensions.
@@ -118,6 +123,7 @@ pub struct Service {
     ids: Arc<AtomicU64>,
     /// Takes lines of access logs; `None` where nothing is stored.
     log: Option<Store>,
+    measures: Measures,
 }
 
 /// 2^64 divided by the golden ratio: neighbouring ids look nothing alike.
@@ -146,6 +152,7 @@ pub fn service(store: Store, options: S3Options) -> Result<Service, ServiceError
         touch: Arc::new(move || toucher.touch()),
         ids: first_id(),
         log,
+        measures: Measures::new()?,
     })
 }
 
@@ -166,6 +173,13 @@ fn config() -> S3Config {
 }
 
 impl Service {
+    /// What is measured of requests, for who shows it, and of the certificate shown to clients, if there is one.
+    pub fn collectors(&self, tls: Option<&Tls>) -> Vec<Box<dyn Collector>> {
+        let mut all = self.measures.collectors();
+        all.extend(tls.map(Tls::collector));
+        all
+    }
+
     /// Answers one request. Every answer carries the request's id, which every log line of the request has
     /// too.
     async fn handle<B>(&self, mut request: Request<B>) -> Response<Body>
@@ -244,7 +258,12 @@ impl Service {
         }
         let crossing = Crossing::of(request.method(), request.headers());
         let mut response = match place {
-            Place::Website(_) => website::visit::visit(self, bucket.as_deref(), request.into_parts().0, id).await,
+            Place::Website(_) => {
+                if let Some(asking) = request.extensions().get::<Asking>() {
+                    asking.is_website();
+                }
+                website::visit::visit(self, bucket.as_deref(), request.into_parts().0, id).await
+            }
             Place::Path | Place::Bucket(_) => self.operate(request, &place, bucket.as_deref()).await,
         };
         if let (Some(crossing), Some(bucket)) = (crossing, bucket) {
