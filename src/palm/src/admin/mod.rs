@@ -26,6 +26,7 @@ use crate::object::Store;
 use crate::pool::Pool;
 
 pub mod api;
+mod audit;
 pub mod client;
 mod commands;
 mod health;

@@ -18,6 +18,7 @@ mod identity;
 mod logging;
 mod peer;
 mod print;
+mod rotate;
 mod task;
 
 use args::{Args, Command, DryRun};

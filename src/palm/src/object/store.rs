@@ -16,6 +16,7 @@ use palm_core::s3::account::Account;
 use palm_core::s3::version::{Name, VersionId};
 use palm_core::wire::ScanQuery;
 use parking_lot::{Mutex, RwLock};
+use tracing::Instrument as _;
 use zeroize::Zeroizing;
 
 use super::access_log::AccessLog;
@@ -340,7 +341,7 @@ impl Store {
     pub(super) async fn settle<T: Send + 'static>(
         work: impl Future<Output = Result<T, ObjectError>> + Send + 'static,
     ) -> Result<T, ObjectError> {
-        tokio::spawn(work).await?
+        tokio::spawn(work.in_current_span()).await?
     }
 }
 

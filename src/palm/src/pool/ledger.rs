@@ -27,6 +27,7 @@ use palm_core::wire::{Failure, Request, Response};
 use parking_lot::Mutex;
 use prometheus::core::Collector;
 use tokio::sync::{broadcast, watch};
+use tracing::Instrument as _;
 
 use crate::net::{Net, NetError};
 
@@ -315,7 +316,7 @@ impl Ledger {
             // In a task of its own: whoever asks may be busy with another's answer, with adopting an epoch say, for which
             // this one would have to let go of the gate first.
             let ledger = self.clone();
-            let answer = tokio::spawn(async move { ledger.handle(peer, request).await });
+            let answer = tokio::spawn(async move { ledger.handle(peer, request).await }.in_current_span());
             return answer.await.map_err(|error| NetError::Local(error.to_string()));
         }
         self.0.net.call(peer, request, CALL_TIMEOUT).await

@@ -22,6 +22,7 @@ mod access_log;
 mod acl;
 mod asked;
 mod attributes;
+mod audit;
 mod body;
 mod bucket;
 mod bucket_settings;

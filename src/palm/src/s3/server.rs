@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_RANGE, HOST, HeaderName, SERVER};
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Body as HttpBody;
 use palm_core::record::BucketConfig;
 use palm_core::s3::name::check_bucket;
@@ -23,6 +23,7 @@ use tracing::Instrument;
 
 use super::access::{Gate, Keys};
 use super::access_log::Noted;
+use super::audit::Act;
 use super::cors::{self, Crossing};
 use super::guard::{self, Judged, Patient, Promise, XML_MAX_BYTES};
 use super::hosts::{BadDomain, Hosts, Place};
@@ -193,7 +194,9 @@ impl Service {
         let resource = request.uri().path().to_owned();
         request.extensions_mut().insert(RequestId(id.clone()));
         let noted = self.note(&mut request);
-        let span = tracing::info_span!("s3", request_id = id, method = %request.method(), path = resource);
+        let act = Act::of(&request);
+        let trace_id = trace_id(request.headers());
+        let span = tracing::info_span!("s3", request_id = id, method = %request.method(), path = resource, trace_id);
         async {
             let mut response = self.answer(request, &id).await;
             let code = complete_error(&mut response, &resource, &id, &self.host_id);
@@ -207,6 +210,9 @@ impl Service {
                 headers.insert(REQUEST_ID, value);
             }
             log(response.status(), code.as_deref(), started.elapsed());
+            if let Some(act) = act {
+                act.answered(&id, response.status(), code.as_deref());
+            }
             if let (Some(noted), Some(store)) = (noted, &self.log) {
                 let ids = (id.as_str(), self.host_id.to_str().unwrap_or_default());
                 noted.answered(store, &response, ids, code.as_deref(), started.elapsed());
@@ -365,6 +371,14 @@ impl Service {
 fn bucket_of(path: &str) -> Option<String> {
     let first = path.strip_prefix('/')?.split('/').next().filter(|first| !first.is_empty())?;
     Some(percent_encoding::percent_decode_str(first).decode_utf8().ok()?.into_owned())
+}
+
+/// The trace that a client says its request is part of, so that our lines can be found with those of others
+/// (<https://www.w3.org/TR/trace-context/#traceparent-header>).
+fn trace_id(headers: &HeaderMap) -> Option<String> {
+    let parent = headers.get("traceparent")?.to_str().ok()?;
+    let id = parent.split('-').nth(1)?;
+    (id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then(|| id.to_owned())
 }
 
 /// Whether s3s found no operation for a method on a resource, which it calls not implemented.

@@ -13,6 +13,7 @@ use palm_core::register::{Accepted, Attempt, Change, Plan, Promised, Record, bac
 use palm_core::wire::{Request, Response};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use super::inquiry::Inquiry;
 use super::{Current, Decision, Ledger, LedgerError, UPDATE_DEADLINE, Updated, wall_ms};
@@ -210,7 +211,7 @@ impl Ledger {
     async fn accept(&self, mut attempt: Attempt, key: &Bytes, record: Record) -> Result<(), Setback> {
         let (decided, decision) = oneshot::channel();
         let (ledger, key) = (self.clone(), key.clone());
-        tokio::spawn(async move {
+        let asking = async move {
             let mut decided = Some(decided);
             let (epoch, ballot) = (attempt.config().epoch, attempt.ballot());
             let mut asked: FuturesUnordered<_> = attempt
@@ -255,7 +256,8 @@ impl Ledger {
                     let _ = waiting.send(Err(why));
                 }
             }
-        });
+        };
+        tokio::spawn(asking.in_current_span());
         decision.await.unwrap_or(Err(Setback::NoQuorum { missing: 1 }))
     }
 
