@@ -52,7 +52,13 @@ class Prometheus:
                  f"--web.listen-address={HOST}:{self.port}", "--log.level=warn"],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )
+        eventually(self.answers, WAIT_S, "Prometheus answers")
         return self
+
+    def answers(self) -> bool:
+        with contextlib.suppress(OSError):
+            return bool(self.ask("status/buildinfo"))
+        return False
 
     def __exit__(self, *_exception):
         self.process.kill()
@@ -71,7 +77,8 @@ class Prometheus:
         return {alert["labels"]["alertname"] for alert in self.ask("alerts")["alerts"] if alert["state"] == "firing"}
 
     def wait_firing(self, *names: str) -> None:
-        eventually(lambda: set(names) <= self.firing(), WAIT_S, f"{names} fire", every_s=0.5)
+        for name in names:
+            eventually(lambda name=name: name in self.firing(), WAIT_S, f"{name} fires", every_s=0.5)
 
 
 def load(client, ending: threading.Event) -> None:
@@ -94,7 +101,7 @@ def load(client, ending: threading.Event) -> None:
 
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory):
-    """Four peers under load, the last of them with a certificate and a small disk, and Prometheus that scrapes them through the first."""
+    """Four peers under load, the last of them with a certificate and hardly any room, and Prometheus that scrapes them through the first."""
     need("prometheus")
     root = tmp_path_factory.mktemp("watched")
     certify(root, "short-lived")
@@ -103,7 +110,7 @@ def watched(tmp_path_factory):
         pool.join()
         pool.join()
         small = pool.new_peer()
-        small.use_disks(small.disks, "?max_bytes=2MiB")
+        small.use_disks(small.disks, "?max_bytes=1000KiB")
         small.environment |= {
             "PALM_S3__TLS_ADDRESS": f"{HOST}:{free_port()}", "PALM_S3__TLS_CERTIFICATE": str(root / "tls.crt"), "PALM_S3__TLS_KEY": str(root / "tls.key"),
         }
@@ -190,14 +197,14 @@ def test_every_alert_looks_at_something(watched):
     eventually(
         lambda: not [pair for pair in lacking if not prometheus.ask("query", query=f"count({pair[1]})")["result"]], WAIT_S, f"series of {lacking}", every_s=1
     )
-    unwell = {"PalmPeerDown", "PalmNoQuorum", "PalmObjectsUnreadable", "PalmObjectsWithoutRedundancy", "PalmBackendIll", "PalmDown", "PalmS3Errors"}
+    unwell = {"PalmPeerDown", "PalmNoPeerMayFail", "PalmCorruptFragments", "PalmNoQuorum", "PalmObjectsUnreadable", "PalmObjectsWithoutRedundancy", "PalmBackendIll", "PalmDown", "PalmS3Errors"}
     eventually(lambda: not prometheus.firing() & unwell, WAIT_S, "nothing is told of a pool that is well", every_s=0.5)
     errors = [(rule["name"], rule["lastError"]) for rule in alerts(prometheus) if rule["health"] == "err"]
     assert not errors
 
 
 def test_what_is_staged_is_told(watched):
-    """A certificate that expires in two days and a disk that fills up are there from the start; then a fragment rots, and a peer is killed. Danger: nobody
+    """A certificate that expires in two days and a disk without room are there from the start; then a fragment rots, and a peer is killed. Danger: nobody
     is told. Expected: the alerts about it fire."""
     pool, prometheus = watched
     prometheus.wait_firing("PalmCertificateExpires", "PalmBackendFull")
