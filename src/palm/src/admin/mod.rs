@@ -6,7 +6,8 @@
 //! unless set otherwise.
 //!
 //! [`api`] is what both ends of the socket speak, [`client`] the commands' end, [`commands`] the peer's and [`tasks`] what takes it
-//! longer; [`report`] is how the pool is, [`words`] the same in words, [`metrics`] what Prometheus reads.
+//! longer; [`report`] is how the pool is, [`words`] the same in words, [`metrics`] what Prometheus reads,
+//! [`health`] what load balancers do.
 
 use std::time::Duration;
 
@@ -16,8 +17,8 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
-use palm_backends::StoreError;
-use palm_core::record::Consistency;
+use prometheus::Registry;
+use prometheus::core::Collector;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
@@ -28,8 +29,10 @@ use crate::object::Store;
 use crate::pool::Pool;
 
 pub mod api;
+mod audit;
 pub mod client;
 mod commands;
+mod health;
 mod identity;
 mod metrics;
 mod report;
@@ -45,13 +48,21 @@ pub struct Admin {
     store: Store,
     commands: Router,
     token: AdminToken,
+    /// Metrics of what administration does not know.
+    others: Registry,
 }
 
 impl Admin {
     /// Administration of a peer, which reads all of its fragments once in `scrub`.
     pub fn new(pool: Pool, store: Store, scrub: Duration, token: AdminToken) -> Self {
         let commands = commands::router(pool.clone(), store.clone(), scrub);
-        Self { pool, store, commands, token }
+        Self { pool, store, commands, token, others: Registry::new() }
+    }
+
+    /// Shows these metrics too.
+    pub fn showing(self, collectors: Vec<Box<dyn Collector>>) -> Result<Self, prometheus::Error> {
+        collectors.into_iter().try_for_each(|collector| self.others.register(collector))?;
+        Ok(self)
     }
 
     /// Serves the commands until `stop`.
@@ -64,7 +75,7 @@ impl Admin {
         let commands = self.token.clone().guard(self.commands.clone());
         let router = Router::new()
             .route("/health/live", get(async || "alive\n"))
-            .route("/health/ready", get(ready))
+            .route("/health/ready", get(health::ready))
             .route("/metrics", get(scrape))
             .route("/sd", get(service_discovery))
             .with_state(self)
@@ -73,24 +84,8 @@ impl Admin {
     }
 }
 
-/// 200 while this peer can do its work: a majority of voters is in reach (a local pool needs none) and its backend
-/// answers.
-async fn ready(State(admin): State<Admin>) -> (StatusCode, String) {
-    let status = admin.pool.status().await;
-    let backend: Result<_, StoreError> = admin.pool.fragments().usage().await;
-    let majority = status.voters / 2 + 1;
-    if status.voters_live < majority && status.consistency == Consistency::Strong {
-        let words = format!("no majority: {} of {} voters reachable\n", status.voters_live, status.voters);
-        return (StatusCode::SERVICE_UNAVAILABLE, words);
-    }
-    match backend {
-        Ok(_) => (StatusCode::OK, "ready\n".to_owned()),
-        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("backend: {error}\n")),
-    }
-}
-
 async fn scrape(State(admin): State<Admin>) -> impl IntoResponse {
-    match metrics::text(&admin.pool, &admin.store).await {
+    match metrics::text(&admin.pool, &admin.store, &admin.others).await {
         Ok(text) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }

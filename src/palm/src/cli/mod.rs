@@ -21,6 +21,7 @@ mod identity;
 mod logging;
 mod peer;
 mod print;
+mod rotate;
 mod service;
 mod status;
 mod task;

@@ -152,13 +152,15 @@ pub(super) async fn run(settings: Settings, start: Start, json: bool) -> Result<
     let stop_s3 = CancellationToken::new();
     let mut serving = JoinSet::new();
     serving.spawn(s3::serve(listeners.s3, None, service.clone(), stop_s3.clone()));
+    let collectors = service.collectors(listeners.tls.as_ref().map(|(_, tls)| tls));
     let mut upkeep = upkeep(&store, fragments, settings.scrub.period.0);
     if let Some((listener, tls)) = listeners.tls {
         serving.spawn(s3::serve(listener, Some(tls.clone()), service, stop_s3.clone()));
         upkeep.spawn(tls.keep_fresh());
     }
 
-    let admin = Admin::new(pool.clone(), store.clone(), settings.scrub.period.0, admin_token);
+    let admin = Admin::new(pool.clone(), store.clone(), settings.scrub.period.0, admin_token).showing(collectors);
+    let admin = admin.map_err(failed("metrics"))?;
     let stop_admin = CancellationToken::new();
     let socket = socket::listen(dir.path()).map_err(failed("admin socket"))?;
     let commands = tokio::spawn(admin.clone().serve_commands(socket, stop_admin.clone()));
