@@ -1,12 +1,16 @@
-//! Administration: commands over a Unix socket in the data directory, and health, metrics and service discovery
-//! over HTTP.
+//! Administration: commands over a Unix socket in the data directory, and health, metrics, service discovery and the
+//! console over HTTP.
 //!
-//! The socket takes commands from whoever may open it (mode 0600, in a directory of mode 0700). The HTTP endpoint
-//! changes nothing and tells no secret, but who is in the pool; it is local unless set otherwise.
+//! The socket takes commands from whoever may open it (mode 0600, in a directory of mode 0700). The HTTP endpoint changes
+//! something only for who has logged in to the console, and tells nobody else a secret, but who is in the pool; it is local
+//! unless set otherwise.
 //!
 //! [`api`] is what both ends of the socket speak, [`client`] the commands' end, [`commands`] the peer's and [`tasks`] what takes it
-//! longer; [`report`] is how the pool is, [`words`] the same in words, [`metrics`] what Prometheus reads.
+//! longer; [`report`] is how the pool is, [`words`] the same in words, [`metrics`] what Prometheus reads, [`console`] what people
+//! see in a browser.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
@@ -27,6 +31,7 @@ use crate::pool::Pool;
 pub mod api;
 pub mod client;
 mod commands;
+pub mod console;
 mod identity;
 mod metrics;
 mod report;
@@ -39,30 +44,43 @@ pub(crate) mod words;
 pub struct Admin {
     pool: Pool,
     store: Store,
-    scrub: Duration,
+    commands: Router,
 }
 
 impl Admin {
     /// Administration of a peer, which reads all of its fragments once in `scrub`.
     pub fn new(pool: Pool, store: Store, scrub: Duration) -> Self {
-        Self { pool, store, scrub }
+        let commands = commands::router(pool.clone(), store.clone(), scrub);
+        Self { pool, store, commands }
     }
 
     /// Serves the commands until `stop`.
     pub async fn serve_commands(self, listener: UnixListener, stop: CancellationToken) -> std::io::Result<()> {
-        let router = commands::router(self.pool, self.store, self.scrub);
-        axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
+        axum::serve(listener, self.commands).with_graceful_shutdown(stop.cancelled_owned()).await
     }
 
-    /// Serves health, metrics and service discovery until `stop`.
-    pub async fn serve_http(self, listener: TcpListener, stop: CancellationToken) -> std::io::Result<()> {
+    /// Serves health, metrics, service discovery and the console until `stop`. The console's S3 requests go to `s3`, which listens
+    /// at `s3_address` for others.
+    pub async fn serve_http(
+        self,
+        listener: TcpListener,
+        (s3, s3_address): (Arc<dyn console::S3>, SocketAddr),
+        stop: CancellationToken,
+    ) -> std::io::Result<()> {
+        let of = (self.pool.clone(), self.store.clone());
+        let (console, watching) = console::router(of, (s3, s3_address), self.commands.clone());
         let router = Router::new()
             .route("/health/live", get(async || "alive\n"))
             .route("/health/ready", get(ready))
             .route("/metrics", get(scrape))
             .route("/sd", get(service_discovery))
-            .with_state(self);
-        axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
+            .with_state(self)
+            .merge(console);
+        let service = router.into_make_service_with_connect_info::<SocketAddr>();
+        tokio::select! {
+            served = axum::serve(listener, service).with_graceful_shutdown(stop.cancelled_owned()) => served,
+            () = watching => Ok(()),
+        }
     }
 }
 

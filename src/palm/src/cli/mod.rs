@@ -12,6 +12,7 @@ use clap::Parser;
 mod args;
 mod ask;
 mod confirm;
+mod console;
 mod data_dir;
 mod discover;
 mod identity;
