@@ -17,10 +17,13 @@ interface Series {
 interface Plot {
   title: string;
   write: (value: number) => string;
+  steps?: number[];
   series: Series[];
 }
 
-const rate = (value: number) => (value < 10 ? value.toFixed(1) : value.toFixed(0));
+const rate = (value: number) => (value === 0 || value >= 10 ? value.toFixed(0) : value.toFixed(1));
+/** Steps of an axis of bytes. */
+const POWERS = Array.from({ length: 50 }, (_, power) => 2 ** power);
 const PLOTS: Plot[] = [
   {
     title: "Requests per second",
@@ -33,6 +36,7 @@ const PLOTS: Plot[] = [
   {
     title: "Bytes per second",
     write: bytes,
+    steps: POWERS,
     series: [
       { label: "in", colour: "--accent", of: (now, before, seconds) => (now.received - before.received) / seconds },
       { label: "out", colour: "--second", of: (now, before, seconds) => (now.sent - before.sent) / seconds },
@@ -48,7 +52,7 @@ const PLOTS: Plot[] = [
 ];
 
 /** What this peer's S3 endpoint did in the last half hour. */
-export function Charts(props: { samples: Sample[]; began: number }) {
+export function Charts(props: { samples: Sample[] }) {
   return (
     <div class="charts">
       {PLOTS.map((plot) => (
@@ -61,10 +65,12 @@ export function Charts(props: { samples: Sample[]; began: number }) {
 /** Counts as rates between one sample and the next. */
 function rates(plot: Plot, samples: Sample[]): UPlot.AlignedData {
   const times = samples.slice(1).map((sample) => sample.at_ms / 1000);
-  const lines = plot.series.map((series) =>
+  const lines = plot.series.map((series, line) =>
     samples.slice(1).map((now, at) => {
       const before = samples[at] ?? now;
-      return Math.max(0, series.of(now, before, Math.max(1, now.at_ms - before.at_ms) / 1000));
+      const value = Math.max(0, series.of(now, before, Math.max(1, now.at_ms - before.at_ms) / 1000));
+      // A second line that lies on the axis only hides the first.
+      return value === 0 && line > 0 ? null : value;
     }),
   );
   return [times, ...lines];
@@ -124,8 +130,8 @@ function options(plot: Plot, host: HTMLElement): UPlot.Options {
     padding: [8, 8, 0, 0],
     scales: { y: { range: (_, __, most) => [0, Math.max(most * 1.15, 0.001)] } },
     axes: [
-      { ...axis, space: 70, values: "{HH}:{mm}" },
-      { ...axis, size: 62, space: 34, values: (_, ticks) => ticks.map(plot.write) },
+      { ...axis, size: 28, space: 70, values: "{HH}:{mm}" },
+      { ...axis, size: 66, space: 34, ...(plot.steps && { incrs: plot.steps }), values: (_, ticks) => ticks.map(plot.write) },
     ],
     series: [
       {},

@@ -7,19 +7,23 @@ const MIDDLE = SIZE / 2;
 const NAMED = 16;
 
 /** The pool drawn: its peers around it, each with how full it is; those that are away stand apart. */
-export function PoolMap(props: { members: Member[]; policy: string }) {
+export function PoolMap(props: { members: Member[] }) {
   const { members } = props;
   const live = members.filter((member) => member.state === "live").length;
   const count = members.length;
-  const radius = count > NAMED ? 12 : count > 8 ? 19 : 26;
-  const around = count === 1 ? 0 : MIDDLE - radius - 42;
+  const radius = count > NAMED ? 12 : count > 8 ? 22 : 31;
+  const around = count === 1 ? 0 : MIDDLE - radius - 34;
   const places = members.map((member, at) => {
     const angle = (2 * Math.PI * at) / count - Math.PI / 2;
-    return { member, x: MIDDLE + around * Math.cos(angle), y: MIDDLE - 8 + around * Math.sin(angle) };
+    return { member, x: MIDDLE + around * Math.cos(angle), y: MIDDLE + around * Math.sin(angle) };
   });
+  // As high as the peers need, each with its name below.
+  const top = Math.min(...places.map(({ y }) => y)) - radius - 6;
+  const height = Math.max(...places.map(({ y }) => y)) + radius + 26 - top;
   const here = places.find(({ member }) => member.this_peer);
+  if (count === 0) return <div class="map" />;
   return (
-    <svg class="map" viewBox={`0 0 ${SIZE} ${SIZE}`} role="img" aria-label={`Map of the pool: ${live} of ${count} peers live`}>
+    <svg class="map" viewBox={`0 ${top} ${SIZE} ${height}`} role="img" aria-label={`Map of the pool: ${live} of ${count} peers live`}>
       {places.flatMap((one, at) =>
         places.slice(at + 1).map((other) => {
           const away = one.member.state === "absent" || other.member.state === "absent";
@@ -31,7 +35,7 @@ export function PoolMap(props: { members: Member[]; policy: string }) {
         <Node key={member.peer_id} member={member} x={x} y={y} radius={radius} named={count <= NAMED} />
       ))}
       {count > 2 && (
-        <text class="middle" x={MIDDLE} y={MIDDLE - 4}>
+        <text class="middle" x={MIDDLE} y={MIDDLE}>
           <tspan class="large">
             {live} of {count}
           </tspan>
@@ -62,7 +66,7 @@ function Node(props: { member: Member; x: number; y: number; radius: number; nam
       {props.named && (
         <>
           <text class="inner" x={x} y={y + 4}>
-            {away ? "✕" : bytes(used).replace(" ", " ")}
+            {away ? "✕" : bytes(used)}
           </text>
           <text x={x} y={y + radius + 17}>
             {member.name.length > 16 ? `${member.name.slice(0, 15)}…` : member.name}

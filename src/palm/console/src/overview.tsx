@@ -1,5 +1,3 @@
-import { useState } from "preact/hooks";
-
 import { api, type Status, type Tally } from "./api";
 import { Charts } from "./charts";
 import { bytes, counted, number, span } from "./format";
@@ -19,7 +17,6 @@ export function Overview(props: { administrator: boolean }) {
   const status = usePoll(api.status, 3000);
   const members = usePoll(api.members, 3000);
   const history = usePoll(api.history, 5000);
-  const [began] = useState(() => Date.now());
   const waiting = members.data?.waiting.length ?? 0;
   const { data } = status;
   return (
@@ -36,7 +33,7 @@ export function Overview(props: { administrator: boolean }) {
         </p>
       )}
       <Card title="Pool" class="pool" aside={data && <span class="dim">{data.policy} · {data.consistency}</span>}>
-        <PoolMap members={members.data?.members ?? []} policy={data?.policy ?? ""} />
+        <PoolMap members={members.data?.members ?? []} />
       </Card>
       <div class="column">
         <Card title="Objects" aside={<span class="dim">{age(data)}</span>}>
@@ -50,7 +47,7 @@ export function Overview(props: { administrator: boolean }) {
           {props.administrator && <Tasks />}
         </Card>
       </div>
-      <Charts samples={history.data ?? []} began={began} />
+      <Charts samples={history.data ?? []} />
     </div>
   );
 }

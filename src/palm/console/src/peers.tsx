@@ -123,7 +123,7 @@ function Peer(props: { member: Member; administrator: boolean; alone: boolean; a
               )}
             </>
           ) : (
-            <button type="button" class="danger" onClick={evict} aria-label={`Evict ${member.name}`}>
+            <button type="button" class={away ? "danger" : ""} onClick={evict} aria-label={`Evict ${member.name}`}>
               Evict
             </button>
           )}

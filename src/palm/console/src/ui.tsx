@@ -182,7 +182,7 @@ export function Copy(props: { text: string; label: string }) {
   };
   return (
     <div class="copy">
-      <textarea ref={field} readOnly rows={Math.min(4, Math.ceil(props.text.length / 48))} aria-label={props.label} value={props.text} />
+      <textarea ref={field} readOnly rows={Math.min(7, props.text.split("\n").reduce((rows, line) => rows + Math.ceil(line.length / 32), 0))} aria-label={props.label} value={props.text} />
       <button type="button" onClick={copy}>
         {copied ? "Copied" : "Copy"}
       </button>
