@@ -108,7 +108,7 @@ export function Browse(props: { bucket: string; prefix: string }) {
           <thead>
             <tr>
               <th scope="col">Name</th>
-              <th scope="col" class="right">
+              <th scope="col" class="right wide">
                 Size
               </th>
               <th scope="col" class="wide">
@@ -128,7 +128,7 @@ export function Browse(props: { bucket: string; prefix: string }) {
                     {folder.slice(prefix.length)}
                   </a>
                 </th>
-                <td />
+                <td class="wide" />
                 <td class="wide" />
                 <td class="actions">
                   <button type="button" class="quiet" onClick={() => removeFolder(folder)} aria-label={`Delete the folder ${folder}`}>
@@ -173,8 +173,9 @@ function Row(props: { bucket: string; prefix: string; object: Listed; share: () 
         )}
         {object.marker && <span class="tag">deleted</span>}
         {object.latest && !object.marker && <span class="tag good">latest</span>}
+        {!object.marker && <small class="narrow dim">{bytes(object.size)}</small>}
       </th>
-      <td class="right">{object.marker ? "" : bytes(object.size)}</td>
+      <td class="right wide">{object.marker ? "" : bytes(object.size)}</td>
       <td class="wide dim">{moment(object.modified)}</td>
       <td class="actions">
         {readable && (

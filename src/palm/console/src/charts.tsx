@@ -17,6 +17,8 @@ interface Series {
 interface Plot {
   title: string;
   write: (value: number) => string;
+  /** What the axis reaches at least, so that nothing does not look like much. */
+  least: number;
   steps?: number[];
   series: Series[];
 }
@@ -28,6 +30,7 @@ const PLOTS: Plot[] = [
   {
     title: "Requests per second",
     write: rate,
+    least: 1,
     series: [
       { label: "all", colour: "--accent", of: (now, before, seconds) => (now.requests - before.requests) / seconds },
       { label: "failed (5xx)", colour: "--bad", of: (now, before, seconds) => (now.failed - before.failed) / seconds },
@@ -36,6 +39,7 @@ const PLOTS: Plot[] = [
   {
     title: "Bytes per second",
     write: bytes,
+    least: 1024,
     steps: POWERS,
     series: [
       { label: "in", colour: "--accent", of: (now, before, seconds) => (now.received - before.received) / seconds },
@@ -45,6 +49,7 @@ const PLOTS: Plot[] = [
   {
     title: "Mean time of an answer",
     write: (value) => (value < 1 ? `${(value * 1000).toFixed(0)} ms` : `${value.toFixed(1)} s`),
+    least: 0.01,
     series: [
       { label: "time", colour: "--accent", of: (now, before) => (now.seconds - before.seconds) / Math.max(1, now.requests - before.requests) },
     ],
@@ -128,7 +133,7 @@ function options(plot: Plot, host: HTMLElement): UPlot.Options {
     legend: { show: false },
     cursor: { show: false },
     padding: [8, 8, 0, 0],
-    scales: { y: { range: (_, __, most) => [0, Math.max(most * 1.15, 0.001)] } },
+    scales: { y: { range: (_, __, most) => [0, Math.max(most * 1.15, plot.least)] } },
     axes: [
       { ...axis, size: 28, space: 70, values: "{HH}:{mm}" },
       { ...axis, size: 66, space: 34, ...(plot.steps && { incrs: plot.steps }), values: (_, ticks) => ticks.map(plot.write) },

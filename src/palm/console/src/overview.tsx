@@ -94,9 +94,10 @@ function Objects(props: { tallies?: Tally[] }) {
         {number(all)} <small>{all === 1 ? "object" : "objects"}, {bytes(size)}</small>
       </p>
       <div class="stack" aria-hidden="true">
-        {REDUNDANCY.map(([name], at) => (
-          <div key={name} class={name} style={{ flexGrow: tallies[at]?.objects ?? 0 }} />
-        ))}
+        {REDUNDANCY.map(([name], at) => {
+          const share = tallies[at]?.objects ?? 0;
+          return share > 0 && <div key={name} class={name} style={{ flexGrow: share }} />;
+        })}
       </div>
       <ul class="legend">
         {REDUNDANCY.map(([name, label, title], at) => (

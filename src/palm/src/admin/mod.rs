@@ -39,6 +39,9 @@ pub mod socket;
 mod tasks;
 pub(crate) mod words;
 
+/// Requests under way get this long to end once shutdown begins: some are downloads.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// What administration is about. Cheap to clone.
 #[derive(Clone)]
 pub struct Admin {
@@ -67,8 +70,7 @@ impl Admin {
         (s3, s3_address): (Arc<dyn console::S3>, SocketAddr),
         stop: CancellationToken,
     ) -> std::io::Result<()> {
-        let of = (self.pool.clone(), self.store.clone());
-        let (console, watching) = console::router(of, (s3, s3_address), self.commands.clone());
+        let (console, watching) = console::router(self.clone(), s3, s3_address);
         let router = Router::new()
             .route("/health/live", get(async || "alive\n"))
             .route("/health/ready", get(ready))
@@ -77,10 +79,20 @@ impl Admin {
             .with_state(self)
             .merge(console);
         let service = router.into_make_service_with_connect_info::<SocketAddr>();
+        let overdue = async {
+            stop.cancelled().await;
+            tokio::time::sleep(DRAIN_TIMEOUT).await;
+        };
         tokio::select! {
-            served = axum::serve(listener, service).with_graceful_shutdown(stop.cancelled_owned()) => served,
+            served = axum::serve(listener, service).with_graceful_shutdown(stop.clone().cancelled_owned()) => served,
             () = watching => Ok(()),
+            () = overdue => Ok(()),
         }
+    }
+
+    /// All figures now, as Prometheus reads them.
+    async fn figures(&self) -> Result<String, prometheus::Error> {
+        metrics::text(&self.pool, &self.store).await
     }
 }
 
@@ -101,7 +113,7 @@ async fn ready(State(admin): State<Admin>) -> (StatusCode, String) {
 }
 
 async fn scrape(State(admin): State<Admin>) -> impl IntoResponse {
-    match metrics::text(&admin.pool, &admin.store).await {
+    match admin.figures().await {
         Ok(text) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }

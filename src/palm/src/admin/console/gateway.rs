@@ -125,7 +125,7 @@ pub(super) async fn share(
         return Err(Failed(StatusCode::BAD_REQUEST, "a link lasts from one second to 7 days".into()));
     }
     let parts = &console.0;
-    let known = parts.store.access_key(&who.access_key).await.map_err(Failed::unavailable)?;
+    let known = parts.admin.store.access_key(&who.access_key).await.map_err(Failed::unavailable)?;
     let known = known.ok_or_else(|| Failed(StatusCode::UNAUTHORIZED, "the access key is gone".into()))?;
     let key = (who.access_key.as_str(), known.secret.as_str());
     Ok(Json(Shared { url: parts.s3.link(&console.s3_host(&headers), &share.object, lasts, key) }))

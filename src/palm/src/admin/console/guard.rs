@@ -105,9 +105,9 @@ pub(super) async fn logged_in(
     next: Next,
 ) -> Result<Response, Failed> {
     let parts = &console.0;
-    let access_key = parts.sessions.lock().find(request.headers(), parts.store.now_ms()).map(str::to_owned);
+    let access_key = parts.sessions.lock().find(request.headers(), parts.admin.store.now_ms()).map(str::to_owned);
     let who = match access_key {
-        Some(access_key) => Who::of(&parts.store, &access_key).await?,
+        Some(access_key) => Who::of(&parts.admin.store, &access_key).await?,
         None => None,
     };
     let who = who.ok_or_else(|| Failed(StatusCode::UNAUTHORIZED, "log in first".into()))?;

@@ -11,8 +11,6 @@ use tokio::time::MissedTickBehavior;
 use tracing::debug;
 
 use super::{Console, Parts};
-use crate::admin::metrics;
-
 /// Between samples.
 const EVERY: Duration = Duration::from_secs(5);
 /// Samples kept: half an hour.
@@ -67,13 +65,13 @@ pub(super) async fn keep(parts: &Parts) {
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
-        match metrics::text(&parts.pool, &parts.store).await {
+        match parts.admin.figures().await {
             Ok(page) => {
                 let mut samples = parts.history.0.lock();
                 if samples.len() >= KEPT {
                     samples.pop_front();
                 }
-                samples.push_back(Sample::read(&page, parts.store.now_ms()));
+                samples.push_back(Sample::read(&page, parts.admin.store.now_ms()));
             }
             Err(error) => debug!(%error, "no sample for the charts"),
         }

@@ -45,12 +45,12 @@ pub(super) async fn login(
     if !parts.logins.lock().admit(from.ip(), Instant::now()) {
         return Err(Failed(StatusCode::TOO_MANY_REQUESTS, "too many attempts; wait a minute".into()));
     }
-    let known = parts.store.access_key(&login.access_key).await.map_err(Failed::unavailable)?;
+    let known = parts.admin.store.access_key(&login.access_key).await.map_err(Failed::unavailable)?;
     let secret = known.map(|known| known.secret).unwrap_or_default();
     // Hashes, so that neither length nor content of the right one shows in the time it takes.
     let (given, right) = (blake3::hash(login.secret_key.as_bytes()), blake3::hash(secret.as_bytes()));
     let is_right = bool::from(given.as_bytes().ct_eq(right.as_bytes())) && !secret.is_empty();
-    let who = if is_right { Who::of(&parts.store, &login.access_key).await? } else { None };
+    let who = if is_right { Who::of(&parts.admin.store, &login.access_key).await? } else { None };
     let Some(who) = who else {
         warn!(%from, "login to the console refused");
         let words = "no such access key, or not its secret, or it is disabled or expired";
@@ -58,7 +58,7 @@ pub(super) async fn login(
     };
     // A proxy in front that speaks TLS says so.
     let secure = headers.get("x-forwarded-proto").is_some_and(|proto| proto == "https");
-    let begun = parts.sessions.lock().begin(login.access_key, parts.store.now_ms(), secure);
+    let begun = parts.sessions.lock().begin(login.access_key, parts.admin.store.now_ms(), secure);
     let cookie = begun.map_err(Failed::unavailable)?;
     info!(%from, access_key = who.access_key, "login to the console");
     Ok((AppendHeaders([(header::SET_COOKIE, cookie)]), Json(about(&console, who, &headers))))
@@ -78,7 +78,7 @@ pub(super) async fn session(
 }
 
 fn about(console: &Console, who: Who, headers: &HeaderMap) -> About {
-    let pool = &console.0.pool;
+    let pool = &console.0.admin.pool;
     About {
         who,
         pool: pool.name(),

@@ -17,8 +17,7 @@ use axum::response::{Redirect, Response};
 use axum::routing::{any, get, post};
 use parking_lot::Mutex;
 
-use crate::object::Store;
-use crate::pool::Pool;
+use super::Admin;
 use crate::pool::join::Limiter;
 
 mod assets;
@@ -44,8 +43,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 struct Console(Arc<Parts>);
 
 struct Parts {
-    pool: Pool,
-    store: Store,
+    admin: Admin,
     s3: Arc<dyn S3>,
     /// Where the S3 front end listens.
     s3_address: SocketAddr,
@@ -54,17 +52,12 @@ struct Parts {
     history: History,
 }
 
-/// The console's part of the HTTP endpoint, and the work that fills its charts for as long as it is polled. `commands` is
-/// what answers the admin socket.
-pub(super) fn router(
-    (pool, store): (Pool, Store),
-    (s3, s3_address): (Arc<dyn S3>, SocketAddr),
-    commands: Router,
-) -> (Router, impl Future<Output = ()>) {
-    let sessions = Mutex::new(Sessions::new(&pool.me()));
+/// The console's part of the HTTP endpoint, and the work that fills its charts for as long as it is polled.
+pub(super) fn router(admin: Admin, s3: Arc<dyn S3>, s3_address: SocketAddr) -> (Router, impl Future<Output = ()>) {
+    let commands = admin.commands.clone().with_state(()).layer(middleware::from_fn(guard::may_command));
+    let sessions = Mutex::new(Sessions::new(&admin.pool.me()));
     let logins = Mutex::new(Limiter::new(LOGIN_BURST, LOGINS_PER_SECOND));
-    let console =
-        Console(Arc::new(Parts { pool, store, s3, s3_address, sessions, logins, history: History::default() }));
+    let console = Console(Arc::new(Parts { admin, s3, s3_address, sessions, logins, history: History::default() }));
     let inside = Router::new()
         .route("/console/api/session", get(login::session))
         .route("/console/api/logout", post(login::logout))
@@ -72,7 +65,7 @@ pub(super) fn router(
         .route("/console/api/share", post(gateway::share))
         .route("/console/s3/", any(gateway::call))
         .route("/console/s3/{*path}", any(gateway::call))
-        .nest("/console/api", commands.with_state(()).layer(middleware::from_fn(guard::may_command)))
+        .nest("/console/api", commands)
         .layer(middleware::from_fn_with_state(console.clone(), guard::logged_in));
     let router = Router::new()
         .route("/console/api/login", post(login::login))
