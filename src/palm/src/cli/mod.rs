@@ -14,6 +14,7 @@ mod args;
 mod ask;
 mod bench;
 mod confirm;
+mod console;
 mod data_dir;
 mod discover;
 mod doctor;
