@@ -52,9 +52,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // Whoever has this link reads the object for an hour, without a key.
     let link = s3.get_object().bucket(bucket).key("greeting.txt").presigned(PresigningConfig::expires_in(Duration::from_secs(3600))?).await?;
 
-    for (key, _) in names {
-        s3.delete_object().bucket(bucket).key(key).send().await?;
-    }
     println!("ok {}", link.uri());
     Ok(())
 }
