@@ -100,6 +100,8 @@ pub(super) async fn call(
     let mut response = console.0.s3.call(request, &who.access_key, from).await;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    // What the object says of caches is meant for those who have it by its own address.
+    headers.remove(header::CACHE_CONTROL);
     headers.remove(header::SET_COOKIE);
     if let Some(disposition) = name.and_then(|name| HeaderValue::try_from(name).ok()) {
         headers.insert(header::CONTENT_DISPOSITION, disposition);
