@@ -245,11 +245,11 @@ def test_status_tells_the_whole_truth(new_pool, rng):
 
     wanted = [
         r"^You can lose (no|1) more peer",
-        r"^Repairing \d+ segments? \([\d.]+ MiB\) at [\d.]+ KiB/s, \d+ (s|min|h|days) left\.$",
+        r"^Repairing \d+ segments? \([\d.]+ \w+\) at [\d.]+ \w+/s, \d+ (s|min|h|days) left\.$",
         rf"^\d+ fragments? found damaged or missing at {spoilt.name}, to be replaced\.$",
         rf"^(Voter|Member) {killed.name} has been absent for ",
         rf"^{applicant.name} waits to be let in: `palm approve [0-9a-z]+`",
-        r"^(AT RISK: )?40 objects|^\d+ objects? \([\d.]+ MiB\) at reduced redundancy",
+        r"^(AT RISK: )?40 objects|^\d+ objects? \([\d.]+ \w+\) at reduced redundancy",
         r"^Pool  test \(.+\): 4 of 5 members live",
     ]
     seen: dict[str, object] = {}
