@@ -79,6 +79,12 @@ def test_exit_codes_and_what_to_do_next(tmp_path):
         assert "no peer is running in" in said and f"palm serve --data {nowhere}" in said, said
         told = json.loads(ended(run(*command.split(), "--data", nowhere, "--json"), 1).stderr)
         assert "no peer is running in" in told["error"]
+    with socket.socket() as taken:
+        taken.bind((HOST, 0))
+        taken.listen()
+        address = f"{HOST}:{taken.getsockname()[1]}"
+        assert f"{address}: Address already in use" in (said := ended(run("serve", "--data", nowhere, "--s3", address), 1).stderr)
+        assert "choose another with --s3" in said
     assert "no peer answers" in ended(run("status", "--admin", f"http://{HOST}:1", "--admin-token", "x"), 1).stderr
     assert "makes it when it starts" in ended(run("admin-token", "--data", nowhere), 1).stderr
 
