@@ -6,7 +6,7 @@ use axum::extract::{FromRef, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Json, Router, middleware};
 use palm_core::durability::Estimate;
 use palm_core::id::PeerId;
 use tracing::info;
@@ -94,6 +94,7 @@ pub(super) fn router(pool: Pool, store: Store, scrub: Duration) -> Router {
         .route(path::TASK, post(task))
         .route(path::UNDRAIN, post(undrain))
         .with_state(Peer { pool, store, tasks, scrub })
+        .layer(middleware::from_fn(super::audit::note))
 }
 
 async fn invite(State(pool): State<Pool>, Json(request): Json<api::InviteRequest>) -> Answer<api::Invited> {

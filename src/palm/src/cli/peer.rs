@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::args::JoinTarget;
+use super::console::ForConsole;
 use super::data_dir::DataDir;
 use super::discover::Lookout;
 use super::{CliError, failed, logging, print, service};
@@ -137,7 +138,8 @@ pub(super) async fn run(settings: Settings, start: Start, json: bool) -> Result<
         chores: chore_settings(&settings)?,
     });
 
-    let services = Services { s3: listeners.s3.local_addr().ok(), admin: listeners.admin.local_addr().ok() };
+    let s3_address = listeners.s3.local_addr().map_err(failed("s3 endpoint"))?;
+    let services = Services { s3: Some(s3_address), admin: listeners.admin.local_addr().ok() };
     let discovery = Discovery {
         mdns: settings.discovery.mdns,
         interfaces: settings.discovery.interfaces.clone(),
@@ -152,21 +154,25 @@ pub(super) async fn run(settings: Settings, start: Start, json: bool) -> Result<
         custom_domains: settings.s3.custom_domains,
         host_id: pool.me().to_string(),
     };
+    let region = options.region.clone();
     let service = s3::service(store.clone(), options).map_err(failed("s3"))?;
+    let console = Arc::new(ForConsole { service: service.clone(), region });
     let stop_s3 = CancellationToken::new();
     let mut serving = JoinSet::new();
     serving.spawn(s3::serve(listeners.s3, None, service.clone(), stop_s3.clone()));
+    let collectors = service.collectors(listeners.tls.as_ref().map(|(_, tls)| tls));
     let mut upkeep = upkeep(&store, fragments, settings.scrub.period.0);
     if let Some((listener, tls)) = listeners.tls {
         serving.spawn(s3::serve(listener, Some(tls.clone()), service, stop_s3.clone()));
         upkeep.spawn(tls.keep_fresh());
     }
 
-    let admin = Admin::new(pool.clone(), store.clone(), settings.scrub.period.0, admin_token);
+    let admin = Admin::new(pool.clone(), store.clone(), settings.scrub.period.0, admin_token).showing(collectors);
+    let admin = admin.map_err(failed("metrics"))?;
     let stop_admin = CancellationToken::new();
     let socket = socket::listen(dir.path()).map_err(failed("admin socket"))?;
     let commands = tokio::spawn(admin.clone().serve_commands(socket, stop_admin.clone()));
-    let http = tokio::spawn(admin.serve_http(listeners.admin, stop_admin.clone()));
+    let http = tokio::spawn(admin.serve_http(listeners.admin, (console, s3_address), stop_admin.clone()));
 
     let root_key = root_key(&pool, root);
     let ready = ready(&pool, services, root_key, token);

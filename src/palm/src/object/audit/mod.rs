@@ -104,6 +104,11 @@ impl Store {
         self.audit.found.lock().segments_here
     }
 
+    /// Bytes of parts of uploads not completed yet that this peer found in its share when it last counted.
+    pub fn incomplete_upload_bytes(&self) -> u64 {
+        self.audit.found.lock().upload_bytes
+    }
+
     /// Counts the whole pool from here, whoever else counts what, and changes nothing.
     pub async fn survey(&self) -> Result<Findings, ObjectError> {
         self.round(Scope::Pool, true, true).await
