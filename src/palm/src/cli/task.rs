@@ -41,6 +41,7 @@ pub(super) async fn drain(reach: &Reach, undo: bool, json: bool) -> Result<(), C
 /// Begins a task or joins it, and shows how far it is until it has ended.
 pub(super) async fn finish(reach: &Reach, wish: StartTask, json: bool) -> Result<api::Outcome, CliError> {
     let mut state: TaskState = ask(reach, path::TASKS, Some(&wish)).await?;
+    let state_path = if wish.dry_run { path::PLAN } else { path::TASK };
     let mut show = Show::new(json);
     loop {
         if let Some(end) = state.end {
@@ -52,7 +53,7 @@ pub(super) async fn finish(reach: &Reach, wish: StartTask, json: bool) -> Result
         }
         show.tell(&state);
         tokio::time::sleep(REFRESH).await;
-        state = ask(reach, path::TASK, Some(&wish)).await?;
+        state = ask(reach, state_path, Some(&wish.task)).await?;
     }
 }
 
