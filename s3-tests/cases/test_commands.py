@@ -118,6 +118,16 @@ def test_work_says_what_it_will_do_first(lone):
     assert "read and hashed," not in ended(run("scrub", "--dry-run", "--data", lone.data), 0).stdout
 
 
+def test_status_is_watched(lone):
+    """Expected: a line of JSON, and after a while another, until it is ended."""
+    command = [palm_binary(), "status", "--watch", "--json", "--data", lone.data]
+    with subprocess.Popen(command, env=peer_environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as watching:
+        try:
+            assert [json.loads(watching.stdout.readline())["members"] for _ in range(2)] == [1, 1]
+        finally:
+            watching.terminate()
+
+
 def test_colours_are_for_terminals(lone):
     """Expected: none in a pipe (above), some where they are forced, as on a terminal."""
     assert "\x1b[" in run("list-members", "--data", lone.data, CLICOLOR_FORCE="1").stdout
