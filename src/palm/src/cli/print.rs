@@ -50,7 +50,7 @@ pub(super) fn ready(ready: &Ready, data: &Path, as_json: bool) {
         return say_json(ready);
     }
     let mut text = format!(
-        "\nPool      {} ({})\nPeer      {}\nS3        {}\nAdmin     {}\n",
+        "\nPool      {} ({})\nPeer      {}\nS3        {}\nConsole   {}/\n",
         ready.pool, ready.pool_id, ready.peer_id, ready.s3, ready.admin
     );
     if let (Some(access_key), Some(secret_key)) = (&ready.access_key, &ready.secret_key) {
