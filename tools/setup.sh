@@ -25,6 +25,11 @@ have pkg-config || packages+=(pkg-config)
 # The consistency test cuts peers off from each other, in a network namespace of its own.
 [ "$(uname)" != Linux ] || have nft || [ -x /usr/sbin/nft ] || packages+=(nftables)
 [ "$(uname)" != Linux ] || have ip || [ -x /usr/sbin/ip ] || packages+=(iproute2)
+# The console is tested in a real browser, with a font to draw letters with. Where the system has none to install (Ubuntu's is a snap), these
+# tests are skipped.
+if ! have chromium && ! have chromium-browser && ! have google-chrome && apt-cache show chromium 2>/dev/null | grep -q '^Filename:'; then
+    packages+=(chromium fonts-dejavu-core)
+fi
 have curl || have rustup || packages+=(curl ca-certificates)
 python3 -c 'import ensurepip, venv' 2>/dev/null || packages+=(python3 python3-venv)
 if [ ${#packages[@]} -gt 0 ]; then

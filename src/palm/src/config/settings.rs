@@ -22,7 +22,7 @@ pub struct Settings {
     pub s3: S3,
     /// The endpoint other peers speak to.
     pub quic: Quic,
-    /// Health, metrics and service discovery, without authentication: local by default.
+    /// Health, metrics and service discovery, without authentication, and commands with the admin token: local by default.
     pub admin: Admin,
     /// How peers find each other.
     pub discovery: Discovery,

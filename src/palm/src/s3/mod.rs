@@ -58,7 +58,7 @@ mod tagging;
 mod versioning;
 mod website;
 
-pub use server::{S3Options, Service, ServiceError, Tls, TlsError, serve, service};
+pub use server::{Link, S3Options, Service, ServiceError, Tls, TlsError, serve, service};
 
 /// Says that an answer is less than strong: `local` in a pool of local consistency, `stale` where this peer told what it
 /// knows because no majority was in reach.

@@ -34,9 +34,11 @@ use super::{CONSISTENCY, Frontend, error, form, mechanism, senseless, website};
 use crate::config::CustomDomains;
 use crate::object::{BodyError, MAX_BODY_BYTES, ObjectError, Store};
 
+mod inside;
 mod listen;
 mod tls;
 
+pub use inside::Link;
 pub use listen::serve;
 pub use tls::{Tls, TlsError};
 
