@@ -238,4 +238,4 @@ def test_what_is_staged_is_told(watched):
     prometheus.wait_firing("PalmNoQuorum")
     status, told = readiness(asked)
     assert (status, told["ready"]) == (503, False)
-    assert {check["check"]: check["ok"] for check in told["checks"]} == {"quorum": False, "backends": True}, told
+    assert {check["name"]: check["ok"] for check in told["checks"]} == {"quorum": False, "backends": True}, told
