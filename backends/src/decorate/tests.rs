@@ -28,11 +28,12 @@ fn unbound() -> Bandwidth {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn decorated_stores_conform() {
     let lifetime = Lifetime::Handle;
-    conformance::fragments(lifetime, async |_| Arc::new(Quota::new(memory(), u64::MAX, 0)) as _).await;
-    conformance::fragments(lifetime, async |_| Arc::new(Throttle::new(memory(), unbound(), noon)) as _).await;
-    conformance::fragments(lifetime, async |_| Arc::new(Cached::new(memory(), 1 << 20)) as _).await;
-    conformance::fragments(lifetime, async |_| Arc::new(Metered::new(MemoryFragments::default())) as _).await;
-    conformance::fragments(lifetime, async |_| Arc::new(Faulty::new(memory(), Faults::default(), 1)) as _).await;
+    conformance::fragments_in_short(lifetime, async |_| Arc::new(Quota::new(memory(), u64::MAX, 0)) as _).await;
+    conformance::fragments_in_short(lifetime, async |_| Arc::new(Throttle::new(memory(), unbound(), noon)) as _).await;
+    conformance::fragments_in_short(lifetime, async |_| Arc::new(Cached::new(memory(), 1 << 20)) as _).await;
+    conformance::fragments_in_short(lifetime, async |_| Arc::new(Metered::new(MemoryFragments::default())) as _).await;
+    conformance::fragments_in_short(lifetime, async |_| Arc::new(Faulty::new(memory(), Faults::default(), 1)) as _)
+        .await;
     conformance::fragments_when_full(Arc::new(Quota::new(memory(), 1 << 20, 0)), 1 << 20).await;
 }
 
