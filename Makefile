@@ -18,7 +18,7 @@ POOL ?= dev
 PEER ?= 2
 SOAK_SECONDS ?= 600
 
-.PHONY: help setup build test test-conformance compatibility test-long test-mixed soak-sim soak-peers soak-consistency lint deb demo bench \
+.PHONY: help setup build test test-conformance compatibility test-long test-mixed soak-sim soak-peers soak-consistency lint deb demo bench console \
 	dev-create dev-discover dev-join create discover join
 
 help: ## this list
@@ -97,6 +97,11 @@ demo: build ## five peers, real files, two of them killed: a table of what happe
 bench: build ## speed of a fresh five-peer pool: large and small objects, listing, memory
 	$(ENV)
 	python s3-tests/bench.py
+
+console: ## the console's pages anew, after a change to their sources (npm); they are part of the binary and of the repository
+	cd src/palm/console
+	npm ci --no-fund --no-audit
+	npm run build
 
 dev-create: setup ## a pool of one that rebuilds and restarts itself when the source changes (POOL=name)
 	./watch.sh create $(POOL)
