@@ -18,7 +18,8 @@ POOL ?= dev
 PEER ?= 2
 SOAK_SECONDS ?= 600
 
-.PHONY: help setup build test test-conformance compatibility test-long test-mixed soak-sim soak-peers soak-consistency lint demo bench console pictures \
+.PHONY: help setup build test test-conformance compatibility test-long test-mixed soak-sim soak-peers soak-consistency lint deb demo bench \
+	console pictures \
 	dev-create dev-discover dev-join create discover join
 
 help: ## this list
@@ -84,6 +85,11 @@ soak-peers: setup ## whole peers in simulation, SEEDS seeds (500) from FROM (100
 soak-sim: setup ## the ledger in simulation: 20,000 seeds with faults, every history checked (SEEDS=n FROM=n)
 	$(ENV)
 	cargo run -p palm-core --features sim --example soak $$PALM_CARGO_FLAGS -- --seeds $(or $(SEEDS),20000) --from $(or $(FROM),0)
+
+deb: setup ## a Debian package of a release build, here (the first release build compiles RocksDB once more)
+	$(ENV)
+	cargo build --release -p palm $$PALM_CARGO_FLAGS
+	packaging/deb.sh
 
 demo: build ## five peers, real files, two of them killed: a table of what happened (KEEP=1 leaves the pool up)
 	$(ENV)
