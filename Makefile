@@ -78,7 +78,7 @@ soak-sim: setup ## the ledger in simulation: 20,000 seeds with faults, every his
 	$(ENV)
 	cargo run -p palm-core --features sim --example soak $$PALM_CARGO_FLAGS -- --seeds $(or $(SEEDS),20000) --from $(or $(FROM),0)
 
-demo: build ## five peers, real files, two of them killed: a table of what happened (KEEP=1 leaves the pool up)
+demo: build ## five peers, real files, two of them killed: a table of what happened (KEEP=1 leaves the pool up, MIXED=1: all kinds of backends)
 	$(ENV)
 	python s3-tests/demo.py
 

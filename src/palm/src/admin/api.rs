@@ -4,6 +4,10 @@
 use palm_core::record::IdentityKind;
 use serde::{Deserialize, Serialize};
 
+mod backends;
+
+pub use backends::*;
+
 pub use crate::pool::status::Status;
 pub use crate::pool::{Recovered, RecoveryPlan};
 pub use palm_core::durability::Estimate;
@@ -86,6 +90,9 @@ pub struct Member {
     pub absent_seconds: u64,
     /// Whether it votes on metadata.
     pub voter: bool,
+    /// Whether it keeps no fragments, by its settings.
+    #[serde(default)]
+    pub gateway: bool,
     /// Whether it is the peer that answers.
     pub this_peer: bool,
     /// When it was admitted, milliseconds since the Unix epoch.
@@ -390,6 +397,8 @@ pub enum Task {
     Gc,
     /// This peer gives its fragments away.
     Drain,
+    /// The backends that are to be removed are emptied.
+    EmptyBackends,
 }
 
 /// Asks to begin a task, or to join the one of its kind that is under way.
@@ -474,6 +483,10 @@ pub mod path {
     pub const TASK: &str = "/v1/tasks/state";
     /// POST [`Empty`](super::Empty): this peer takes fragments again. Answers [`Empty`](super::Empty).
     pub const UNDRAIN: &str = "/v1/drain/undo";
+    /// GET, answers [`Backends`](super::Backends); POST [`AddBackend`](super::AddBackend), answers [`Backend`](super::Backend).
+    pub const BACKENDS: &str = "/v1/backends";
+    /// POST [`RemoveBackend`](super::RemoveBackend), answers the [`Backend`](super::Backend) as it was.
+    pub const BACKEND_REMOVE: &str = "/v1/backends/remove";
     /// GET, answers [`Keys`](super::Keys); POST [`CreateKey`](super::CreateKey), answers
     /// [`CreatedKey`](super::CreatedKey).
     pub const KEYS: &str = "/v1/keys";

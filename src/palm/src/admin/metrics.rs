@@ -7,6 +7,7 @@ use palm_backends::{BackendState, FragmentStore as _};
 use palm_core::repair::{Health, Redundancy};
 use prometheus::{Error, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
+use super::backend_metrics::BackendMetrics;
 use crate::object::Store;
 use crate::pool::Pool;
 
@@ -65,6 +66,7 @@ async fn backend_figures(page: &Page, pool: &Pool) -> Result<(), Error> {
             state.with_label_values(&[&name, possible]).set(i64::from(possible == found));
         }
     }
+    page.0.register(Box::new(BackendMetrics::new(pool)?))?;
     page.gauge("palm_backend_ills", "Backends that are not well", ills)
 }
 

@@ -25,6 +25,8 @@ use crate::object::Store;
 use crate::pool::Pool;
 
 pub mod api;
+mod backend_metrics;
+mod backends;
 pub mod client;
 mod commands;
 mod identity;

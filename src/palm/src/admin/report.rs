@@ -8,6 +8,7 @@ use palm_core::durability::{Estimate, Inputs};
 
 use super::api::{Draining, StatusReport};
 use crate::object::{PoolHealth, Store};
+use crate::pool::gossip::Told;
 use crate::pool::{MemberStatus, Pool};
 
 /// Asks all living members, and says how the pool is.
@@ -28,7 +29,9 @@ pub(super) async fn of(pool: &Pool, store: &Store) -> StatusReport {
         }
         _ => status,
     };
-    let draining = members.iter().filter(|member| member.told.as_ref().is_some_and(|told| told.draining));
+    // A gateway is meant to be empty.
+    let drains_now = |told: &Told| told.draining && (told.used > 0 || !told.gateway);
+    let draining = members.iter().filter(|member| member.told.as_ref().is_some_and(drains_now));
     let mut report = StatusReport {
         repair_eta_seconds: health.queued_bytes.checked_div(health.bytes_per_second).filter(|_| health.queued > 0),
         draining: draining.map(drains).collect(),

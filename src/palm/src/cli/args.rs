@@ -106,6 +106,9 @@ pub(super) enum Command {
     /// Manage buckets beyond what S3 can
     #[command(subcommand)]
     Bucket(Bucket),
+    /// Show, add and remove the places where this peer keeps fragments
+    #[command(subcommand)]
+    Backend(Backend),
     /// Manage S3 access keys
     #[command(subcommand)]
     Key(Key),
@@ -146,6 +149,12 @@ pub(super) struct Listen {
     /// directory]
     #[arg(long = "backend", value_name = "URL")]
     backends: Vec<String>,
+    /// Keep fragments and serve no S3
+    #[arg(long, conflicts_with = "gateway_only")]
+    storage_only: bool,
+    /// Serve S3 and keep no fragments
+    #[arg(long)]
+    gateway_only: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -335,6 +344,37 @@ pub(super) enum Bucket {
 }
 
 #[derive(Debug, Subcommand)]
+pub(super) enum Backend {
+    /// Show the backends of this peer
+    List,
+    /// Use one more, from now on and after restarts
+    Add {
+        /// Its URL, as `disk:///srv/palm`, or a directory
+        url: String,
+        /// Bytes contributed at most: 500GiB
+        #[arg(long, value_name = "SIZE")]
+        max_bytes: Option<Size>,
+        /// Bytes of the disk left free for others
+        #[arg(long, value_name = "SIZE")]
+        reserve: Option<Size>,
+        /// Bytes a second at most, reads and writes together
+        #[arg(long, value_name = "SIZE")]
+        bandwidth: Option<Size>,
+    },
+    /// Move its fragments to this peer's others, and to other peers where those are full, then do without it
+    Remove {
+        /// Its number or URL; `palm backend list` shows them
+        backend: String,
+        /// At once, with what it has: for a disk that is dead
+        #[arg(long, conflicts_with = "undo")]
+        force: bool,
+        /// Keep it after all
+        #[arg(long)]
+        undo: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
 pub(super) enum Pool {
     /// Go on from what this peer and others in reach hold, when a majority of the voters is lost for ever. Says what that
     /// may lose, and asks
@@ -413,6 +453,8 @@ impl Args {
         one("s3.address", "--s3", listen.s3.map(|address| address.to_string()));
         one("quic.address", "--quic", listen.quic.map(|address| address.to_string()));
         one("admin.address", "--admin", listen.admin.map(|address| address.to_string()));
+        one("s3.enabled", "--storage-only", listen.storage_only.then(|| "false".to_owned()));
+        one("backend.enabled", "--gateway-only", listen.gateway_only.then(|| "false".to_owned()));
         let mut many = |name: &'static str, flag: &str, values: &[String]| {
             if !values.is_empty() {
                 given.push(Given { name, values: values.to_vec(), origin: flag.to_owned() });
@@ -493,9 +535,17 @@ mod tests {
         assert!(parse("palm bucket quota b --bytes 5GiB --objects 7").is_ok() && parse("palm bucket quota b").is_ok());
         assert!(parse("palm bucket quota b --none --objects 7").is_err());
         assert!(parse("palm pool recover --i-accept-data-loss").is_ok());
-        for line in
-            ["repair --dry-run", "scrub", "rebalance --dry-run", "gc --dry-run", "drain --undo", "status --durability"]
-        {
+        for line in [
+            "backend list",
+            "backend add /mnt/b --max-bytes 5GiB",
+            "backend remove 1",
+            "repair --dry-run",
+            "scrub",
+            "rebalance --dry-run",
+            "gc --dry-run",
+            "drain --undo",
+            "status --durability",
+        ] {
             assert!(parse(&format!("palm {line} --json")).is_ok(), "{line}");
         }
     }
@@ -519,6 +569,8 @@ mod tests {
             "palm config",
             "palm evict",
             "palm pool",
+            "palm backend add",
+            "palm backend remove 1 --force --undo",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }

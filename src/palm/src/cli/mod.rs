@@ -11,6 +11,7 @@ use clap::Parser;
 
 mod args;
 mod ask;
+mod backend;
 mod confirm;
 mod data_dir;
 mod discover;
@@ -124,6 +125,7 @@ async fn dispatch(args: Args, loaded: Loaded) -> Result<(), CliError> {
             let quota = (none || quota != Quota::default()).then_some(quota);
             ask::quota(&settings.data, bucket, quota, json).await
         }
+        Command::Backend(wish) => backend::run(&settings.data, wish, json).await,
         Command::Key(key) => identity::key(&settings.data, key, json).await,
         Command::Role(role) => identity::role(&settings.data, role, json).await,
         Command::Config { print: _ } => {

@@ -40,9 +40,15 @@ pub(super) fn ready(ready: &Ready, data: &Path, as_json: bool) {
     }
     let mut text = format!(
         "\nPool      {} ({})\nPeer      {}\nS3        {}\nAdmin     {}\n",
-        ready.pool, ready.pool_id, ready.peer_id, ready.s3, ready.admin
+        ready.pool,
+        ready.pool_id,
+        ready.peer_id,
+        if ready.s3.is_empty() { "none: this peer only stores" } else { &ready.s3 },
+        ready.admin
     );
-    if let (Some(access_key), Some(secret_key)) = (&ready.access_key, &ready.secret_key) {
+    if let (Some(access_key), Some(secret_key)) = (&ready.access_key, &ready.secret_key)
+        && !ready.s3.is_empty()
+    {
         let _ = write!(
             text,
             "\nAccess key {access_key}\nSecret key {secret_key}\n\
@@ -192,7 +198,12 @@ pub(super) fn members(members: &api::Members, as_json: bool) {
             api::MemberState::Live => "live",
             api::MemberState::Absent => "ABSENT",
         };
-        let role = if member.voter { "voter" } else { "learner" };
+        let role = match (member.voter, member.gateway) {
+            (true, false) => "voter",
+            (false, false) => "learner",
+            (true, true) => "voter, gateway",
+            (false, true) => "learner, gateway",
+        };
         vec![
             format!("{}{}", member.name, if member.this_peer { " (this peer)" } else { "" }),
             state.to_owned(),
@@ -253,6 +264,48 @@ pub(super) fn durability(estimate: &api::Estimate, as_json: bool) {
         return say_json(estimate);
     }
     say(&estimate.to_string());
+}
+
+pub(super) fn backends(backends: &api::Backends, as_json: bool) {
+    if as_json {
+        return say_json(backends);
+    }
+    let rows = backends.backends.iter().map(|one| {
+        let state = match (&one.ill, one.leaving) {
+            (Some(ill), _) => ill.clone(),
+            (None, true) => "being removed".to_owned(),
+            (None, false) => one.state.clone(),
+        };
+        vec![
+            one.number.to_string(),
+            one.url.clone(),
+            one.fragments.map(|fragments| fragments.to_string()).unwrap_or_default(),
+            one.bytes.map(size).unwrap_or_default(),
+            one.free_bytes.map(size).unwrap_or_default(),
+            one.stuck.as_ref().map_or(state.clone(), |stuck| format!("{state}; {stuck}")),
+        ]
+    });
+    say(&table(&["NUMBER", "URL", "FRAGMENTS", "USED", "FREE", "STATE"], rows));
+}
+
+pub(super) fn added_backend(added: &api::Backend, as_json: bool) {
+    if as_json {
+        return say_json(added);
+    }
+    say(&format!("Backend {} ({}) takes fragments, now and after restarts.", added.number, added.url));
+}
+
+pub(super) fn removed_backend(removed: &api::Backend, how: api::Removal, as_json: bool) {
+    if as_json {
+        return say_json(removed);
+    }
+    let (number, url) = (removed.number, &removed.url);
+    say(&match how {
+        api::Removal::Undone => format!("Backend {number} ({url}) takes fragments again."),
+        _ => format!(
+            "Backend {number} ({url}) is removed with what it has; repair makes that anew where enough is left."
+        ),
+    });
 }
 
 /// How a task ended well.
