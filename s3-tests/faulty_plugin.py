@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The example's backend program, with faults: `exec:///…/faulty_plugin.py?dir=…&fault=FILE` does what FILE says, looked at before each call.
 
-`lie`: one bit of all that is read is flipped. `hang`: nothing is answered any more. `die`: the process ends in the middle of every tenth call.
+`lie`: one bit of all that is read is flipped. `hang`: nothing is answered while it says so. `die`: the process ends in the middle of every tenth call.
 `babble`: what is answered is no frame. Empty or missing: as the example does.
 """
 
@@ -35,12 +35,14 @@ def main() -> None:
             fault_file = pathlib.Path(options.pop("fault"))
             super().__init__(options)
 
+    def said() -> str:
+        return fault_file.read_text().strip() if fault_file and fault_file.exists() else ""
+
     def faulty(call: dict, body: bytes = b"", **fields) -> None:
         nonlocal calls
         calls += 1
-        fault = fault_file.read_text().strip() if fault_file and fault_file.exists() else ""
-        if fault == "hang":
-            time.sleep(3600)
+        while (fault := said()) == "hang":
+            time.sleep(0.2)
         if fault == "die" and calls % 10 == 0:
             os._exit(1)
         if fault == "babble":

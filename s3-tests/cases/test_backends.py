@@ -110,7 +110,7 @@ def test_what_is_refused_and_taken_back(tmp_path, rng):
     what to do, and nothing changed by them."""
     with Pool.form(tmp_path / "pool", 2, settings=QUICK) as pool:
         contents, (peer, other) = Contents(pool, rng), pool.peers
-        contents.fill(12)
+        contents.fill(12, (2 * MIB,))
 
         def refused(*command) -> str:
             with pytest.raises(CommandFailed) as caught:

@@ -16,7 +16,7 @@ def test_peers_of_all_kinds_make_one_pool(tmp_path, rng):
     meanwhile, and they come back with all they had."""
     with Pool.form(tmp_path / "pool", 5, "3-of-5", settings=QUICK, mixed=MIXED) as pool:
         contents = Contents(pool, rng)
-        contents.fill(30, (3 * MIB,))
+        contents.fill(20, (3 * MIB,))
         kinds = [backend["url"].partition(":")[0] for peer in pool.peers for backend in peer.ask("backend list")["backends"]]
         assert sorted(kinds) == ["disk", "disk", "disk", "exec", "memory", "rocksdb"]
         for peer in pool.peers:
@@ -38,14 +38,14 @@ def test_a_faulty_program_harms_only_its_own_fragments(tmp_path, rng, fault):
     writes that wait for it, or fail though three good homes are there; a peer that ends. Expected: all is read right and written at every
     peer, the faulty one too, and once the program works again all objects are at full redundancy."""
     file = tmp_path / "fault"
-    mixed = ["disk://{dir}/a", "disk://{dir}/a", "disk://{dir}/a", f"exec://{FAULTY}?dir={{dir}}/plugin&fault={file}"]
+    mixed = ["disk://{dir}/a", "disk://{dir}/a", "disk://{dir}/a", f"exec://{FAULTY}?dir={{dir}}/plugin&max_bytes=100000000000&fault={file}"]
     with Pool.form(tmp_path / "pool", 4, "2-of-4", settings=QUICK, mixed=mixed) as pool:
         contents = Contents(pool, rng)
-        contents.fill(16, (3 * MIB,))
+        contents.fill(10, (3 * MIB,))
         assert pool.peers[-1].ask("backend list")["backends"][0]["fragments"] > 0
         file.write_text(fault)
         contents.verify([pool.peers[-1]])
-        contents.fill(8, name="meanwhile")
+        contents.fill(4, name="meanwhile")
         contents.verify()
         pool.assert_up()
         file.write_text("")
