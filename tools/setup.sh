@@ -25,6 +25,11 @@ have pkg-config || packages+=(pkg-config)
 # The consistency test cuts peers off from each other, in a network namespace of its own.
 [ "$(uname)" != Linux ] || have nft || [ -x /usr/sbin/nft ] || packages+=(nftables)
 [ "$(uname)" != Linux ] || have ip || [ -x /usr/sbin/ip ] || packages+=(iproute2)
+# The console is tested in a real browser, with a font to draw letters with. Where the system has none to install (Ubuntu's is a snap), these
+# tests are skipped.
+if ! have chromium && ! have chromium-browser && ! have google-chrome && apt-cache show chromium 2>/dev/null | grep -q '^Filename:'; then
+    packages+=(chromium fonts-dejavu-core)
+fi
 have curl || have rustup || packages+=(curl ca-certificates)
 python3 -c 'import ensurepip, venv' 2>/dev/null || packages+=(python3 python3-venv)
 if [ ${#packages[@]} -gt 0 ]; then
@@ -68,4 +73,20 @@ if [ "$(cat "$venv/.installed" 2>/dev/null)" != "$wanted" ]; then
     python3 -m venv --clear "$venv"
     "$venv/bin/pip" install --quiet --disable-pip-version-check -r s3-tests/requirements.txt
     printf '%s' "$wanted" >"$venv/.installed"
+fi
+
+# -- Prometheus, for the tests of monitoring/: Debian's package unpacked, not installed, so that no service starts
+
+if ! { have prometheus && have promtool; } && [ ! -x "$tools/bin/promtool" ]; then
+    if have apt-get && have dpkg; then
+        say "unpacking Debian's package prometheus into $tools/prometheus"
+        apt-cache show prometheus >/dev/null 2>&1 || as_root apt-get update -qq
+        rm -rf "$tools/prometheus"
+        mkdir -p "$tools/prometheus" "$tools/bin"
+        (cd "$tools/prometheus" && apt-get download -qq prometheus 2>/dev/null && dpkg -x prometheus_*.deb . && rm prometheus_*.deb) \
+            && ln -sf "$tools/prometheus/usr/bin/prometheus" "$tools/prometheus/usr/bin/promtool" "$tools/bin/" \
+            || say "Prometheus cannot be had here: the tests that need it are skipped"
+    else
+        say "no prometheus and promtool here: the tests that need them are skipped"
+    fi
 fi

@@ -1,25 +1,23 @@
 //! Commands about the backends of this peer.
 
-use std::path::Path;
-
 use super::args::Backend;
 use super::{CliError, failed, print, task};
 use crate::admin::api::{self, Removal, Task, path};
-use crate::admin::client::{ask, ask_within};
+use crate::admin::client::{Reach, ask, ask_within};
 
 /// A question without a body.
 const NOTHING: Option<&()> = None;
 /// Opening a store that was in use before takes as long as reading its log.
 const OPEN_TIMEOUT: std::time::Duration = std::time::Duration::from_mins(10);
 
-pub(super) async fn run(data: &Path, wish: Backend, json: bool) -> Result<(), CliError> {
+pub(super) async fn run(reach: &Reach, wish: Backend, json: bool) -> Result<(), CliError> {
     match wish {
-        Backend::List => print::backends(&ask(data, path::BACKENDS, NOTHING).await?, json),
+        Backend::List => print::backends(&ask(reach, path::BACKENDS, NOTHING).await?, json),
         Backend::Add { url, max_bytes, reserve, bandwidth } => {
             let options = [("max_bytes", max_bytes), ("reserve", reserve), ("bandwidth", bandwidth)];
             let given = options.into_iter().filter_map(|(name, size)| Some(format!("{name}={}", size?.0)));
             let wish = api::AddBackend { url: with_options(absolute(&url)?, &given.collect::<Vec<_>>()) };
-            print::added_backend(&ask_within(data, path::BACKENDS, Some(&wish), OPEN_TIMEOUT).await?, json);
+            print::added_backend(&ask_within(reach, path::BACKENDS, Some(&wish), OPEN_TIMEOUT).await?, json);
         }
         Backend::Remove { backend, force, undo } => {
             let how = match (force, undo) {
@@ -28,9 +26,9 @@ pub(super) async fn run(data: &Path, wish: Backend, json: bool) -> Result<(), Cl
                 _ => Removal::Emptied,
             };
             let backend = if backend.parse::<u16>().is_ok() { backend } else { absolute(&backend)? };
-            let removed = ask(data, path::BACKEND_REMOVE, Some(&api::RemoveBackend { backend, how })).await?;
+            let removed = ask(reach, path::BACKEND_REMOVE, Some(&api::RemoveBackend { backend, how })).await?;
             match how {
-                Removal::Emptied => task::run(data, Task::EmptyBackends, false, json).await?,
+                Removal::Emptied => task::run(reach, Task::EmptyBackends, false, json).await?,
                 _ => print::removed_backend(&removed, how, json),
             }
         }

@@ -26,7 +26,8 @@ impl Tasks {
             (Task::Rebalance, false) => self.rebalance(progress).await,
             (Task::Drain, _) => self.drain(progress).await,
             (Task::EmptyBackends, _) => self.empty_backends(progress).await,
-            (Task::Scrub, _) => self.scrub(progress).await,
+            (Task::Scrub, true) => self.plan_scrub().await,
+            (Task::Scrub, false) => self.scrub(progress).await,
             (Task::Gc, dry_run) => self.collect(dry_run, progress).await,
         }
     }
@@ -206,6 +207,12 @@ impl Tasks {
         });
         let removed: Vec<u16> = named.iter().filter(is_gone).map(Backend::number).collect();
         Ok(outcome(words.collect(), json!({ "removed": removed })))
+    }
+
+    async fn plan_scrub(&self) -> Result<Outcome, String> {
+        let here = self.pool.fragments().usage().await.map_err(|error| error.to_string())?;
+        let words = format!("{} ({}) to be read and hashed.", counted(here.fragments, "fragment"), size(here.bytes));
+        Ok(outcome(vec![words], json!({ "to_check": here.fragments, "bytes": here.bytes })))
     }
 
     async fn scrub(&self, progress: &Progress) -> Result<Outcome, String> {
