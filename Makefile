@@ -91,7 +91,7 @@ deb: setup ## a Debian package of a release build, here (the first release build
 	cargo build --release -p palm $$PALM_CARGO_FLAGS
 	packaging/deb.sh
 
-demo: build ## five peers, real files, two of them killed: a table of what happened (KEEP=1 leaves the pool up)
+demo: build ## five peers, real files, two of them killed: a table of what happened (KEEP=1 leaves the pool up, MIXED=1: all kinds of backends)
 	$(ENV)
 	python s3-tests/demo.py
 
