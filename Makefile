@@ -18,7 +18,7 @@ POOL ?= dev
 PEER ?= 2
 SOAK_SECONDS ?= 600
 
-.PHONY: help setup build test test-conformance compatibility test-long soak-sim soak-peers soak-consistency lint demo bench \
+.PHONY: help setup build test test-conformance compatibility test-long test-mixed soak-sim soak-peers soak-consistency lint demo bench console pictures \
 	dev-create dev-discover dev-join create discover join
 
 help: ## this list
@@ -64,6 +64,13 @@ test-long: build ## the black-box tests with full counts and sizes: 1,000 rounds
 	cd s3-tests
 	pytest --long $(TESTS)
 
+test-mixed: setup ## pools whose members are of two versions, this one and that of the commit OLD
+	$(ENV)
+	export PALM_OLD_BIN=$$(tools/old-binary.sh $(or $(OLD),HEAD~1))
+	cargo build --workspace --bins --examples $$PALM_CARGO_FLAGS
+	cd s3-tests
+	pytest cases/test_upgrade.py
+
 soak-consistency: build ## kill, freeze and cut off real peers under clients for SOAK_SECONDS (600): is what they saw linearizable? (root)
 	$(ENV)
 	cd s3-tests
@@ -85,6 +92,15 @@ demo: build ## five peers, real files, two of them killed: a table of what happe
 bench: build ## speed of a fresh five-peer pool: large and small objects, listing, memory
 	$(ENV)
 	python s3-tests/bench.py
+
+console: ## the console's pages anew, after a change to their sources (npm); they are part of the binary and of the repository
+	cd src/palm/console
+	npm ci --no-fund --no-audit
+	npm run build
+
+pictures: build ## docs/images anew: the console of a pool at work, in a real browser
+	$(ENV)
+	python s3-tests/pictures.py docs/images
 
 dev-create: setup ## a pool of one that rebuilds and restarts itself when the source changes (POOL=name)
 	./watch.sh create $(POOL)

@@ -81,7 +81,7 @@ stop() {
     child=
 }
 
-changed_since() { [ -n "$(find src backends s3-tests Cargo.toml -newer "$1" \( -name '*.rs' -o -name '*.toml' -o -name '*.py' \) -print -quit)" ]; }
+changed_since() { [ -n "$(find src backends bench s3-tests Cargo.toml -newer "$1" \( -name '*.rs' -o -name '*.toml' -o -name '*.py' \) -print -quit)" ]; }
 
 if [ -n "$once" ]; then build && "run_$what" "$@"; fi
 

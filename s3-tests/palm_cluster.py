@@ -107,11 +107,11 @@ class CommandFailed(Exception):
         self.code, self.stdout, self.stderr = code, stdout, stderr
 
 
-def palm(*args: str, timeout_s: float = COMMAND_TIMEOUT_S) -> dict:
+def palm(*args: str, timeout_s: float = COMMAND_TIMEOUT_S, binary: pathlib.Path | None = None) -> dict:
     """Runs one command to its end with --json; what it printed."""
     command = [str(arg) for arg in args]
     done = subprocess.run(
-        [palm_binary(), *command, "--json"],
+        [binary or palm_binary(), *command, "--json"],
         env=peer_environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout_s, check=False,
     )
     if done.returncode != 0:
@@ -163,6 +163,8 @@ class Peer:
         self.dir.mkdir(parents=True)
         # Variables of this peer alone, over those of its pool.
         self.environment: dict[str, str] = {}
+        # The program it runs: the one under test, unless it is of another version.
+        self.binary = palm_binary()
         # Where its fragments are: one place in its data directory unless it was given others.
         self.disks = [self.data / "fragments"]
         self.quic_port, self.s3_port, self.admin_port = free_port(), free_port(), free_port()
@@ -183,7 +185,7 @@ class Peer:
         # Files, not pipes: a peer outlives this process when asked to, and both can be read after a failure.
         with self.log.open("ab") as log, self.events.open("wb") as events:
             self.process = subprocess.Popen(
-                [palm_binary(), *(str(arg) for arg in [*args, *listen])],
+                [self.binary, *(str(arg) for arg in [*args, *listen])],
                 env=peer_environment() | {"PALM_NAME": self.name} | self.pool.environment | self.environment, stdin=subprocess.DEVNULL, stdout=events, stderr=log,
             )
         _running.add(self.process)
@@ -282,7 +284,7 @@ class Peer:
 
     def ask(self, command: str, *args: str, timeout_s: float = COMMAND_TIMEOUT_S) -> dict:
         """A `palm` command at this peer."""
-        return palm(*command.split(), *args, "--data", self.data, timeout_s=timeout_s)
+        return palm(*command.split(), *args, "--data", self.data, timeout_s=timeout_s, binary=self.binary)
 
     def status(self) -> dict:
         return self.ask("status")

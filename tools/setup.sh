@@ -37,6 +37,15 @@ if [ ${#packages[@]} -gt 0 ]; then
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}"
 fi
 
+# -- a real browser for the console's tests, with a font to draw letters; where there is none to install (Ubuntu's is a snap) they are skipped
+
+if grep -qs '^ID=debian' /etc/os-release && ! have chromium && ! have google-chrome; then
+    say "installing with apt-get, for the console's tests: chromium fonts-dejavu-core"
+    as_root apt-get update -qq
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core \
+        || say "Chromium cannot be had here: the console's tests in a browser are skipped"
+fi
+
 # -- the Rust toolchain of rust-toolchain.toml
 
 if ! have rustup; then
@@ -68,4 +77,20 @@ if [ "$(cat "$venv/.installed" 2>/dev/null)" != "$wanted" ]; then
     python3 -m venv --clear "$venv"
     "$venv/bin/pip" install --quiet --disable-pip-version-check -r s3-tests/requirements.txt
     printf '%s' "$wanted" >"$venv/.installed"
+fi
+
+# -- Prometheus, for the tests of monitoring/: Debian's package unpacked, not installed, so that no service starts
+
+if ! { have prometheus && have promtool; } && [ ! -x "$tools/bin/promtool" ]; then
+    if have apt-get && have dpkg; then
+        say "unpacking Debian's package prometheus into $tools/prometheus"
+        apt-cache show prometheus >/dev/null 2>&1 || as_root apt-get update -qq
+        rm -rf "$tools/prometheus"
+        mkdir -p "$tools/prometheus" "$tools/bin"
+        (cd "$tools/prometheus" && apt-get download -qq prometheus 2>/dev/null && dpkg -x prometheus_*.deb . && rm prometheus_*.deb) \
+            && ln -sf "$tools/prometheus/usr/bin/prometheus" "$tools/prometheus/usr/bin/promtool" "$tools/bin/" \
+            || say "Prometheus cannot be had here: the tests that need it are skipped"
+    else
+        say "no prometheus and promtool here: the tests that need them are skipped"
+    fi
 fi

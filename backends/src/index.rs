@@ -79,6 +79,22 @@ pub trait IndexStore: Send + Sync + 'static {
 
     /// Approximate bytes on disk; 0 for a store without one.
     fn size(&self) -> u64;
+
+    /// How it copes with what is written to it.
+    fn strain(&self) -> Strain {
+        Strain::default()
+    }
+}
+
+/// How an index copes with what is written to it: merging goes on behind, and writers wait where it does not keep up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Strain {
+    /// Writers wait until some of it is merged.
+    pub stopped: bool,
+    /// Bytes per second that writers are slowed to; 0: they are not.
+    pub slowed_to: u64,
+    /// Bytes that are still to be merged.
+    pub pending_bytes: u64,
 }
 
 /// Where a scan goes after a key.

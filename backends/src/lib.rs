@@ -28,6 +28,6 @@ pub mod rocks;
 pub mod set;
 
 pub use fragment::{FragmentReader, FragmentStat, FragmentStore, FragmentWriter, StoreError, Usage};
-pub use index::{Durability, IndexStore, Next, Space, Write};
+pub use index::{Durability, IndexStore, Next, Space, Strain, Write};
 pub use open::OpenError;
 pub use set::{Backend, BackendState, Backends};

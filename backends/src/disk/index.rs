@@ -12,7 +12,7 @@ use super::db::{self, Shape, store_error};
 use super::dir::DirLock;
 use super::health::Health;
 use crate::fragment::StoreError;
-use crate::index::{Durability, IndexStore, Next, Space, Write};
+use crate::index::{Durability, IndexStore, Next, Space, Strain, Write};
 use crate::open::OpenError;
 
 /// What the lock file says.
@@ -81,6 +81,20 @@ impl IndexStore for DiskIndex {
 
     fn size(&self) -> u64 {
         Space::ALL.into_iter().filter_map(|space| self.family(space).ok()).map(|family| size_of(&self.db, family)).sum()
+    }
+
+    fn strain(&self) -> Strain {
+        // The first two are of the whole database, whichever family is asked.
+        let of = |property: &str| self.db.property_int_value(property).ok().flatten().unwrap_or(0);
+        let families = Space::ALL.into_iter().filter_map(|space| self.family(space).ok());
+        let pending = "rocksdb.estimate-pending-compaction-bytes";
+        Strain {
+            stopped: of("rocksdb.is-write-stopped") > 0,
+            slowed_to: of("rocksdb.actual-delayed-write-rate"),
+            pending_bytes: families
+                .filter_map(|family| self.db.property_int_value_cf(family, pending).ok().flatten())
+                .sum(),
+        }
     }
 }
 

@@ -25,7 +25,7 @@ use names::{NAMES, line_of, nearest, nearest_among, unknown_in_file};
 /// Prefix of the variables.
 const PREFIX: &str = "PALM_";
 /// Variables with this prefix that are not settings: secrets, and where the file is.
-const NOT_SETTINGS: &[&str] = &["PALM_ACCESS_KEY", "PALM_SECRET_KEY", "PALM_CONFIG", "PALM_TOKEN"];
+const NOT_SETTINGS: &[&str] = &["PALM_ACCESS_KEY", "PALM_SECRET_KEY", "PALM_CONFIG", "PALM_TOKEN", "PALM_ADMIN_TOKEN"];
 /// Short for the variable that one wants most often.
 const LOG_VARIABLE: &str = "PALM_LOG";
 /// A variable this near to a setting's is taken for it, mistyped.
@@ -134,7 +134,7 @@ pub fn load(
         .map_err(|error| value_error(&error, None, written))?;
     let settings: Settings =
         config.clone().try_deserialize().map_err(|error| value_error(&error, Some(&config.cache), written))?;
-    let loaded = Loaded { origins: origins(&config.cache, &settings), settings };
+    let loaded = Loaded { origins: origins(&config.cache, &settings, written), settings };
     check(&loaded)?;
     Ok(loaded)
 }
@@ -229,7 +229,7 @@ fn variable_of(name: &str) -> String {
 }
 
 /// Where each effective value comes from.
-fn origins(root: &Value, settings: &Settings) -> Vec<(&'static str, String, String)> {
+fn origins(root: &Value, settings: &Settings, written: Option<(&Path, &str)>) -> Vec<(&'static str, String, String)> {
     let effective = toml::Table::try_from(settings).unwrap_or_default();
     let shown = |name: &str| {
         let (table, key) = name.split_once('.').unwrap_or(("", name));
@@ -240,10 +240,17 @@ fn origins(root: &Value, settings: &Settings) -> Vec<(&'static str, String, Stri
     NAMES
         .iter()
         .map(|&(name, _)| {
-            let origin = value_at(root, name).and_then(|value| value.origin().map(str::to_owned));
-            (name, shown(name), origin.unwrap_or_else(|| "default".to_owned()))
+            let origin = value_at(root, name).and_then(Value::origin);
+            (name, shown(name), origin.map_or_else(|| "default".to_owned(), |origin| place(origin, name, written)))
         })
         .collect()
+}
+
+/// An origin, with the line of the setting where that is the file.
+fn place(origin: &str, setting: &str, written: Option<(&Path, &str)>) -> String {
+    let file = written.filter(|(path, _)| path.display().to_string() == origin);
+    let line = file.and_then(|(_, text)| line_of(text, setting));
+    line.map_or_else(|| origin.to_owned(), |line| format!("{origin}:{line}"))
 }
 
 /// What no type can say.
@@ -295,9 +302,7 @@ fn value_error(error: &ConfigError, root: Option<&Value>, written: Option<(&Path
     // An error inside a list names its item: `discovery.peers[0]`.
     let setting = name.split('[').next().unwrap_or(name);
     let origin = root.and_then(|root| value_at(root, setting)?.origin()).unwrap_or("settings");
-    let line =
-        written.filter(|(path, _)| path.display().to_string() == origin).and_then(|(_, text)| line_of(text, setting));
-    let place = line.map_or_else(|| origin.to_owned(), |line| format!("{origin}:{line}"));
+    let place = place(origin, setting, written);
     SettingsError::Value { place, detail: format!("{name}: {detail}") }
 }
 

@@ -240,6 +240,11 @@ pub fn token(secret_hash: &[u8; 32]) -> Bytes {
     join(&[b"t", secret_hash])
 }
 
+/// Prefix of all invitations.
+pub fn tokens() -> Bytes {
+    Bytes::from_static(b"t")
+}
+
 /// A request to be admitted.
 pub fn join_request(peer: PeerId) -> Bytes {
     join(&[b"j", peer.as_bytes()])

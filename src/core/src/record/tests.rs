@@ -8,9 +8,11 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::hlc::{Ballot, Stamp};
+use crate::id::{BodyId, FragmentId, KeyId, PeerId, SegmentId};
 use crate::register::Current;
-use crate::s3::acl::{Grant, Grantee, Ownership, Permission, PublicAccessBlock};
-use crate::s3::lock::{DefaultRetention, Mode, Retention};
+use crate::s3::account::Account;
+use crate::s3::acl::{Acl, Grant, Grantee, Ownership, Permission, PublicAccessBlock};
+use crate::s3::lock::{DefaultRetention, Lock, Mode, Retention};
 use crate::s3::quota::{Quota, Usage};
 use crate::s3::version::{Kind, Move, Null, PageRef, VersionId, Versioning};
 use crate::s3::website::{Protocol, Website};

@@ -1,8 +1,15 @@
 //! What the commands and the peer say to each other over the admin socket: JSON, and the same JSON that `--json`
 //! prints.
 
-use palm_core::record::IdentityKind;
 use serde::{Deserialize, Serialize};
+
+mod keys;
+mod status;
+mod tasks;
+
+pub use keys::*;
+pub use status::*;
+pub use tasks::*;
 
 pub use crate::pool::status::Status;
 pub use crate::pool::{Recovered, RecoveryPlan};
@@ -162,7 +169,7 @@ pub struct Left {
 pub struct Empty {}
 
 /// A peer that waits for approval.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Waiting {
     /// Which.
     pub peer_id: String,
@@ -172,270 +179,6 @@ pub struct Waiting {
     pub address: String,
     /// When, milliseconds since the Unix epoch.
     pub requested_ms: u64,
-}
-
-/// Asks for a new access key.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct CreateKey {
-    /// What it is for.
-    pub description: String,
-    /// Name of the account; none: the pool's main one.
-    #[serde(default)]
-    pub account: Option<String>,
-    /// Whose it is; none: the account's own, which may do anything in it.
-    #[serde(default)]
-    pub user: Option<String>,
-    /// Policies to attach to the user.
-    #[serde(default)]
-    pub policies: Vec<Policy>,
-    /// Its id; none: a random one.
-    #[serde(default)]
-    pub access_key: Option<String>,
-    /// Its secret.
-    #[serde(default)]
-    pub secret_key: Option<String>,
-    /// Not taken from then on, milliseconds since the Unix epoch.
-    #[serde(default)]
-    pub expires_ms: Option<u64>,
-}
-
-/// A policy of a user or role.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Policy {
-    /// By which it is replaced or taken away.
-    pub name: String,
-    /// The document.
-    pub document: String,
-}
-
-/// A user or role.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Identity {
-    /// Name of the account; none: the main one.
-    pub account: Option<String>,
-    /// What it is.
-    pub kind: IdentityKind,
-    /// Its name.
-    pub name: String,
-}
-
-/// What a user or role may.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct IdentityState {
-    /// In order of name.
-    pub policies: Vec<Policy>,
-    /// Of a role: who may assume it.
-    pub trust: Option<String>,
-}
-
-/// Asks for all users or roles of an account.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Identities {
-    /// Name of the account; none: the main one.
-    pub account: Option<String>,
-    /// Which.
-    pub kind: IdentityKind,
-}
-
-/// Names, in order.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Names {
-    /// The names.
-    pub names: Vec<String>,
-}
-
-/// Attaches a policy to who is there.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct PutPolicy {
-    /// To whom.
-    pub who: Identity,
-    /// What.
-    pub policy: Policy,
-}
-
-/// Takes a policy away.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct DeletePolicy {
-    /// From whom.
-    pub who: Identity,
-    /// Its name.
-    pub policy: String,
-}
-
-/// Makes a role, in place of one of the same name.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct PutRole {
-    /// Name of the account; none: the main one.
-    pub account: Option<String>,
-    /// Its name.
-    pub name: String,
-    /// What it may.
-    pub policies: Vec<Policy>,
-    /// Who may assume it; none: who may do so in its account.
-    pub trust: Option<String>,
-}
-
-/// A new access key. The secret is told this once.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct CreatedKey {
-    /// The access key id.
-    pub access_key: String,
-    /// The secret access key.
-    pub secret_key: String,
-    /// Name of its account, which is its display name too.
-    pub account: String,
-    /// 12 digits.
-    pub account_number: String,
-    /// By which ACLs know the account.
-    pub canonical_id: String,
-}
-
-/// All access keys, without secrets.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Keys {
-    /// In order of id.
-    pub keys: Vec<Key>,
-}
-
-/// An access key.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Key {
-    /// The access key id.
-    pub access_key: String,
-    /// What it is for.
-    pub description: String,
-    /// Made with the pool, cannot be revoked.
-    pub root: bool,
-    /// Milliseconds since the Unix epoch.
-    pub created_ms: u64,
-    /// Name of its account.
-    pub account: String,
-    /// 12 digits.
-    pub account_number: String,
-    /// By which ACLs know the account.
-    pub canonical_id: String,
-    /// Whose it is; none: the account's own.
-    pub user: Option<String>,
-    /// Taken at all.
-    pub enabled: bool,
-    /// Not taken from then on, milliseconds since the Unix epoch.
-    pub expires_ms: Option<u64>,
-}
-
-/// Asks to revoke an access key.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct RevokeKey {
-    /// The access key id.
-    pub access_key: String,
-}
-
-/// Asks to have a key taken or not.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct EnableKey {
-    /// The access key id.
-    pub access_key: String,
-    /// Taken or not.
-    pub enabled: bool,
-}
-
-/// A key was revoked.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Revoked {
-    /// Its id.
-    pub revoked: String,
-}
-
-/// The pool, in figures and in words.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct StatusReport {
-    /// Members, voters and policy.
-    #[serde(flatten)]
-    pub status: Status,
-    /// What the living members found counting, added up.
-    pub health: Health,
-    /// How old the oldest of their counts is, seconds. `None`: some member has not counted yet.
-    pub counted_seconds: Option<u64>,
-    /// Names of living members that did not tell what they found.
-    pub silent: Vec<String>,
-    /// Seconds until the repair queues are empty, at the pace of the last minute. `None`: they are, or nothing moves.
-    pub repair_eta_seconds: Option<u64>,
-    /// Members that give their fragments away.
-    pub draining: Vec<Draining>,
-    /// The words, the most urgent first.
-    pub words: Vec<String>,
-}
-
-/// A member that gives its fragments away.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Draining {
-    /// What it calls itself.
-    pub name: String,
-    /// Which.
-    pub peer_id: String,
-    /// Bytes that it still keeps.
-    pub used_bytes: u64,
-}
-
-/// What takes longer than an answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Task {
-    /// All peers count their objects, and repair what needs it.
-    Repair,
-    /// This peer reads and hashes all its fragments.
-    Scrub,
-    /// All peers count, and the overfull ones give to others.
-    Rebalance,
-    /// This peer looks for garbage among its fragments.
-    Gc,
-    /// This peer gives its fragments away.
-    Drain,
-}
-
-/// Asks to begin a task, or to join the one of its kind that is under way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StartTask {
-    /// Which.
-    pub task: Task,
-    /// Only say what would be done.
-    pub dry_run: bool,
-}
-
-/// How far a task is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TaskState {
-    /// Which.
-    pub task: Task,
-    /// Only saying what would be done.
-    pub dry_run: bool,
-    /// What it does now, in a few words.
-    pub doing: String,
-    /// How much of `total` is done.
-    pub done: u64,
-    /// 0 where nobody knows.
-    pub total: u64,
-    /// How it ended, once it has.
-    pub end: Option<TaskEnd>,
-}
-
-/// How a task ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum TaskEnd {
-    /// Well.
-    Done(Outcome),
-    /// Without success, and why.
-    Failed(String),
-}
-
-/// What came of a task.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Outcome {
-    /// In words.
-    pub words: Vec<String>,
-    /// In figures: other ones for each task.
-    #[serde(flatten)]
-    pub figures: serde_json::Map<String, serde_json::Value>,
 }
 
 /// A command failed.
@@ -472,6 +215,8 @@ pub mod path {
     pub const TASKS: &str = "/v1/tasks";
     /// POST [`Task`](super::Task), answers the [`TaskState`](super::TaskState) of the last of its kind.
     pub const TASK: &str = "/v1/tasks/state";
+    /// The same, of the last that only said what would be done.
+    pub const PLAN: &str = "/v1/tasks/plan";
     /// POST [`Empty`](super::Empty): this peer takes fragments again. Answers [`Empty`](super::Empty).
     pub const UNDRAIN: &str = "/v1/drain/undo";
     /// GET, answers [`Keys`](super::Keys); POST [`CreateKey`](super::CreateKey), answers

@@ -6,10 +6,10 @@ use axum::extract::{FromRef, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Json, Router, middleware};
 use palm_core::durability::Estimate;
 use palm_core::id::PeerId;
-use tracing::{debug, info};
+use tracing::info;
 
 use super::api::{self, path};
 use super::report;
@@ -92,8 +92,10 @@ pub(super) fn router(pool: Pool, store: Store, scrub: Duration) -> Router {
         .route(path::QUOTA, post(quota))
         .route(path::TASKS, post(start_task))
         .route(path::TASK, post(task))
+        .route(path::PLAN, post(plan))
         .route(path::UNDRAIN, post(undrain))
         .with_state(Peer { pool, store, tasks, scrub })
+        .layer(middleware::from_fn(super::audit::note))
 }
 
 async fn invite(State(pool): State<Pool>, Json(request): Json<api::InviteRequest>) -> Answer<api::Invited> {
@@ -201,24 +203,9 @@ async fn recover(State(pool): State<Pool>, Json(api::Empty {}): Json<api::Empty>
 async fn members(State(pool): State<Pool>) -> Json<api::Members> {
     let mut members = pool.view().members();
     members.sort_by_key(|member| (member.joined_ms, member.peer));
-    let waiting = match pool.waiting().await {
-        Ok(waiting) => waiting,
-        Err(error) => {
-            debug!(%error, "who waits is not known");
-            Vec::new()
-        }
-    };
     Json(api::Members {
         members: members.into_iter().map(|member| describe(&pool, member)).collect(),
-        waiting: waiting
-            .into_iter()
-            .map(|waiting| api::Waiting {
-                peer_id: waiting.peer.to_string(),
-                name: waiting.request.name,
-                address: waiting.request.address,
-                requested_ms: waiting.request.requested_ms,
-            })
-            .collect(),
+        waiting: report::waiting(&pool).await,
     })
 }
 
@@ -276,7 +263,15 @@ async fn start_task(State(tasks): State<Tasks>, Json(wish): Json<api::StartTask>
 }
 
 async fn task(State(tasks): State<Tasks>, Json(task): Json<api::Task>) -> Answer<api::TaskState> {
-    tasks.state(task).map(Json).ok_or_else(|| Refusal::Unknown("no such task was begun".into()))
+    state(&tasks, api::StartTask { task, dry_run: false })
+}
+
+async fn plan(State(tasks): State<Tasks>, Json(task): Json<api::Task>) -> Answer<api::TaskState> {
+    state(&tasks, api::StartTask { task, dry_run: true })
+}
+
+fn state(tasks: &Tasks, wish: api::StartTask) -> Answer<api::TaskState> {
+    tasks.state(wish).map(Json).ok_or_else(|| Refusal::Unknown("no such task was begun".into()))
 }
 
 async fn undrain(State(pool): State<Pool>, Json(api::Empty {}): Json<api::Empty>) -> Answer<api::Empty> {

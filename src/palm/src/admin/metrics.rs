@@ -1,26 +1,34 @@
 //! What Prometheus reads. Figures are taken when it asks: nothing is counted twice and nothing runs in between. What a peer
-//! counts is its own share, so that sums over peers are the pool's.
+//! counts is its own share, so that sums over peers are the pool's. What can only be measured as it happens (how long requests take)
+//! is counted where it happens, and shown here.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use palm_backends::{BackendState, FragmentStore as _};
 use palm_core::repair::{Health, Redundancy};
-use prometheus::{Error, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
+use prometheus::{Error, GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
 use crate::object::Store;
 use crate::pool::Pool;
 
-/// All figures of a peer now, in Prometheus's text format.
-pub(super) async fn text(pool: &Pool, store: &Store) -> Result<String, Error> {
+/// All figures of a peer now, in Prometheus's text format; `others` are those of who is not known here.
+pub(super) async fn text(pool: &Pool, store: &Store, others: &Registry) -> Result<String, Error> {
     let page = Page(Registry::new());
     let build = page.gauges("palm_build_info", "Always 1; the labels tell the build", &["version"])?;
     build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
     let health = store.health().await;
     pool_figures(&page, pool, &health).await?;
+    link_figures(&page, pool)?;
+    ledger_figures(&page, pool)?;
+    expiry_figures(&page, pool)?;
+    index_figures(&page, store)?;
+    process_figures(&page)?;
     backend_figures(&page, pool).await?;
     request_figures(&page, store)?;
     object_figures(&page, store, &health).await?;
-    TextEncoder::new().encode_to_string(&page.0.gather())
+    let mut families = page.0.gather();
+    families.extend(others.gather());
+    TextEncoder::new().encode_to_string(&families)
 }
 
 async fn pool_figures(page: &Page, pool: &Pool, health: &Health) -> Result<(), Error> {
@@ -38,6 +46,74 @@ async fn pool_figures(page: &Page, pool: &Pool, health: &Health) -> Result<(), E
         status.can_lose,
     )?;
     page.gauge("palm_peer_draining", "1 while this peer gives its fragments away", u64::from(pool.view().is_draining()))
+}
+
+/// Connections to the other members. Their counters begin anew with each connection, as counters may.
+fn link_figures(page: &Page, pool: &Pool) -> Result<(), Error> {
+    let label = &["to"];
+    let round_trips = GaugeVec::new(Opts::new("palm_link_round_trip_seconds", "Round-trip time to a member"), label)?;
+    page.0.register(Box::new(round_trips.clone()))?;
+    let packets = page.counters("palm_link_packets_total", "QUIC packets sent to a member", label)?;
+    let lost = page.counters("palm_link_packets_lost_total", "Of these, those deemed lost and sent again", label)?;
+    let bytes = page.counters("palm_link_bytes_total", "UDP payload to and from a member", &["to", "direction"])?;
+    let members = pool.view().members();
+    for member in &members {
+        let Some(link) = pool.net().link_stats(member.peer) else { continue };
+        let is_namesake = members.iter().any(|other| other.name == member.name && other.peer != member.peer);
+        let to = if is_namesake { &format!("{} {}", member.name, member.peer.short()) } else { &member.name };
+        round_trips.with_label_values(&[to]).set(link.round_trip.as_secs_f64());
+        packets.with_label_values(&[to]).inc_by(link.sent_packets);
+        lost.with_label_values(&[to]).inc_by(link.lost_packets);
+        bytes.with_label_values(&[to.as_str(), "sent"]).inc_by(link.sent_bytes);
+        bytes.with_label_values(&[to.as_str(), "received"]).inc_by(link.received_bytes);
+    }
+    Ok(())
+}
+
+fn ledger_figures(page: &Page, pool: &Pool) -> Result<(), Error> {
+    let catch_up = *pool.ledger().catch_up().borrow();
+    let left = catch_up.map_or(0, |catch_up| catch_up.total.saturating_sub(catch_up.records));
+    page.gauge("palm_ledger_catch_up_records", "Records that this peer's copy still has to be brought", left)?;
+    pool.ledger().collectors().into_iter().try_for_each(|collector| page.0.register(collector))
+}
+
+fn expiry_figures(page: &Page, pool: &Pool) -> Result<(), Error> {
+    let expiries = pool.expiries().unwrap_or_default();
+    let seconds = |ms: Option<u64>| ms.unwrap_or(0) / 1000;
+    page.gauge("palm_join_tokens", "Invitations that can still be used", expiries.invitations)?;
+    page.gauge(
+        "palm_join_token_expiry_timestamp_seconds",
+        "When the last of them expires; 0 where there is none",
+        seconds(expiries.last_invitation_ms),
+    )?;
+    page.gauge(
+        "palm_access_key_expiry_timestamp_seconds",
+        "When the next access key expires; 0 where none does",
+        seconds(expiries.next_access_key_ms),
+    )
+}
+
+fn index_figures(page: &Page, store: &Store) -> Result<(), Error> {
+    let strain = store.index_strain();
+    page.gauge("palm_index_bytes", "Bytes of the index on disk", store.index_bytes())?;
+    page.gauge("palm_index_write_stopped", "1 while RocksDB lets nobody write", u64::from(strain.stopped))?;
+    page.gauge(
+        "palm_index_write_slowed_bytes",
+        "Bytes per second RocksDB slows writers to; 0: it does not",
+        strain.slowed_to,
+    )?;
+    page.gauge("palm_index_pending_compaction_bytes", "Bytes that RocksDB has still to merge", strain.pending_bytes)
+}
+
+/// CPU, memory, descriptors and start of this process, under the names that all exporters share.
+#[cfg(target_os = "linux")]
+fn process_figures(page: &Page) -> Result<(), Error> {
+    page.0.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn process_figures(_: &Page) -> Result<(), Error> {
+    Ok(())
 }
 
 async fn backend_figures(page: &Page, pool: &Pool) -> Result<(), Error> {
@@ -74,6 +150,7 @@ fn request_figures(page: &Page, store: &Store) -> Result<(), Error> {
         "Bytes of bodies that may still be buffered before requests are answered 503 SlowDown",
         store.free_buffer_bytes(),
     )?;
+    page.gauge("palm_buffer_bytes", "Bytes of bodies that are buffered", store.buffer_bytes())?;
     let counts = store.counters();
     let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     page.counter("palm_corrupt_shards_total", "Shards that did not fit their stripe", of(&counts.corrupt_shards))?;
@@ -124,10 +201,20 @@ async fn object_figures(page: &Page, store: &Store, health: &Health) -> Result<(
         "When this peer's last count ended; 0 before the first",
         health.counted_ms / 1000,
     )?;
+    page.gauge(
+        "palm_incomplete_upload_bytes",
+        "Bytes of parts of uploads not completed yet, found by the last count",
+        store.incomplete_upload_bytes(),
+    )?;
     page.gauge("palm_segments_to_mend", "Segments found to need repair by the last count", health.segments_to_mend)?;
 
     page.gauge("palm_repair_queue", "Segments that wait for repair or are being repaired here", repairs.queued)?;
     page.gauge("palm_repair_queue_bytes", "Plaintext bytes of these segments", repairs.queued_bytes)?;
+    page.gauge(
+        "palm_repair_queue_age_seconds",
+        "For how long the oldest of these has waited since this peer started",
+        repairs.oldest.as_secs(),
+    )?;
     let eta = repairs.queued_bytes.checked_div(repairs.bytes_per_second).unwrap_or(0);
     page.gauge("palm_repair_eta_seconds", "Until the queue is empty at the pace of the last minute", eta)?;
     page.counter("palm_repaired_segments_total", "Segments repaired", repairs.repaired)?;

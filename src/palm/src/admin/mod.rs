@@ -1,12 +1,16 @@
-//! Administration: commands over a Unix socket in the data directory, and health, metrics and service discovery
-//! over HTTP.
+//! Administration: commands over a Unix socket in the data directory, and health, metrics, service discovery and the
+//! console over HTTP.
 //!
-//! The socket takes commands from whoever may open it (mode 0600, in a directory of mode 0700). The HTTP endpoint
-//! changes nothing and tells no secret, but who is in the pool; it is local unless set otherwise.
+//! The socket takes commands from whoever may open it (mode 0600, in a directory of mode 0700). The HTTP endpoint takes them
+//! from whoever shows the [`token`] or has logged in to the console; everybody else changes nothing there and is told no secret,
+//! but who is in the pool. It is local unless set otherwise.
 //!
 //! [`api`] is what both ends of the socket speak, [`client`] the commands' end, [`commands`] the peer's and [`tasks`] what takes it
-//! longer; [`report`] is how the pool is, [`words`] the same in words, [`metrics`] what Prometheus reads.
+//! longer; [`report`] is how the pool is, [`words`] the same in words, [`metrics`] what Prometheus reads, [`health`] what load
+//! balancers do, [`console`] what people see in a browser.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
@@ -15,75 +19,101 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
-use palm_backends::StoreError;
-use palm_core::record::Consistency;
+use prometheus::Registry;
+use prometheus::core::Collector;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
+
+use token::AdminToken;
 
 use crate::object::Store;
 use crate::pool::Pool;
 
 pub mod api;
+mod audit;
 pub mod client;
 mod commands;
+pub mod console;
+mod health;
 mod identity;
 mod metrics;
 mod report;
 pub mod socket;
 mod tasks;
+pub mod token;
 pub(crate) mod words;
+
+/// Requests under way get this long to end once shutdown begins: some are downloads.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What administration is about. Cheap to clone.
 #[derive(Clone)]
 pub struct Admin {
     pool: Pool,
     store: Store,
-    scrub: Duration,
+    commands: Router,
+    token: AdminToken,
+    /// Metrics of what administration does not know.
+    others: Registry,
 }
 
 impl Admin {
     /// Administration of a peer, which reads all of its fragments once in `scrub`.
-    pub fn new(pool: Pool, store: Store, scrub: Duration) -> Self {
-        Self { pool, store, scrub }
+    pub fn new(pool: Pool, store: Store, scrub: Duration, token: AdminToken) -> Self {
+        let commands = commands::router(pool.clone(), store.clone(), scrub);
+        Self { pool, store, commands, token, others: Registry::new() }
+    }
+
+    /// Shows these metrics too.
+    pub fn showing(self, collectors: Vec<Box<dyn Collector>>) -> Result<Self, prometheus::Error> {
+        collectors.into_iter().try_for_each(|collector| self.others.register(collector))?;
+        Ok(self)
     }
 
     /// Serves the commands until `stop`.
     pub async fn serve_commands(self, listener: UnixListener, stop: CancellationToken) -> std::io::Result<()> {
-        let router = commands::router(self.pool, self.store, self.scrub);
-        axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
+        axum::serve(listener, self.commands).with_graceful_shutdown(stop.cancelled_owned()).await
     }
 
-    /// Serves health, metrics and service discovery until `stop`.
-    pub async fn serve_http(self, listener: TcpListener, stop: CancellationToken) -> std::io::Result<()> {
+    /// Serves health, metrics and service discovery, the commands to who has the token, and the console, until `stop`. The
+    /// console's S3 requests go to `s3`, which listens at `s3_address` for others.
+    pub async fn serve_http(
+        self,
+        listener: TcpListener,
+        (s3, s3_address): (Arc<dyn console::S3>, SocketAddr),
+        stop: CancellationToken,
+    ) -> std::io::Result<()> {
+        let commands = self.token.clone().guard(self.commands.clone());
+        let (console, watching) = console::router(self.clone(), s3, s3_address);
         let router = Router::new()
             .route("/health/live", get(async || "alive\n"))
-            .route("/health/ready", get(ready))
+            .route("/health/ready", get(health::ready))
             .route("/metrics", get(scrape))
             .route("/sd", get(service_discovery))
-            .with_state(self);
-        axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
+            .with_state(self)
+            .merge(commands)
+            .merge(console);
+        let service = router.into_make_service_with_connect_info::<SocketAddr>();
+        let overdue = async {
+            stop.cancelled().await;
+            tokio::time::sleep(DRAIN_TIMEOUT).await;
+        };
+        tokio::select! {
+            served = axum::serve(listener, service).with_graceful_shutdown(stop.clone().cancelled_owned()) => served,
+            () = watching => Ok(()),
+            () = overdue => Ok(()),
+        }
     }
-}
 
-/// 200 while this peer can do its work: a majority of voters is in reach (a local pool needs none) and its backend
-/// answers.
-async fn ready(State(admin): State<Admin>) -> (StatusCode, String) {
-    let status = admin.pool.status().await;
-    let backend: Result<_, StoreError> = admin.pool.fragments().usage().await;
-    let majority = status.voters / 2 + 1;
-    if status.voters_live < majority && status.consistency == Consistency::Strong {
-        let words = format!("no majority: {} of {} voters reachable\n", status.voters_live, status.voters);
-        return (StatusCode::SERVICE_UNAVAILABLE, words);
-    }
-    match backend {
-        Ok(_) => (StatusCode::OK, "ready\n".to_owned()),
-        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("backend: {error}\n")),
+    /// All figures now, as Prometheus reads them.
+    pub async fn figures(&self) -> Result<String, prometheus::Error> {
+        metrics::text(&self.pool, &self.store, &self.others).await
     }
 }
 
 async fn scrape(State(admin): State<Admin>) -> impl IntoResponse {
-    match metrics::text(&admin.pool, &admin.store).await {
+    match admin.figures().await {
         Ok(text) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }

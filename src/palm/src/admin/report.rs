@@ -5,16 +5,20 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use palm_core::durability::{Estimate, Inputs};
+use tracing::debug;
 
-use super::api::{Draining, StatusReport};
+use super::api::{Absent, Damaged, Draining, StatusReport, Waiting};
 use crate::object::{PoolHealth, Store};
 use crate::pool::{MemberStatus, Pool};
 
+/// How long the voters may take to say who waits.
+const WAITING_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Asks all living members, and says how the pool is.
 pub(super) async fn of(pool: &Pool, store: &Store) -> StatusReport {
-    let (status, found) = tokio::join!(pool.status(), store.pool_health());
+    let (status, found, waiting) = tokio::join!(pool.status(), store.pool_health(), waiting(pool));
     let now_ms = pool.ledger().now_ms();
-    let PoolHealth { health, silent, .. } = found;
+    let PoolHealth { health, silent, damaged, .. } = found;
     let members = pool.view().members();
     let counted_seconds = (health.counted_ms > 0).then(|| now_ms.saturating_sub(health.counted_ms) / 1000);
     let status = match health.can_lose {
@@ -31,6 +35,9 @@ pub(super) async fn of(pool: &Pool, store: &Store) -> StatusReport {
     let draining = members.iter().filter(|member| member.told.as_ref().is_some_and(|told| told.draining));
     let mut report = StatusReport {
         repair_eta_seconds: health.queued_bytes.checked_div(health.bytes_per_second).filter(|_| health.queued > 0),
+        absent: members.iter().filter(|member| !member.live).map(absent).collect(),
+        damaged: damaged.into_iter().map(|(name, fragments)| Damaged { name, fragments }).collect(),
+        waiting,
         draining: draining.map(drains).collect(),
         status,
         health,
@@ -64,6 +71,30 @@ pub(super) async fn durability(pool: &Pool, store: &Store, scrub: Duration) -> E
 fn went_after(member: &MemberStatus, now_ms: u64, counted_ms: u64) -> bool {
     let since_count = Duration::from_millis(now_ms.saturating_sub(counted_ms));
     !member.live && member.absent_for < since_count
+}
+
+fn absent(member: &MemberStatus) -> Absent {
+    Absent { name: member.name.clone(), peer_id: member.peer.to_string(), absent_seconds: member.absent_for.as_secs() }
+}
+
+/// Who waits to be let in. Nobody is known to without a majority of voters, or when they take too long: status is asked
+/// for above all when something is wrong, and must not wait for it.
+pub(super) async fn waiting(pool: &Pool) -> Vec<Waiting> {
+    let found = match tokio::time::timeout(WAITING_TIMEOUT, pool.waiting()).await {
+        Ok(Ok(found)) => found,
+        Ok(Err(error)) => {
+            debug!(%error, "who waits is not known");
+            Vec::new()
+        }
+        Err(_) => Vec::new(),
+    };
+    let waiting = found.into_iter().map(|waiting| Waiting {
+        peer_id: waiting.peer.to_string(),
+        name: waiting.request.name,
+        address: waiting.request.address,
+        requested_ms: waiting.request.requested_ms,
+    });
+    waiting.collect()
 }
 
 fn drains(member: &MemberStatus) -> Draining {

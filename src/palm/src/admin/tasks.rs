@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use super::api::{StartTask, Task, TaskEnd, TaskState};
+use super::api::{StartTask, TaskEnd, TaskState};
 use crate::object::Store;
 use crate::pool::Pool;
 
@@ -19,7 +19,7 @@ mod work;
 pub(super) struct Tasks {
     pool: Pool,
     store: Store,
-    started: Arc<Mutex<BTreeMap<Task, watch::Receiver<TaskState>>>>,
+    started: Arc<Mutex<BTreeMap<StartTask, watch::Receiver<TaskState>>>>,
 }
 
 /// Where a task tells how far it is.
@@ -46,14 +46,14 @@ impl Tasks {
     /// Begins a task, or joins the one of its kind that is under way.
     pub(super) fn start(&self, wish: StartTask) -> TaskState {
         let mut started = self.started.lock();
-        let under_way = started.get(&wish.task).map(|state| state.borrow().clone());
-        if let Some(state) = under_way.filter(|state| state.end.is_none() && state.dry_run == wish.dry_run) {
+        let under_way = started.get(&wish).map(|state| state.borrow().clone());
+        if let Some(state) = under_way.filter(|state| state.end.is_none()) {
             return state;
         }
         let StartTask { task, dry_run } = wish;
         let state = TaskState { task, dry_run, doing: "begins".to_owned(), done: 0, total: 0, end: None };
         let progress = watch::Sender::new(state.clone());
-        started.insert(task, progress.subscribe());
+        started.insert(wish, progress.subscribe());
         let tasks = self.clone();
         tokio::spawn(async move {
             let progress = Progress(progress);
@@ -73,7 +73,7 @@ impl Tasks {
     }
 
     /// How far the task of a kind is that is under way, or was last.
-    pub(super) fn state(&self, task: Task) -> Option<TaskState> {
-        self.started.lock().get(&task).map(|state| state.borrow().clone())
+    pub(super) fn state(&self, wish: StartTask) -> Option<TaskState> {
+        self.started.lock().get(&wish).map(|state| state.borrow().clone())
     }
 }

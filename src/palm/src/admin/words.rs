@@ -8,14 +8,23 @@ use palm_core::repair::{Redundancy, Tally};
 use super::api::StatusReport;
 use crate::pool::status::{AbsentVoter, Limit};
 
+/// Sentences of one kind that are shown before the rest is only counted.
+const SHOWN_OF_A_KIND: usize = 3;
+/// As much of an id as tells it from the others.
+const SHOWN_ID_LETTERS: usize = 8;
+
 impl StatusReport {
     /// The state of the pool in a sentence or two each.
     pub(super) fn sentences(&self) -> Vec<String> {
         let mut said = vec![self.standing()];
         said.extend(self.endangered());
         said.extend(self.repairs());
-        said.extend(self.health.ills.iter().map(|ill| format!("Backend: {ill}.")));
-        said.extend(self.status.voters_absent.iter().map(absent));
+        said.extend(few(
+            self.health.ills.iter().map(|ill| format!("Backend: {ill}.")).collect(),
+            "`palm status --json` names all backends that are ill",
+        ));
+        said.extend(few(self.absences(), "`palm list-members` names all that are absent"));
+        said.extend(self.applicants());
         said.extend(self.draining.iter().map(|one| match one.used_bytes {
             0 => format!("{} is drained: it keeps nothing any more.", one.name),
             left => format!("{} is draining: {} left there.", one.name, size(left)),
@@ -107,10 +116,41 @@ impl StatusReport {
             said.push(format!("{} to be mended.", capital(&counted(health.segments_to_mend, "segment"))));
         }
         if health.damaged_here > 0 {
+            let names: Vec<&str> = self.damaged.iter().map(|one| one.name.as_str()).collect();
+            let at = if names.is_empty() { String::new() } else { format!(" at {}", list(&names)) };
             let fragments = counted(health.damaged_here, "fragment");
-            said.push(format!("{} found damaged or missing, to be replaced.", capital(&fragments)));
+            said.push(format!("{} found damaged or missing{at}, to be replaced.", capital(&fragments)));
         }
         said
+    }
+
+    /// Who is not there. A voter's absence has consequences of its own.
+    fn absences(&self) -> Vec<String> {
+        let voters = &self.status.voters_absent;
+        let others = self.absent.iter().filter(|one| !voters.iter().any(|voter| voter.peer_id == one.peer_id));
+        let others = others.map(|one| {
+            let time = about(Duration::from_secs(one.absent_seconds));
+            format!("Member {} has been absent for {time}.", one.name)
+        });
+        voters.iter().map(absent).chain(others).collect()
+    }
+
+    /// Who waits to be let in, and how that is done.
+    fn applicants(&self) -> Option<String> {
+        match self.waiting.as_slice() {
+            [] => None,
+            [one] => {
+                let beginning = one.peer_id.get(..SHOWN_ID_LETTERS).unwrap_or(&one.peer_id);
+                Some(format!("{} waits to be let in: `palm approve {beginning}` if you know it.", one.name))
+            }
+            several => {
+                let names: Vec<&str> = several.iter().map(|one| one.name.as_str()).collect();
+                Some(format!(
+                    "{} wait to be let in: `palm list-members` shows their ids, `palm approve ID` admits one.",
+                    list(&names)
+                ))
+            }
+        }
     }
 
     /// Objects that are kept well, or not as well as they should be.
@@ -118,6 +158,9 @@ impl StatusReport {
         let (reduced, full) = (self.tally(Redundancy::Reduced), self.tally(Redundancy::Full));
         let age = about(Duration::from_secs(self.counted_seconds?));
         let all: u64 = self.health.objects.iter().map(|tally| tally.objects).sum();
+        if all > 0 && full.objects + reduced.objects == 0 {
+            return None;
+        }
         Some(match (all, reduced.objects) {
             (0, _) => format!("There are no objects, as counted {age} ago."),
             (_, 0) if full.objects == all => format!("{} at full redundancy, as counted {age} ago.", objects(full)),
@@ -158,6 +201,27 @@ impl StatusReport {
 
     fn tally(&self, redundancy: Redundancy) -> Tally {
         self.health.objects[redundancy as usize]
+    }
+}
+
+/// Of many sentences of one kind the first, and how many more there are: status stays short when much is the matter.
+fn few(mut said: Vec<String>, what: &str) -> Vec<String> {
+    let more = said.len().saturating_sub(SHOWN_OF_A_KIND);
+    if more > 1 {
+        said.truncate(SHOWN_OF_A_KIND);
+        said.push(format!("And {more} more: {what}."));
+    }
+    said
+}
+
+/// `a`, `a and b`, `a, b and 3 more`.
+fn list(names: &[&str]) -> String {
+    match names {
+        [] => String::new(),
+        [one] => (*one).to_owned(),
+        [one, two] => format!("{one} and {two}"),
+        [one, two, three] => format!("{one}, {two} and {three}"),
+        [one, two, more @ ..] => format!("{one}, {two} and {} more", more.len()),
     }
 }
 
@@ -212,7 +276,7 @@ pub(crate) fn size(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::api::Draining;
+    use super::super::api::{Absent, Damaged, Draining, Waiting};
     use super::*;
     use crate::pool::status::Status;
 
@@ -264,6 +328,14 @@ mod tests {
         report.repair_eta_seconds = Some(184);
         report.health.ills = vec!["attic: disk 2 is gone".into()];
         report.health.damaged_here = 1;
+        report.damaged = vec![Damaged { name: "attic".into(), fragments: 1 }];
+        report.absent = vec![Absent { name: "lodge".into(), peer_id: "1".into(), absent_seconds: 3 }];
+        report.waiting = vec![Waiting {
+            peer_id: "0123456789abcdef".into(),
+            name: "tent".into(),
+            address: String::new(),
+            requested_ms: 0,
+        }];
         report.draining = vec![Draining { name: "cellar".into(), peer_id: String::new(), used_bytes: 5 << 30 }];
         report.silent = vec!["roof".into()];
         let absent = |name: &str, absent_seconds, replaced_in_seconds| AbsentVoter {
@@ -281,11 +353,13 @@ mod tests {
                 "UNREADABLE: 1 object (1.0 KiB) has too few fragments in reach, until their homes come back.",
                 "AT RISK: 2 objects (2.0 KiB) have no redundancy left.",
                 "Repairing 7 segments (9.0 GiB) at 50.0 MiB/s, 4 min left.",
-                "1 fragment found damaged or missing, to be replaced.",
+                "1 fragment found damaged or missing at attic, to be replaced.",
                 "Backend: attic: disk 2 is gone.",
                 "Voter shed has been absent for 45 s; will be replaced in 15 min.",
                 "Voter barn has been absent for 15 min; its vote is being taken over.",
                 "Voter hut has been absent for 2 min; keeps its vote: no other member can take it over.",
+                "Member lodge has been absent for 3 s.",
+                "tent waits to be let in: `palm approve 01234567` if you know it.",
                 "cellar is draining: 5.0 GiB left there.",
                 "3 objects (3.0 KiB) at reduced redundancy, 1000 objects (3.0 MiB) at full.",
                 "Not counted, as they do not answer: roof.",
@@ -297,6 +371,31 @@ mod tests {
         assert!(report.sentences()[0].starts_with("AN ISLAND"));
         report.status.voters = 0;
         assert!(report.sentences()[0].starts_with("STANDSTILL"));
+    }
+
+    /// Half of a large pool is off for the night, and many ask to be let in. Danger: a status that scrolls away what matters.
+    /// Expected: three of a kind, and how many more there are.
+    #[test]
+    fn much_of_a_kind_is_counted() {
+        let mut report = well();
+        let absent =
+            |number: u64| Absent { name: format!("p{number}"), peer_id: number.to_string(), absent_seconds: number };
+        report.absent = (1..=9).map(absent).collect();
+        let waits =
+            |name: &str| Waiting { peer_id: name.into(), name: name.into(), address: String::new(), requested_ms: 0 };
+        report.waiting = ["a", "b", "c", "d"].map(waits).into();
+        assert_eq!(
+            report.sentences()[1..6],
+            [
+                "Member p1 has been absent for 1 s.",
+                "Member p2 has been absent for 2 s.",
+                "Member p3 has been absent for 3 s.",
+                "And 6 more: `palm list-members` names all that are absent.",
+                "a, b and 2 more wait to be let in: `palm list-members` shows their ids, `palm approve ID` admits one.",
+            ]
+        );
+        report.absent.truncate(4);
+        assert_eq!(report.sentences()[4], "Member p4 has been absent for 4 s.", "one more is as short as its count");
     }
 
     /// Repair has done what can be done with three of five members, and objects are still not as safe as they should be.

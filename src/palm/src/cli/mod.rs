@@ -1,7 +1,8 @@
 //! The command line: what can be said, and what it leads to.
 //!
-//! [`args`] is the grammar, [`peer`] runs a peer, [`ask`] are the commands to a running one ([`confirm`]: some ask back; [`task`]: some
-//! take long; [`identity`]: keys and roles), [`discover`] looks around.
+//! [`args`] is the grammar, [`peer`] runs a peer ([`service`]: what systemd is told of it), [`ask`] are the commands to a running one
+//! ([`confirm`]: some ask back; [`task`]: some take long; [`identity`]: keys and roles; [`status`]), [`discover`] looks around,
+//! [`doctor`] looks for what may go wrong, [`bench`] measures. [`print`] is what all of them say.
 //! Results go to stdout (one line of JSON each with `--json`), logs to stderr. Exit codes: 0 done, 1 failed, 2 wrong
 //! usage or settings.
 
@@ -11,19 +12,27 @@ use clap::Parser;
 
 mod args;
 mod ask;
+mod bench;
 mod confirm;
+mod console;
 mod data_dir;
 mod discover;
+mod doctor;
 mod identity;
 mod logging;
 mod peer;
 mod print;
+mod rotate;
+mod service;
+mod status;
 mod task;
 
-use args::{Args, Command, DryRun};
+use args::{Args, Ask, Command, DryRun, reach};
+use peer::Start;
 
 use crate::admin::api::{Quota, Task};
-use crate::admin::client::AskError;
+use crate::admin::client::{AskError, Reach};
+use crate::admin::token::AdminToken;
 use crate::config::{self, Loaded, SettingsError};
 use crate::net::NetError;
 use crate::pool::PoolError;
@@ -83,8 +92,8 @@ pub fn run() -> ExitCode {
 }
 
 fn start(args: Args) -> Result<(), CliError> {
-    let mut loaded = config::load(args.config.as_deref(), std::env::vars(), args.given())?;
-    if let Some(port) = args.port() {
+    let mut loaded = config::load(args.config.as_deref(), std::env::vars(), args.given());
+    if let (Ok(loaded), Some(port)) = (&mut loaded, args.port()) {
         loaded.settings.quic.address.set_port(port);
     }
     let runtime =
@@ -95,40 +104,59 @@ fn start(args: Args) -> Result<(), CliError> {
     result
 }
 
-async fn dispatch(args: Args, loaded: Loaded) -> Result<(), CliError> {
-    let json = args.json;
-    let settings = loaded.settings;
-    match args.command {
+/// Wrong settings stop every command but those that need none.
+async fn dispatch(args: Args, loaded: Result<Loaded, SettingsError>) -> Result<(), CliError> {
+    let Args { command, json, admin, admin_token, .. } = args;
+    match command {
         // A peer's future is large, and there is only one.
-        Command::Serve(_) => Box::pin(peer::run(settings, peer::Start::Serve, json)).await,
-        Command::CreatePool(_) => Box::pin(peer::run(settings, peer::Start::Create, json)).await,
-        Command::JoinPool(join) => Box::pin(peer::run(settings, peer::Start::Join(join.into_target()?), json)).await,
-        Command::DiscoverPools { timeout } => discover::run(&settings, timeout, json).await,
-        Command::Invite { expires } => ask::invite(&settings.data, expires.0, json).await,
-        Command::Approve { peer_id, all: _ } => ask::approve(&settings.data, peer_id, json).await,
-        Command::ListMembers => ask::members(&settings.data, json).await,
-        Command::Evict { peer, reason, yes } => ask::evict(&settings.data, peer, reason, yes, json).await,
-        Command::Leave { force, yes } => ask::leave(&settings.data, force, yes, json).await,
-        Command::Pool(args::Pool::Recover { i_accept_data_loss }) => {
-            ask::recover(&settings.data, i_accept_data_loss, json).await
-        }
-        Command::Drain { undo } => task::drain(&settings.data, undo, json).await,
-        Command::Status { durability: false } => ask::status(&settings.data, json).await,
-        Command::Status { durability: true } => ask::durability(&settings.data, json).await,
-        Command::Repair(DryRun { dry_run }) => task::run(&settings.data, Task::Repair, dry_run, json).await,
-        Command::Scrub => task::run(&settings.data, Task::Scrub, false, json).await,
-        Command::Rebalance(DryRun { dry_run }) => task::run(&settings.data, Task::Rebalance, dry_run, json).await,
-        Command::Gc(DryRun { dry_run }) => task::run(&settings.data, Task::Gc, dry_run, json).await,
-        Command::Bucket(args::Bucket::Quota { bucket, bytes, objects, none }) => {
-            let quota = Quota { bytes: bytes.map(|size| size.0), objects };
-            let quota = (none || quota != Quota::default()).then_some(quota);
-            ask::quota(&settings.data, bucket, quota, json).await
-        }
-        Command::Key(key) => identity::key(&settings.data, key, json).await,
-        Command::Role(role) => identity::role(&settings.data, role, json).await,
+        Command::Serve(_) => Box::pin(peer::run(loaded?.settings, Start::Serve, json)).await,
+        Command::CreatePool(_) => Box::pin(peer::run(loaded?.settings, Start::Create, json)).await,
+        Command::JoinPool(join) => Box::pin(peer::run(loaded?.settings, Start::Join(join.into_target()?), json)).await,
+        Command::DiscoverPools { timeout } => discover::run(&loaded?.settings, timeout, json).await,
+        Command::Ask(command) => obey(command, &reach(admin, admin_token, loaded?.settings.data)?, json).await,
+        Command::Doctor => doctor::run(loaded, json).await,
+        Command::Bench(wish) => bench::run(reach(admin, admin_token, loaded?.settings.data), wish, json).await,
         Command::Config { print: _ } => {
-            print::config(&loaded.origins, json);
+            print::config(&loaded?.origins, json);
             Ok(())
         }
+        Command::AdminToken => {
+            let found = AdminToken::read(&loaded?.settings.data);
+            let hint = "admin token: a peer makes it when it starts (--data names its directory)";
+            print::admin_token(&found.map_err(failed(hint))?, json);
+            Ok(())
+        }
+        Command::Completions { shell } => {
+            print::completions(shell);
+            Ok(())
+        }
+        Command::Man { dir } => print::manual(&dir, json),
+    }
+}
+
+/// The commands that a running peer carries out.
+async fn obey(command: Ask, reach: &Reach, json: bool) -> Result<(), CliError> {
+    match command {
+        Ask::Invite { expires } => ask::invite(reach, expires.0, json).await,
+        Ask::Approve { peer_id, all: _ } => ask::approve(reach, peer_id, json).await,
+        Ask::ListMembers => ask::members(reach, json).await,
+        Ask::Evict { peer, reason, yes } => ask::evict(reach, peer, reason, yes, json).await,
+        Ask::Leave { force, yes } => ask::leave(reach, force, yes, json).await,
+        Ask::Pool(args::Pool::Recover { i_accept_data_loss }) => ask::recover(reach, i_accept_data_loss, json).await,
+        Ask::Drain { undo } => task::drain(reach, undo, json).await,
+        Ask::Status { durability: true, watch: _ } => status::durability(reach, json).await,
+        Ask::Status { durability: false, watch: true } => status::watch(reach, json).await,
+        Ask::Status { durability: false, watch: false } => status::once(reach, json).await,
+        Ask::Repair(DryRun { dry_run }) => task::run(reach, Task::Repair, dry_run, json).await,
+        Ask::Scrub(DryRun { dry_run }) => task::run(reach, Task::Scrub, dry_run, json).await,
+        Ask::Rebalance(DryRun { dry_run }) => task::run(reach, Task::Rebalance, dry_run, json).await,
+        Ask::Gc(DryRun { dry_run }) => task::run(reach, Task::Gc, dry_run, json).await,
+        Ask::Bucket(args::Bucket::Quota { bucket, bytes, objects, none }) => {
+            let quota = Quota { bytes: bytes.map(|size| size.0), objects };
+            let quota = (none || quota != Quota::default()).then_some(quota);
+            ask::quota(reach, bucket, quota, json).await
+        }
+        Ask::Key(key) => identity::key(reach, key, json).await,
+        Ask::Role(role) => identity::role(reach, role, json).await,
     }
 }

@@ -19,9 +19,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::args::JoinTarget;
+use super::console::ForConsole;
 use super::data_dir::DataDir;
 use super::discover::Lookout;
-use super::{CliError, failed, logging, print};
+use super::{CliError, failed, logging, print, service};
+use crate::admin::token::AdminToken;
 use crate::admin::{Admin, socket};
 use crate::config::{self, Settings};
 use crate::net::{Identity, Net};
@@ -71,22 +73,26 @@ struct Listeners {
 impl Listeners {
     async fn bind(identity: &Identity, settings: &Settings) -> Result<Self, CliError> {
         let quic = settings.quic.address;
-        let listen = async |what: &str, address: SocketAddr| {
-            TcpListener::bind(address).await.map_err(failed(format!("{what} endpoint {address}")))
+        let listen = async |what: &str, address: SocketAddr, setting: &str| {
+            TcpListener::bind(address).await.map_err(|error| cannot_listen(what, address, &error, setting))
         };
         Ok(Self {
-            net: Net::bind(identity, quic).map_err(failed(format!("quic endpoint {quic}")))?,
-            s3: listen("s3", settings.s3.address).await?,
+            net: Net::bind(identity, quic).map_err(|error| cannot_listen("quic", quic, &error, "--quic"))?,
+            s3: listen("s3", settings.s3.address, "--s3").await?,
             tls: match settings.s3.tls() {
                 Some((address, certificate, key)) => {
                     let tls = Tls::load(certificate, key).map_err(failed("s3.tls_certificate"))?;
-                    Some((listen("s3 tls", address).await?, tls))
+                    Some((listen("s3 tls", address, "s3.tls_address").await?, tls))
                 }
                 None => None,
             },
-            admin: listen("admin", settings.admin.address).await?,
+            admin: listen("admin", settings.admin.address, "--admin").await?,
         })
     }
+}
+
+fn cannot_listen(what: &str, address: SocketAddr, error: &dyn std::fmt::Display, setting: &str) -> CliError {
+    CliError::Failed(format!("{what} endpoint {address}: {error}: choose another with {setting}, or end what uses it"))
 }
 
 /// Runs a peer until it is told to stop.
@@ -96,6 +102,7 @@ pub(super) async fn run(settings: Settings, start: Start, json: bool) -> Result<
     let root = root_key_from_environment()?;
     let dir = DataDir::take(&settings.data)?;
     let identity = Identity::load_or_create(dir.path())?;
+    let admin_token = AdminToken::load_or_create(dir.path()).map_err(failed("admin token"))?;
     let (index, fragments) = open_stores(dir.path(), &settings.backend).await?;
     let state = PoolState::load(&index).map_err(failed(dir.path().display()))?;
     let listeners = Listeners::bind(&identity, &settings).await?;
@@ -131,7 +138,8 @@ pub(super) async fn run(settings: Settings, start: Start, json: bool) -> Result<
         chores: chore_settings(&settings)?,
     });
 
-    let services = Services { s3: listeners.s3.local_addr().ok(), admin: listeners.admin.local_addr().ok() };
+    let s3_address = listeners.s3.local_addr().map_err(failed("s3 endpoint"))?;
+    let services = Services { s3: Some(s3_address), admin: listeners.admin.local_addr().ok() };
     let discovery = Discovery {
         mdns: settings.discovery.mdns,
         interfaces: settings.discovery.interfaces.clone(),
@@ -146,26 +154,32 @@ pub(super) async fn run(settings: Settings, start: Start, json: bool) -> Result<
         custom_domains: settings.s3.custom_domains,
         host_id: pool.me().to_string(),
     };
+    let region = options.region.clone();
     let service = s3::service(store.clone(), options).map_err(failed("s3"))?;
+    let console = Arc::new(ForConsole { service: service.clone(), region });
     let stop_s3 = CancellationToken::new();
     let mut serving = JoinSet::new();
     serving.spawn(s3::serve(listeners.s3, None, service.clone(), stop_s3.clone()));
+    let collectors = service.collectors(listeners.tls.as_ref().map(|(_, tls)| tls));
     let mut upkeep = upkeep(&store, fragments, settings.scrub.period.0);
     if let Some((listener, tls)) = listeners.tls {
         serving.spawn(s3::serve(listener, Some(tls.clone()), service, stop_s3.clone()));
         upkeep.spawn(tls.keep_fresh());
     }
 
-    let admin = Admin::new(pool.clone(), store.clone(), settings.scrub.period.0);
+    let admin = Admin::new(pool.clone(), store.clone(), settings.scrub.period.0, admin_token).showing(collectors);
+    let admin = admin.map_err(failed("metrics"))?;
     let stop_admin = CancellationToken::new();
     let socket = socket::listen(dir.path()).map_err(failed("admin socket"))?;
     let commands = tokio::spawn(admin.clone().serve_commands(socket, stop_admin.clone()));
-    let http = tokio::spawn(admin.serve_http(listeners.admin, stop_admin.clone()));
+    let http = tokio::spawn(admin.serve_http(listeners.admin, (console, s3_address), stop_admin.clone()));
 
     let root_key = root_key(&pool, root);
     let ready = ready(&pool, services, root_key, token);
     info!(peer_id = %ready.peer_id, pool_id = %ready.pool_id, pool = %ready.pool, s3 = %ready.s3, "ready");
     print::ready(&ready, dir.path(), json);
+    service::ready(&ready.pool);
+    upkeep.spawn(service::keep_alive());
     let progress = tokio::spawn(print::catching_up(pool.ledger().catch_up()));
 
     let dismissal = tokio::select! {
@@ -173,6 +187,7 @@ pub(super) async fn run(settings: Settings, start: Start, json: bool) -> Result<
         dismissal = pool.dismissed() => Some(dismissal),
     };
     progress.abort();
+    service::stopping();
     info!("stopping: requests under way are finished first; a second signal ends it at once");
     let down = async {
         stop_s3.cancel();

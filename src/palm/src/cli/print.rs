@@ -10,11 +10,22 @@ use serde::Serialize;
 use serde_json::json;
 use tokio::sync::watch;
 
-use super::discover::PoolLine;
+use super::doctor::{Check, Verdict};
 use super::peer::Ready;
 use crate::admin::api;
 use crate::admin::words::size;
 use crate::pool::ledger::CatchUp;
+
+mod members;
+mod pages;
+mod status;
+mod table;
+
+pub(super) use members::{approved, evicted, invited, left, members, pools, recovered, recovery_plan};
+pub(super) use pages::{completions, manual};
+pub(super) use status::{durability, status};
+
+use table::{date, table};
 
 /// Fewer records are brought before anyone could read of it.
 const CATCH_UP_SHOWN: u64 = 1_000;
@@ -39,7 +50,7 @@ pub(super) fn ready(ready: &Ready, data: &Path, as_json: bool) {
         return say_json(ready);
     }
     let mut text = format!(
-        "\nPool      {} ({})\nPeer      {}\nS3        {}\nAdmin     {}\n",
+        "\nPool      {} ({})\nPeer      {}\nS3        {}\nConsole   {}/\n",
         ready.pool, ready.pool_id, ready.peer_id, ready.s3, ready.admin
     );
     if let (Some(access_key), Some(secret_key)) = (&ready.access_key, &ready.secret_key) {
@@ -62,7 +73,8 @@ pub(super) fn ready(ready: &Ready, data: &Path, as_json: bool) {
             ready.pool_id, ready.quic
         );
     }
-    let _ = write!(text, "\nSee how it stands: palm status --data {}\n", data.display());
+    let (data, admin) = (data.display(), &ready.admin);
+    let _ = write!(text, "\nSee how it stands: palm status --data {data}\nor, in a browser:  {admin}/console/\n");
     say(&text);
 }
 
@@ -100,159 +112,37 @@ pub(super) async fn catching_up(mut progress: watch::Receiver<Option<CatchUp>>) 
     }
 }
 
-pub(super) fn pools(pools: &[PoolLine], as_json: bool) {
+/// What a check of this machine found.
+pub(super) fn checks(checks: &[Check], as_json: bool) {
     if as_json {
-        return say_json(&json!({ "pools": pools }));
+        return say_json(&json!({ "checks": checks }));
     }
-    if pools.is_empty() {
-        return say("No pool announces itself on this network. `palm create-pool` makes one.");
-    }
-    let rows = pools.iter().map(|pool| {
-        let count = format!("{}/{}", pool.members, pool.max_members);
-        let reachable = if pool.reachable { "yes" } else { "no" };
-        vec![pool.name.clone(), pool.id.clone(), pool.address.clone(), count, reachable.to_owned()]
-    });
-    say(&table(&["NAME", "ID", "ADDRESS", "MEMBERS", "REACHABLE"], rows));
-}
-
-pub(super) fn invited(invited: &api::Invited, as_json: bool) {
-    if as_json {
-        return say_json(invited);
-    }
-    let address = invited.addresses.first().map(String::as_str).unwrap_or_default();
-    say(&format!(
-        "Good once, until {}. At the other machine:\n\n  palm join-pool --pool-id {} --coordinator {address} --token {}",
-        date(invited.expires_ms),
-        invited.pool_id,
-        invited.join_token
-    ));
-}
-
-pub(super) fn approved(approved: &api::Approved, as_json: bool) {
-    if as_json {
-        return say_json(approved);
-    }
-    if approved.approved.is_empty() {
-        return say("Nobody waits for approval.");
-    }
-    for peer in &approved.approved {
-        say(&format!("Approved {peer}. It is in as soon as it asks again, within seconds."));
-    }
-}
-
-pub(super) fn evicted(name: &str, evicted: &api::Evicted, as_json: bool) {
-    if as_json {
-        return say_json(evicted);
-    }
-    say(&format!("{name} ({}) is evicted.", evicted.evicted));
-    if evicted.votes_still {
-        say("It votes still: the voters will go on without it as soon as they can. `palm status` tells.");
-    }
-}
-
-pub(super) fn left(left: &api::Left, as_json: bool) {
-    if as_json {
-        return say_json(left);
-    }
-    say(&format!("{} has left pool {} and stops.", left.left, left.pool_id));
-}
-
-/// The plan of a recovery, to stderr and for people only: it is shown before the question.
-pub(super) fn recovery_plan(plan: &api::RecoveryPlan) {
-    let list = |members: &[crate::pool::recovery::Named]| {
-        let line = |one: &crate::pool::recovery::Named| {
-            format!("\n    {} {} ({})", if one.voter { "voter  " } else { "learner" }, one.name, one.peer_id)
+    let rows = checks.iter().map(|check| {
+        let verdict = match check.verdict {
+            Verdict::Ok => "ok",
+            Verdict::Warn => "warn",
+            Verdict::Fail => "FAIL",
         };
-        members.iter().map(line).collect::<String>()
-    };
-    eprintln!("In reach, what they hold is kept:{}", list(&plan.reachable));
-    eprintln!("Out of reach:{}\n", list(&plan.missing));
-    for words in &plan.words {
-        eprintln!("* {words}");
-    }
-}
-
-pub(super) fn recovered(recovered: &api::Recovered, as_json: bool) {
-    if as_json {
-        return say_json(recovered);
-    }
-    say(&format!(
-        "The pool is founded anew, in epoch {}, from {} registers. This peer votes alone until others have caught up, which `palm status` \
-         shows; evict the members that are lost for ever.",
-        recovered.epoch, recovered.registers
-    ));
-}
-
-pub(super) fn members(members: &api::Members, as_json: bool) {
-    if as_json {
-        return say_json(members);
-    }
-    let rows = members.members.iter().map(|member| {
-        let state = match member.state {
-            api::MemberState::Live => "live",
-            api::MemberState::Absent => "ABSENT",
-        };
-        let role = if member.voter { "voter" } else { "learner" };
-        vec![
-            format!("{}{}", member.name, if member.this_peer { " (this peer)" } else { "" }),
-            state.to_owned(),
-            role.to_owned(),
-            member.addresses.first().cloned().unwrap_or_default(),
-            member.used_bytes.map(size).unwrap_or_default(),
-            member.free_bytes.map(size).unwrap_or_default(),
-            date(member.joined_ms),
-            member.peer_id.clone(),
-        ]
+        vec![check.name.to_owned(), verdict.to_owned(), check.found.clone()]
     });
-    say(&table(&["NAME", "STATE", "ROLE", "ADDRESS", "USED", "FREE", "JOINED", "ID"], rows));
-    if !members.waiting.is_empty() {
-        let rows = members.waiting.iter().map(|waiting| {
-            vec![waiting.name.clone(), waiting.address.clone(), date(waiting.requested_ms), waiting.peer_id.clone()]
-        });
-        say("\nWaiting for approval (`palm approve ID`):");
-        say(&table(&["NAME", "ADDRESS", "SINCE", "ID"], rows));
-    }
+    say(&table(&["CHECK", "", "FOUND"], rows));
+    let to_mend = checks.iter().filter_map(|check| Some(format!("\n{}: {}", check.name, check.mend.as_ref()?)));
+    to_mend.for_each(|words| say(&words));
 }
 
-pub(super) fn status(report: &api::StatusReport, as_json: bool) {
+/// What a benchmark measured.
+pub(super) fn bench(report: &palm_bench::report::Report, as_json: bool) {
     if as_json {
         return say_json(report);
     }
-    let status = &report.status;
-    let mut text = report.words.join("\n");
-    let _ = write!(
-        text,
-        "\n\nPool        {} ({})\nMembers     {} of {} live, {} of {} voters reachable\nPolicy      {}\n\
-         Here        {} fragments, {}{}\nPool free   {} before redundancy{}{}",
-        status.pool,
-        status.pool_id,
-        status.members_live,
-        status.members,
-        status.voters_live,
-        status.voters,
-        status.policy,
-        status.fragments_here,
-        size(status.bytes_here),
-        status.free_here.map(|free| format!(", {} free", size(free))).unwrap_or_default(),
-        size(status.free_pool),
-        match report.health.trash_bytes {
-            0 => String::new(),
-            bytes => format!(", {} in the trash", size(bytes)),
-        },
-        match report.health.scrubbed {
-            (_, 0) => String::new(),
-            (done, all) => format!("\nScrub       {done} of {all} fragments read in this round"),
-        },
-    );
-    say(&text);
+    say(report.to_string().trim_end());
 }
 
-/// How likely objects are to be lost, and what that assumes.
-pub(super) fn durability(estimate: &api::Estimate, as_json: bool) {
+pub(super) fn admin_token(token: &str, as_json: bool) {
     if as_json {
-        return say_json(estimate);
+        return say_json(&json!({ "admin_token": token }));
     }
-    say(&estimate.to_string());
+    say(token);
 }
 
 /// How a task ended well.
@@ -261,6 +151,11 @@ pub(super) fn outcome(outcome: &api::Outcome, as_json: bool) {
         return say_json(outcome);
     }
     say(&outcome.words.join("\n"));
+}
+
+/// What a task is going to do.
+pub(super) fn plan(plan: &api::Outcome) {
+    say(&format!("Plan: {}\n", plan.words.join("\n      ")));
 }
 
 /// This peer takes fragments again.
@@ -358,44 +253,4 @@ pub(super) fn config(origins: &[(&'static str, String, String)], as_json: bool) 
     }
     let rows = origins.iter().map(|(name, value, origin)| vec![(*name).to_owned(), value.clone(), origin.clone()]);
     say(&table(&["SETTING", "VALUE", "FROM"], rows));
-}
-
-/// Columns as wide as their widest cell; the last is not padded.
-fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
-    let mut lines: Vec<Vec<String>> = vec![head.iter().map(|&cell| cell.to_owned()).collect()];
-    lines.extend(rows);
-    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..head.len()).map(width).collect();
-    let padded = lines.iter().map(|line| {
-        let cells = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}  "));
-        cells.collect::<String>().trim_end().to_owned()
-    });
-    padded.collect::<Vec<_>>().join("\n")
-}
-
-/// A time for people, in UTC.
-fn date(ms: u64) -> String {
-    const FORMAT: &[time::format_description::BorrowedFormatItem<'static>] =
-        time::macros::format_description!("[year]-[month]-[day] [hour]:[minute] UTC");
-    i64::try_from(ms / 1000)
-        .ok()
-        .and_then(|seconds| time::OffsetDateTime::from_unix_timestamp(seconds).ok())
-        .and_then(|time| time.format(FORMAT).ok())
-        .unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tables_line_up() {
-        let rows = [vec!["a".to_owned(), "bb".to_owned()], vec!["cccc".to_owned(), String::new()]];
-        assert_eq!(table(&["X", "Y"], rows.into_iter()), "X     Y\na     bb\ncccc");
-    }
-
-    #[test]
-    fn dates_are_for_people() {
-        assert_eq!(date(1_700_000_000_000), "2023-11-14 22:13 UTC");
-    }
 }

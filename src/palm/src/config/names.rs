@@ -38,6 +38,8 @@ pub(super) const NAMES: &[(&str, bool)] = &[
     ("access_log.every", false),
     ("log.format", false),
     ("log.level", false),
+    ("log.audit", false),
+    ("log.audit_writes", false),
     ("pool.name", false),
     ("pool.max_members", false),
     ("pool.policy", false),

@@ -22,7 +22,7 @@ pub struct Settings {
     pub s3: S3,
     /// The endpoint other peers speak to.
     pub quic: Quic,
-    /// Health, metrics and service discovery, without authentication: local by default.
+    /// Health, metrics and service discovery, without authentication, and commands with the admin token: local by default.
     pub admin: Admin,
     /// How peers find each other.
     pub discovery: Discovery,
@@ -189,6 +189,10 @@ pub struct Log {
     pub format: LogFormat,
     /// `error`, `warn`, `info`, `debug`, `trace`, or directives such as `info,palm::pool=debug`.
     pub level: String,
+    /// The audit log: a file with a line of JSON for each administrative act; none means no audit log.
+    pub audit: Option<PathBuf>,
+    /// Whether it has a line for each S3 request that may change something, too.
+    pub audit_writes: bool,
 }
 
 /// The form of log lines.
@@ -328,7 +332,7 @@ impl Default for AccessLog {
 
 impl Default for Log {
     fn default() -> Self {
-        Self { format: LogFormat::Human, level: "info".into() }
+        Self { format: LogFormat::Human, level: "info".into(), audit: None, audit_writes: false }
     }
 }
 

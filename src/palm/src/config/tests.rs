@@ -51,7 +51,7 @@ fn later_layers_win_and_say_so() {
     let origin = |name: &str| loaded.origins.iter().find(|(known, _, _)| *known == name).unwrap().2.clone();
     assert_eq!(origin("s3.address"), "--s3");
     assert_eq!(origin("name"), "PALM_NAME");
-    assert_eq!(origin("log.level"), file.path().display().to_string());
+    assert_eq!(origin("log.level"), format!("{}:4", file.path().display()));
     assert_eq!(origin("quic.address"), "default");
 }
 

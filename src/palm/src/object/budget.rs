@@ -56,6 +56,11 @@ impl Budget {
     pub(super) fn free_bytes(&self) -> u64 {
         self.units.available_permits() as u64 * UNIT_BYTES
     }
+
+    /// Bytes taken.
+    pub(super) fn taken_bytes(&self) -> u64 {
+        BUDGET_BYTES.saturating_sub(self.free_bytes())
+    }
 }
 
 #[cfg(test)]

@@ -107,7 +107,7 @@ impl From<LedgerError> for ObjectError {
             | LedgerError::Recovery(_) => Self::Unavailable(error.to_string()),
             // Nothing was written, and trying again later is the cure.
             LedgerError::Contended => Self::Overloaded,
-            LedgerError::Storage(_) => Self::Internal(error.to_string()),
+            LedgerError::Storage(_) | LedgerError::Metrics(_) => Self::Internal(error.to_string()),
         }
     }
 }

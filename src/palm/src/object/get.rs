@@ -13,6 +13,7 @@ use palm_core::record::{Content, PartRecord, PartRef, Segment, Stored, key};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
+use tracing::Instrument as _;
 
 use super::budget::STREAM_BYTES;
 use super::fetch::{Distrusted, Fetcher, STRIPE_DEADLINE};
@@ -66,13 +67,14 @@ impl Store {
 
         let share = self.budget.take(STREAM_BYTES).await?;
         let (ready, stripes) = mpsc::channel(READY_STRIPES);
-        tokio::spawn(async move {
+        let rest = async move {
             if let Err(error) = read_on(reader, coder, &ready).await {
                 // The client may be gone, and then nobody needs to know.
                 let _ = ready.send(Err(BodyError::Unavailable(error.to_string()))).await;
             }
             drop(share);
-        });
+        };
+        tokio::spawn(rest.in_current_span());
         Ok(stream::once(async { Ok(first) }).chain(ReceiverStream::new(stripes)).boxed())
     }
 }

@@ -89,8 +89,7 @@ impl Store {
 
     /// How repair is getting on.
     pub fn repair_figures(&self) -> Figures {
-        let (queued, queued_bytes) = self.repairs.len();
-        self.pace.figures(queued, queued_bytes)
+        self.pace.figures(self.repairs.len(), self.repairs.oldest())
     }
 
     /// Works off the queue for as long as it is polled.

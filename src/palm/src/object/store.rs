@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use palm_backends::{Backends, IndexStore};
+use palm_backends::{Backends, IndexStore, Strain};
 use palm_core::code::SegmentSecret;
 use palm_core::hlc::{Ballot, Stamp};
 use palm_core::id::{BodyId, KeyId, PeerId, SegmentId};
@@ -16,6 +16,7 @@ use palm_core::s3::account::Account;
 use palm_core::s3::version::{Name, VersionId};
 use palm_core::wire::ScanQuery;
 use parking_lot::{Mutex, RwLock};
+use tracing::Instrument as _;
 use zeroize::Zeroizing;
 
 use super::access_log::AccessLog;
@@ -231,6 +232,21 @@ impl Store {
         self.budget.free_bytes()
     }
 
+    /// Bytes of bodies that are buffered now.
+    pub fn buffer_bytes(&self) -> u64 {
+        self.budget.taken_bytes()
+    }
+
+    /// Approximate bytes of its index on disk.
+    pub fn index_bytes(&self) -> u64 {
+        self.index.size()
+    }
+
+    /// How its index copes with what is written.
+    pub fn index_strain(&self) -> Strain {
+        self.index.strain()
+    }
+
     pub(super) fn sealing_key(&self) -> &SealingKey {
         &self.sealing_key
     }
@@ -325,7 +341,7 @@ impl Store {
     pub(super) async fn settle<T: Send + 'static>(
         work: impl Future<Output = Result<T, ObjectError>> + Send + 'static,
     ) -> Result<T, ObjectError> {
-        tokio::spawn(work).await?
+        tokio::spawn(work.in_current_span()).await?
     }
 }
 

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::task::AbortOnDropHandle;
-use tracing::{debug, warn};
+use tracing::{Instrument as _, debug, warn};
 
 use super::body::Stripe;
 use super::draft::Draft;
@@ -150,7 +150,7 @@ impl SegmentWriter {
         let sealer = self.flush().await?;
         let ids = sealer.ids();
         drop(sealer);
-        Ok(AbortOnDropHandle::new(tokio::spawn(self.settle(ids))))
+        Ok(AbortOnDropHandle::new(tokio::spawn(self.settle(ids).in_current_span())))
     }
 
     /// Waits for the stripe being sealed and sends it.
@@ -341,7 +341,7 @@ pub(super) struct Lane {
 impl Lane {
     pub(super) fn new(draft: &Arc<Draft>, home: PeerId, origin: FragmentOrigin) -> Self {
         let (queue, parcels) = mpsc::channel(LANE_SHARDS);
-        let task = tokio::spawn(carry(draft.clone(), home, origin, parcels));
+        let task = tokio::spawn(carry(draft.clone(), home, origin, parcels).in_current_span());
         Self { home, queue: Some(queue), task: Some(task), ended: false }
     }
 

@@ -1,6 +1,6 @@
 //! S3 access keys: records whose secret is sealed by the pool.
 
-use palm_core::record::{AccessKeyRecord, IdentityKind, IdentityRecord, Stored, key};
+use palm_core::record::{AccessKeyRecord, IdentityKind, IdentityRecord, Stored, TokenRecord, key};
 use palm_core::s3::Refusal;
 use palm_core::s3::account::Account;
 use zeroize::Zeroizing;
@@ -47,6 +47,36 @@ pub struct ListedKey {
     pub id: String,
     /// The record, its secret still sealed.
     pub record: AccessKeyRecord,
+}
+
+/// When what lets someone in does so no more, milliseconds since the Unix epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Expiries {
+    /// Invitations that can be used still.
+    pub invitations: u64,
+    /// When the last of them expires.
+    pub last_invitation_ms: Option<u64>,
+    /// When the next access key does that is taken still.
+    pub next_access_key_ms: Option<u64>,
+}
+
+/// What expires, by this peer's copy.
+pub(crate) fn expiries(ledger: &Ledger) -> Result<Expiries, PoolError> {
+    let now_ms = ledger.now_ms();
+    let (mut invitations, mut keys) = (Vec::new(), Vec::new());
+    for (_, current) in ledger.local_scan(&key::tokens())? {
+        let token = TokenRecord::decode(&current.value)?;
+        invitations.extend(Some(token.expires_ms).filter(|&expires| token.used_by.is_none() && expires > now_ms));
+    }
+    for (_, current) in ledger.local_scan(&key::access_keys())? {
+        let key = AccessKeyRecord::decode(&current.value)?;
+        keys.extend(key.expires_ms.filter(|&expires| key.enabled && expires > now_ms));
+    }
+    Ok(Expiries {
+        invitations: invitations.len() as u64,
+        last_invitation_ms: invitations.into_iter().max(),
+        next_access_key_ms: keys.into_iter().min(),
+    })
 }
 
 /// A key that cannot be used.

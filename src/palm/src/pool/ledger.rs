@@ -25,7 +25,9 @@ use palm_core::register::{Accepted, Config, Unknown, backoff};
 pub use palm_core::register::{Current, Decision, Updated};
 use palm_core::wire::{Failure, Request, Response};
 use parking_lot::Mutex;
+use prometheus::core::Collector;
 use tokio::sync::{broadcast, watch};
+use tracing::Instrument as _;
 
 use crate::net::{Net, NetError};
 
@@ -35,6 +37,7 @@ mod collect;
 mod holdings;
 mod inquiry;
 mod local;
+mod measures;
 mod pages;
 mod progress;
 mod propose;
@@ -45,6 +48,7 @@ mod voter;
 
 use holdings::Supplied;
 use local::LocalCopy;
+use measures::Measures;
 use pages::Shows;
 pub use progress::CatchUp;
 use queue::{KeyQueues, SharedReads};
@@ -87,6 +91,9 @@ pub enum LedgerError {
     /// This peer's index failed or holds bytes it never wrote.
     #[error("index: {0}")]
     Storage(String),
+    /// The metrics cannot be made.
+    #[error("metrics: {0}")]
+    Metrics(String),
 }
 
 impl From<StoreError> for LedgerError {
@@ -126,6 +133,7 @@ struct Inner {
     telling: Mutex<BTreeSet<PeerId>>,
     /// Everyone admitted to the pool: who is told of chosen records besides the voters.
     members: watch::Sender<BTreeSet<PeerId>>,
+    measures: Measures,
 }
 
 impl Ledger {
@@ -152,6 +160,7 @@ impl Ledger {
             catch_up: watch::Sender::new(None),
             telling: Mutex::default(),
             members: watch::Sender::new(BTreeSet::from([me])),
+            measures: Measures::new().map_err(|error| LedgerError::Metrics(error.to_string()))?,
         })))
     }
 
@@ -209,6 +218,11 @@ impl Ledger {
     /// The configuration this peer has adopted.
     pub fn config(&self) -> Arc<Config> {
         self.0.voter.config()
+    }
+
+    /// What is measured of it, for who shows it.
+    pub fn collectors(&self) -> Vec<Box<dyn Collector>> {
+        self.0.measures.collectors()
     }
 
     /// Follows the configuration.
@@ -302,7 +316,7 @@ impl Ledger {
             // In a task of its own: whoever asks may be busy with another's answer, with adopting an epoch say, for which
             // this one would have to let go of the gate first.
             let ledger = self.clone();
-            let answer = tokio::spawn(async move { ledger.handle(peer, request).await });
+            let answer = tokio::spawn(async move { ledger.handle(peer, request).await }.in_current_span());
             return answer.await.map_err(|error| NetError::Local(error.to_string()));
         }
         self.0.net.call(peer, request, CALL_TIMEOUT).await

@@ -414,6 +414,11 @@ impl Pool {
         keys::list(&self.0.ledger).await
     }
 
+    /// When invitations and access keys expire.
+    pub fn expiries(&self) -> Result<keys::Expiries, PoolError> {
+        keys::expiries(&self.0.ledger)
+    }
+
     /// Makes an access key.
     pub async fn create_access_key(&self, new: keys::NewKey) -> Result<AccessKey, PoolError> {
         keys::create(&self.0.ledger, self.sealing_key(), new).await

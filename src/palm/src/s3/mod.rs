@@ -22,6 +22,7 @@ mod access_log;
 mod acl;
 mod asked;
 mod attributes;
+mod audit;
 mod body;
 mod bucket;
 mod bucket_settings;
@@ -41,6 +42,7 @@ mod list;
 mod list_versions;
 mod lock;
 mod logging;
+mod measure;
 mod mechanism;
 mod multipart;
 mod notification;
@@ -56,7 +58,7 @@ mod tagging;
 mod versioning;
 mod website;
 
-pub use server::{S3Options, Service, ServiceError, Tls, TlsError, serve, service};
+pub use server::{Link, S3Options, Service, ServiceError, Tls, TlsError, serve, service};
 
 /// Says that an answer is less than strong: `local` in a pool of local consistency, `stale` where this peer told what it
 /// knows because no majority was in reach.

@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_RANGE, HOST, HeaderName, SERVER};
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Body as HttpBody;
 use palm_core::record::BucketConfig;
 use palm_core::s3::name::check_bucket;
+use prometheus::core::Collector;
 use rand::rngs::SmallRng;
 use rand::{RngCore, SeedableRng};
 use s3s::auth::S3Auth;
@@ -22,18 +23,22 @@ use tracing::Instrument;
 
 use super::access::{Gate, Keys};
 use super::access_log::Noted;
+use super::audit::Act;
 use super::cors::{self, Crossing};
 use super::guard::{self, Judged, Patient, Promise, XML_MAX_BYTES};
 use super::hosts::{BadDomain, Hosts, Place};
+use super::measure::{Asking, Measures};
 use super::notification::RequestId;
 use super::sts::Sts;
 use super::{CONSISTENCY, Frontend, error, form, list_versions, mechanism, senseless, website};
 use crate::config::CustomDomains;
 use crate::object::{BodyError, MAX_BODY_BYTES, ObjectError, Store};
 
+mod inside;
 mod listen;
 mod tls;
 
+pub use inside::Link;
 pub use listen::serve;
 pub use tls::{Tls, TlsError};
 
@@ -77,6 +82,9 @@ pub enum ServiceError {
         /// What is wrong with it.
         source: http::header::InvalidHeaderValue,
     },
+    /// The metrics cannot be made.
+    #[error(transparent)]
+    Measures(#[from] prometheus::Error),
 }
 
 /// How a request came; each has it among its extensions.
@@ -118,6 +126,7 @@ pub struct Service {
     ids: Arc<AtomicU64>,
     /// Takes lines of access logs; `None` where nothing is stored.
     log: Option<Store>,
+    measures: Measures,
 }
 
 /// 2^64 divided by the golden ratio: neighbouring ids look nothing alike.
@@ -146,6 +155,7 @@ pub fn service(store: Store, options: S3Options) -> Result<Service, ServiceError
         touch: Arc::new(move || toucher.touch()),
         ids: first_id(),
         log,
+        measures: Measures::new()?,
     })
 }
 
@@ -166,6 +176,13 @@ fn config() -> S3Config {
 }
 
 impl Service {
+    /// What is measured of requests, for who shows it, and of the certificate shown to clients, if there is one.
+    pub fn collectors(&self, tls: Option<&Tls>) -> Vec<Box<dyn Collector>> {
+        let mut all = self.measures.collectors();
+        all.extend(tls.map(Tls::collector));
+        all
+    }
+
     /// Answers one request. Every answer carries the request's id, which every log line of the request has
     /// too.
     async fn handle<B>(&self, mut request: Request<B>) -> Response<Body>
@@ -179,7 +196,9 @@ impl Service {
         let resource = request.uri().path().to_owned();
         request.extensions_mut().insert(RequestId(id.clone()));
         let noted = self.note(&mut request);
-        let span = tracing::info_span!("s3", request_id = id, method = %request.method(), path = resource);
+        let act = Act::of(&request);
+        let trace_id = trace_id(request.headers());
+        let span = tracing::info_span!("s3", request_id = id, method = %request.method(), path = resource, trace_id);
         async {
             let mut response = self.answer(request, &id).await;
             let code = complete_error(&mut response, &resource, &id, &self.host_id);
@@ -193,6 +212,9 @@ impl Service {
                 headers.insert(REQUEST_ID, value);
             }
             log(response.status(), code.as_deref(), started.elapsed());
+            if let Some(act) = act {
+                act.answered(&id, response.status(), code.as_deref());
+            }
             if let (Some(noted), Some(store)) = (noted, &self.log) {
                 let ids = (id.as_str(), self.host_id.to_str().unwrap_or_default());
                 noted.answered(store, &response, ids, code.as_deref(), started.elapsed());
@@ -244,7 +266,12 @@ impl Service {
         }
         let crossing = Crossing::of(request.method(), request.headers());
         let mut response = match place {
-            Place::Website(_) => website::visit::visit(self, bucket.as_deref(), request.into_parts().0, id).await,
+            Place::Website(_) => {
+                if let Some(asking) = request.extensions().get::<Asking>() {
+                    asking.is_website();
+                }
+                website::visit::visit(self, bucket.as_deref(), request.into_parts().0, id).await
+            }
             Place::Path | Place::Bucket(_) => self.operate(request, &place, bucket.as_deref()).await,
         };
         if let (Some(crossing), Some(bucket)) = (crossing, bucket) {
@@ -359,6 +386,14 @@ impl Service {
 fn bucket_of(path: &str) -> Option<String> {
     let first = path.strip_prefix('/')?.split('/').next().filter(|first| !first.is_empty())?;
     Some(percent_encoding::percent_decode_str(first).decode_utf8().ok()?.into_owned())
+}
+
+/// The trace that a client says its request is part of, so that our lines can be found with those of others
+/// (<https://www.w3.org/TR/trace-context/#traceparent-header>).
+fn trace_id(headers: &HeaderMap) -> Option<String> {
+    let parent = headers.get("traceparent")?.to_str().ok()?;
+    let id = parent.split('-').nth(1)?;
+    (id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then(|| id.to_owned())
 }
 
 /// Puts the entries of a listing of versions into their order, which s3s does not keep.

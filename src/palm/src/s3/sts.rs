@@ -14,6 +14,7 @@ use s3s::route::S3Route;
 use s3s::{Body, S3Request, S3Response, S3Result};
 
 use super::access::{Asker, Origin, Query, session_token};
+use super::measure::Asking;
 use super::server::{Connection, escape};
 use crate::object::{ObjectError, Store};
 use crate::pool::keys::AccessKey;
@@ -36,11 +37,15 @@ pub struct Sts {
 
 #[async_trait::async_trait]
 impl S3Route for Sts {
-    fn is_match(&self, method: &Method, uri: &Uri, headers: &HeaderMap, _: &mut Extensions) -> bool {
+    fn is_match(&self, method: &Method, uri: &Uri, headers: &HeaderMap, extensions: &mut Extensions) -> bool {
         let kind = headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
         // With a query it is about a bucket whose name is in the host.
         let at_root = uri.path() == "/" && uri.query().is_none();
-        *method == Method::POST && at_root && kind.starts_with(b"application/x-www-form-urlencoded")
+        let is_match = *method == Method::POST && at_root && kind.starts_with(b"application/x-www-form-urlencoded");
+        if let Some(asking) = extensions.get::<Asking>().filter(|_| is_match) {
+            asking.is_sts();
+        }
+        is_match
     }
 
     async fn call(&self, request: S3Request<Body>) -> S3Result<S3Response<Body>> {

@@ -35,8 +35,10 @@ fn root() -> PathBuf {
 fn sources(endings: &[&str]) -> Vec<(String, String)> {
     let root = root();
     let mut found = Vec::new();
-    let mut open: Vec<PathBuf> =
-        ["src", "backends", "s3-tests", "tools", "examples", "docs"].iter().map(|dir| root.join(dir)).collect();
+    let mut open: Vec<PathBuf> = ["src", "backends", "bench", "s3-tests", "tools", "examples", "docs"]
+        .iter()
+        .map(|dir| root.join(dir))
+        .collect();
     while let Some(dir) = open.pop() {
         let Ok(entries) = fs::read_dir(dir) else { continue };
         for path in entries.map(|entry| entry.unwrap().path()) {

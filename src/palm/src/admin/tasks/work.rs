@@ -24,7 +24,8 @@ impl Tasks {
             (Task::Rebalance, true) => Ok(self.plan_rebalance()),
             (Task::Rebalance, false) => self.rebalance(progress).await,
             (Task::Drain, _) => self.drain(progress).await,
-            (Task::Scrub, _) => self.scrub(progress).await,
+            (Task::Scrub, true) => self.plan_scrub().await,
+            (Task::Scrub, false) => self.scrub(progress).await,
             (Task::Gc, dry_run) => self.collect(dry_run, progress).await,
         }
     }
@@ -164,6 +165,12 @@ impl Tasks {
 }
 
 impl Tasks {
+    async fn plan_scrub(&self) -> Result<Outcome, String> {
+        let here = self.pool.fragments().usage().await.map_err(|error| error.to_string())?;
+        let words = format!("{} ({}) to be read and hashed.", counted(here.fragments, "fragment"), size(here.bytes));
+        Ok(outcome(vec![words], json!({ "to_check": here.fragments, "bytes": here.bytes })))
+    }
+
     async fn scrub(&self, progress: &Progress) -> Result<Outcome, String> {
         let found =
             self.store.home().scrub_now(|checked, all| progress.tell("reading and hashing", checked, all)).await;

@@ -48,6 +48,8 @@ pub struct PoolHealth {
     pub mine: Health,
     /// Names of living members that did not tell theirs.
     pub silent: Vec<String>,
+    /// Names of members with damaged or missing fragments, and how many.
+    pub damaged: Vec<(String, u64)>,
 }
 
 /// What this peer knows of its share, and who waits for it to be counted again.
@@ -102,6 +104,11 @@ impl Store {
         self.audit.found.lock().segments_here
     }
 
+    /// Bytes of parts of uploads not completed yet that this peer found in its share when it last counted.
+    pub fn incomplete_upload_bytes(&self) -> u64 {
+        self.audit.found.lock().upload_bytes
+    }
+
     /// Counts the whole pool from here, whoever else counts what, and changes nothing.
     pub async fn survey(&self) -> Result<Findings, ObjectError> {
         self.round(Scope::Pool, true, true).await
@@ -118,14 +125,19 @@ impl Store {
             (member.name, share)
         });
         let mine = self.health().await;
-        let mut pool = PoolHealth { health: mine.clone(), mine, silent: Vec::new() };
+        let mut pool = PoolHealth { health: mine.clone(), silent: Vec::new(), damaged: Vec::new(), mine };
+        let mut damaged = vec![(self.my_name(), pool.mine.damaged_here)];
         for (name, share) in join_all(shares).await {
             match share {
-                Some(share) => pool.health.add(&share),
+                Some(share) => {
+                    pool.health.add(&share);
+                    damaged.push((name, share.damaged_here));
+                }
                 None => pool.silent.push(name),
             }
         }
-        pool
+        damaged.retain(|&(_, fragments)| fragments > 0);
+        PoolHealth { damaged, ..pool }
     }
 
     /// Has every living member count anew, and returns when they have, or have failed to.
@@ -139,11 +151,15 @@ impl Store {
         futures::join!(self.audit_now(), join_all(asked));
     }
 
+    fn my_name(&self) -> String {
+        let me = self.view.members().into_iter().find(|member| member.peer == self.me);
+        me.map_or_else(|| self.me.short(), |me| me.name)
+    }
+
     /// This peer's share of the pool's health.
     pub async fn health(&self) -> Health {
         let (repairs, home) = (self.repair_figures(), self.home.figures().await);
-        let me = self.view.members().into_iter().find(|member| member.peer == self.me);
-        let name = me.map_or_else(|| self.me.short(), |me| me.name);
+        let name = self.my_name();
         Health {
             damaged_here: home.damaged,
             scrubbed: home.scrubbed,

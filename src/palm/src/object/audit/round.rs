@@ -43,7 +43,7 @@ pub(super) enum Scope {
 }
 
 /// The records that a round walks over.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Family {
     Objects,
     Uploads,
@@ -60,6 +60,8 @@ struct Round<'a> {
     live: Vec<PeerId>,
     candidates: Vec<Candidate>,
     findings: Findings,
+    /// What it walks over now.
+    family: Family,
     /// This peer gives all it has away.
     draining: bool,
     /// Bytes of fragments that it should give to others.
@@ -107,6 +109,7 @@ impl Store {
             live: members.iter().filter(|member| member.live).map(|member| member.peer).collect(),
             candidates: self.view.candidates(),
             findings: Findings::default(),
+            family: Family::Objects,
             draining: scope == Scope::Share && self.view.is_draining(),
             surplus_bytes: if scope == Scope::Share && may_recode { self.own_surplus() } else { 0 },
             subjects: Vec::new(),
@@ -125,6 +128,7 @@ impl Store {
 impl Round<'_> {
     /// Takes every live register of a family.
     async fn walk(&mut self, family: Family) -> Result<(), ObjectError> {
+        self.family = family;
         let prefix = match family {
             Family::Objects => key::all_objects(),
             Family::Uploads => key::all_uploads(),
@@ -272,6 +276,9 @@ impl Round<'_> {
             let owned = self.owns(&segment);
             let here = segment.fragments.iter().any(|placed| placed.home == self.store.me);
             self.findings.segments_here += u64::from(here);
+            if owned && self.family == Family::Uploads {
+                self.findings.upload_bytes += segment.len;
+            }
             let leaving = here && (self.draining || self.surplus_bytes > 0);
             let subject = self.subjects.len() - 1;
             if let Some(size) = first.take().filter(|_| owned) {

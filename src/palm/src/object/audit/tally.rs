@@ -21,6 +21,8 @@ pub struct Findings {
     pub bytes: u64,
     /// Segments of which this peer has a fragment, whoever sees to them.
     pub segments_here: u64,
+    /// Bytes of parts of uploads that are not completed.
+    pub upload_bytes: u64,
 }
 
 impl Findings {

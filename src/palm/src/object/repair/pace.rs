@@ -35,6 +35,8 @@ pub struct Figures {
     pub queued: u64,
     /// Their plaintext bytes.
     pub queued_bytes: u64,
+    /// For how long the oldest of them has waited, since this peer started.
+    pub oldest: Duration,
     /// Segments repaired since this peer started.
     pub repaired: u64,
     /// Bytes of fragments read from other peers for repairs.
@@ -111,7 +113,7 @@ impl Pace {
         }
     }
 
-    pub(in crate::object) fn figures(&self, queued: u64, queued_bytes: u64) -> Figures {
+    pub(in crate::object) fn figures(&self, (queued, queued_bytes): (u64, u64), oldest: Duration) -> Figures {
         let now = Instant::now();
         let recent = self.recent.lock();
         let within = recent.iter().filter(|(at, _)| now - *at <= WINDOW);
@@ -120,6 +122,7 @@ impl Pace {
         Figures {
             queued,
             queued_bytes,
+            oldest,
             repaired: self.repaired.load(Ordering::Relaxed),
             read_bytes: self.read.load(Ordering::Relaxed),
             written_bytes: self.written.load(Ordering::Relaxed),
@@ -142,7 +145,7 @@ mod tests {
             if piece % 2 == 0 { pace.read(500_000).await } else { pace.wrote(500_000).await }
         }
         assert_eq!(begun.elapsed().as_millis(), 4_500, "the last piece is paid for by the next");
-        let figures = pace.figures(0, 0);
+        let figures = pace.figures((0, 0), Duration::ZERO);
         assert_eq!((figures.read_bytes, figures.written_bytes), (2_500_000, 2_500_000));
         assert!((1_000_000..1_200_000).contains(&figures.bytes_per_second), "{figures:?}");
     }

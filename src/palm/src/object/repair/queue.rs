@@ -105,6 +105,8 @@ struct Jobs {
     resting: BTreeMap<(Instant, SegmentId), Job>,
     /// Where each segment stands, and whether it was asked for again while it is worked on.
     places: HashMap<SegmentId, Standing>,
+    /// Since when each has been wanted.
+    since: HashMap<SegmentId, Instant>,
     bytes: u64,
 }
 
@@ -141,12 +143,14 @@ impl Jobs {
         };
         writes.push(Write::Put(Space::Fragments, job.key(), job.encode()));
         self.bytes += job.bytes;
+        self.since.entry(segment).or_insert_with(Instant::now);
         self.places.insert(segment, Standing::Waiting(job.place()));
         self.waiting.insert(job.place(), job);
         if self.waiting.len() > MAX_QUEUED
             && let Some((_, least)) = self.waiting.pop_last()
         {
             self.places.remove(&least.segment);
+            self.since.remove(&least.segment);
             self.bytes -= least.bytes;
             writes.push(Write::Delete(Space::Fragments, least.key()));
         }
@@ -232,6 +236,7 @@ impl Queue {
                 }
                 (None, None) => {
                     jobs.bytes -= job.bytes;
+                    jobs.since.remove(&job.segment);
                     vec![Write::Delete(Space::Fragments, job.key())]
                 }
             }
@@ -249,6 +254,11 @@ impl Queue {
             },
             None => self.changed.notified().await,
         }
+    }
+
+    /// For how long the oldest job has waited, since this peer started; zero where there is none.
+    pub(in crate::object) fn oldest(&self) -> Duration {
+        self.jobs.lock().since.values().min().map_or(Duration::ZERO, Instant::elapsed)
     }
 
     /// Segments that wait or are worked on, and their plaintext bytes.
@@ -324,7 +334,8 @@ mod tests {
         queue.changed().await;
         let (third, ()) = queue.take(|_| Some(())).unwrap();
         assert_eq!(third.attempts, 1);
+        assert!(queue.oldest() >= Duration::from_secs(2), "however often it was tried");
         queue.done(third, None).await.unwrap();
-        assert_eq!(queue.len(), (0, 0));
+        assert_eq!((queue.len(), queue.oldest()), ((0, 0), Duration::ZERO));
     }
 }

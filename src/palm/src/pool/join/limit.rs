@@ -1,4 +1,4 @@
-//! What a stranger may cost: a few requests a second per address, and a bounded number held open.
+//! What a stranger may cost: a few requests a second per address, and a bounded number of addresses remembered.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Requests an address may make at once.
+/// Requests to join that an address may make at once.
 const BURST: f64 = 40.0;
 /// And per second after that. Guessing a 256-bit secret at this rate is no concern; the ledger reads are.
 const PER_SECOND: f64 = 4.0;
@@ -14,9 +14,16 @@ const PER_SECOND: f64 = 4.0;
 const MAX_ADDRESSES: usize = 4096;
 
 /// A token bucket per address.
-#[derive(Default)]
-pub(super) struct Limiter {
+pub struct Limiter {
     buckets: HashMap<IpAddr, Bucket>,
+    burst: f64,
+    per_second: f64,
+}
+
+impl Default for Limiter {
+    fn default() -> Self {
+        Self::new(BURST, PER_SECOND)
+    }
 }
 
 struct Bucket {
@@ -25,27 +32,33 @@ struct Bucket {
 }
 
 impl Bucket {
-    fn refill(&mut self, now: Instant) {
+    fn refill(&mut self, now: Instant, burst: f64, per_second: f64) {
         let passed: Duration = now.saturating_duration_since(self.at);
-        self.left = (self.left + passed.as_secs_f64() * PER_SECOND).min(BURST);
+        self.left = (self.left + passed.as_secs_f64() * per_second).min(burst);
         self.at = now;
     }
 }
 
 impl Limiter {
+    /// Lets an address make `burst` requests at once, and `per_second` after that.
+    pub fn new(burst: f64, per_second: f64) -> Self {
+        Self { buckets: HashMap::new(), burst, per_second }
+    }
+
     /// Whether a request from this address is heard.
-    pub(super) fn admit(&mut self, address: IpAddr, now: Instant) -> bool {
+    pub fn admit(&mut self, address: IpAddr, now: Instant) -> bool {
+        let (burst, per_second) = (self.burst, self.per_second);
         if self.buckets.len() >= MAX_ADDRESSES && !self.buckets.contains_key(&address) {
             self.buckets.retain(|_, bucket| {
-                bucket.refill(now);
-                bucket.left < BURST
+                bucket.refill(now, burst, per_second);
+                bucket.left < burst
             });
             if self.buckets.len() >= MAX_ADDRESSES {
                 return false;
             }
         }
-        let bucket = self.buckets.entry(address).or_insert(Bucket { left: BURST, at: now });
-        bucket.refill(now);
+        let bucket = self.buckets.entry(address).or_insert(Bucket { left: burst, at: now });
+        bucket.refill(now, burst, per_second);
         if bucket.left < 1.0 {
             return false;
         }

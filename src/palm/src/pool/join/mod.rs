@@ -10,6 +10,7 @@ mod standing;
 mod token;
 
 pub use client::{Coordinator, JoinError, JoinWish, Progress};
+pub use limit::Limiter;
 pub use server::{Approval, Waiting};
 pub use token::{JoinToken, TokenError};
 

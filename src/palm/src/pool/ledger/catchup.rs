@@ -83,10 +83,14 @@ impl Ledger {
             self.level_local(round).await?;
         }
         let voters = self.connected_voters();
-        match voters.get(round % voters.len().max(1)) {
-            Some(peer) => self.level_with(*peer).await,
-            None => Ok(0),
+        let lacked = match voters.get(round % voters.len().max(1)) {
+            Some(peer) => self.level_with(*peer).await?,
+            None => 0,
+        };
+        if !voters.is_empty() || self.config().voters.iter().all(|voter| *voter == self.me()) {
+            self.0.measures.is_level();
         }
+        Ok(lacked)
     }
 
     /// The voters this peer can ask, itself left out.

@@ -13,6 +13,7 @@ use palm_core::register::{Accepted, Attempt, Change, Plan, Promised, Record, bac
 use palm_core::wire::{Request, Response};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use super::inquiry::Inquiry;
 use super::{Current, Decision, Ledger, LedgerError, UPDATE_DEADLINE, Updated, wall_ms};
@@ -74,13 +75,15 @@ impl Ledger {
         }
         let first = async {
             let turn = self.0.queues.enter(&key).await;
+            let began = Instant::now();
             let prepared = self.prepare(&key).await;
-            (turn, prepared)
+            (turn, prepared, began.elapsed())
         };
-        let ((turn, prepared), ready) = futures::join!(first, ready);
-        let updated = self.drive(&key, prepared, ready?).await;
+        let ((turn, prepared, preparing), ready) = futures::join!(first, ready);
+        let (began, ready) = (Instant::now(), ready?);
+        let updated = self.drive(&key, prepared, ready).await;
         drop(turn);
-        Ok(updated)
+        Ok(self.0.measures.commit.ended(preparing + began.elapsed(), updated))
     }
 
     /// `update(key, identity)`: brings a quorum to one accepted ballot and answers the record chosen.
@@ -208,7 +211,7 @@ impl Ledger {
     async fn accept(&self, mut attempt: Attempt, key: &Bytes, record: Record) -> Result<(), Setback> {
         let (decided, decision) = oneshot::channel();
         let (ledger, key) = (self.clone(), key.clone());
-        tokio::spawn(async move {
+        let asking = async move {
             let mut decided = Some(decided);
             let (epoch, ballot) = (attempt.config().epoch, attempt.ballot());
             let mut asked: FuturesUnordered<_> = attempt
@@ -253,7 +256,8 @@ impl Ledger {
                     let _ = waiting.send(Err(why));
                 }
             }
-        });
+        };
+        tokio::spawn(asking.in_current_span());
         decision.await.unwrap_or(Err(Setback::NoQuorum { missing: 1 }))
     }
 
@@ -273,6 +277,9 @@ impl Ledger {
     /// An update whose accept is out is `urgent`: it tries again at once, as on its first attempt, since others must not
     /// write more over it than a record's history holds, or it would not find itself again (R5).
     async fn pause(&self, setback: Setback, attempts: u32, urgent: bool, deadline: Instant) -> Result<(), LedgerError> {
+        if matches!(setback, Setback::Outrun { .. }) {
+            self.0.measures.conflicts.inc();
+        }
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(match setback {

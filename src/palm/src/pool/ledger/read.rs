@@ -45,6 +45,11 @@ impl Ledger {
         if self.decides(key)? {
             return self.read_locally(key);
         }
+        let began = Instant::now();
+        self.0.measures.read.since(began, self.read_of_quorum(key).await)
+    }
+
+    async fn read_of_quorum(&self, key: &Bytes) -> Result<Option<Current>, LedgerError> {
         let deadline = Instant::now() + READ_DEADLINE;
         let mut attempts = 0;
         loop {
@@ -133,6 +138,11 @@ impl Ledger {
         if self.decides(&query.prefix)? {
             return self.local_page_of(query, shows).await;
         }
+        let began = Instant::now();
+        self.0.measures.scan.since(began, self.scan_of_quorum(query, shows).await)
+    }
+
+    async fn scan_of_quorum(&self, query: ScanQuery, shows: Shows) -> Result<Page, LedgerError> {
         let deadline = Instant::now() + READ_DEADLINE;
         let mut attempts = 0;
         let mut page = Page::default();

@@ -22,6 +22,7 @@ use super::unsupported::refuse_unsupported;
 use super::{Asker, Origin, Query, Signer, error, table};
 use crate::object::Store;
 use crate::s3::access_log::Requester;
+use crate::s3::measure::Asking;
 use crate::s3::object::version_name;
 use crate::s3::rename::source_key;
 use crate::s3::senseless::Admission;
@@ -40,7 +41,12 @@ pub struct Gate {
 #[async_trait::async_trait]
 impl S3Access for Gate {
     async fn check(&self, context: &mut S3AccessContext<'_>) -> S3Result<()> {
-        let Some(operation) = table::operation(context.s3_op().name()) else {
+        let asking = context.extensions_mut().get::<Asking>().cloned();
+        let name = context.s3_op().name();
+        if let Some(asking) = asking {
+            asking.is(name);
+        }
+        let Some(operation) = table::operation(name) else {
             return Err(unknown(context.credentials().is_none()));
         };
         if let Some(key) = context.s3_path().get_object_key() {

@@ -26,7 +26,7 @@ mod context;
 mod gate;
 mod principal;
 mod query;
-mod table;
+pub(super) mod table;
 mod unsupported;
 
 pub use admitted::{Admitted, ownership};

@@ -2,83 +2,96 @@
 
 use palm_core::s3::policy::operation::Operation;
 
-/// The operation of s3s's name. What is not here PALM does not serve, and lets nobody do.
+/// Every operation that PALM serves, by s3s's name, in order of it. What is not here nobody may do.
+const OPERATIONS: &[(&str, Operation)] = &[
+    ("AbortMultipartUpload", Operation::AbortMultipartUpload),
+    ("CompleteMultipartUpload", Operation::CompleteMultipartUpload),
+    ("CopyObject", Operation::CopyObject),
+    ("CreateBucket", Operation::CreateBucket),
+    ("CreateMultipartUpload", Operation::CreateMultipartUpload),
+    ("DeleteBucket", Operation::DeleteBucket),
+    ("DeleteBucketCors", Operation::DeleteBucketCors),
+    ("DeleteBucketEncryption", Operation::DeleteBucketEncryption),
+    ("DeleteBucketLifecycle", Operation::DeleteBucketLifecycle),
+    ("DeleteBucketOwnershipControls", Operation::DeleteBucketOwnershipControls),
+    ("DeleteBucketPolicy", Operation::DeleteBucketPolicy),
+    ("DeleteBucketReplication", Operation::DeleteBucketReplication),
+    ("DeleteBucketTagging", Operation::DeleteBucketTagging),
+    ("DeleteBucketWebsite", Operation::DeleteBucketWebsite),
+    ("DeleteObject", Operation::DeleteObject),
+    ("DeleteObjectTagging", Operation::DeleteObjectTagging),
+    ("DeleteObjects", Operation::DeleteObject),
+    ("DeletePublicAccessBlock", Operation::DeletePublicAccessBlock),
+    ("GetBucketAccelerateConfiguration", Operation::GetBucketAccelerate),
+    ("GetBucketAcl", Operation::GetBucketAcl),
+    ("GetBucketCors", Operation::GetBucketCors),
+    ("GetBucketEncryption", Operation::GetBucketEncryption),
+    ("GetBucketLifecycleConfiguration", Operation::GetBucketLifecycle),
+    ("GetBucketLocation", Operation::GetBucketLocation),
+    ("GetBucketLogging", Operation::GetBucketLogging),
+    ("GetBucketNotificationConfiguration", Operation::GetBucketNotification),
+    ("GetBucketOwnershipControls", Operation::GetBucketOwnershipControls),
+    ("GetBucketPolicy", Operation::GetBucketPolicy),
+    ("GetBucketPolicyStatus", Operation::GetBucketPolicyStatus),
+    ("GetBucketReplication", Operation::GetBucketReplication),
+    ("GetBucketRequestPayment", Operation::GetBucketRequestPayment),
+    ("GetBucketTagging", Operation::GetBucketTagging),
+    ("GetBucketVersioning", Operation::GetBucketVersioning),
+    ("GetBucketWebsite", Operation::GetBucketWebsite),
+    ("GetObject", Operation::GetObject),
+    ("GetObjectAcl", Operation::GetObjectAcl),
+    ("GetObjectAttributes", Operation::GetObjectAttributes),
+    ("GetObjectLegalHold", Operation::GetObjectLegalHold),
+    ("GetObjectLockConfiguration", Operation::GetObjectLockConfiguration),
+    ("GetObjectRetention", Operation::GetObjectRetention),
+    ("GetObjectTagging", Operation::GetObjectTagging),
+    ("GetPublicAccessBlock", Operation::GetPublicAccessBlock),
+    ("HeadBucket", Operation::HeadBucket),
+    ("HeadObject", Operation::HeadObject),
+    ("ListBuckets", Operation::ListBuckets),
+    ("ListMultipartUploads", Operation::ListMultipartUploads),
+    ("ListObjectVersions", Operation::ListObjectVersions),
+    ("ListObjects", Operation::ListObjects),
+    ("ListObjectsV2", Operation::ListObjects),
+    ("ListParts", Operation::ListParts),
+    ("PostObject", Operation::PostObject),
+    ("PutBucketAcl", Operation::PutBucketAcl),
+    ("PutBucketCors", Operation::PutBucketCors),
+    ("PutBucketEncryption", Operation::PutBucketEncryption),
+    ("PutBucketLifecycleConfiguration", Operation::PutBucketLifecycle),
+    ("PutBucketLogging", Operation::PutBucketLogging),
+    ("PutBucketNotificationConfiguration", Operation::PutBucketNotification),
+    ("PutBucketOwnershipControls", Operation::PutBucketOwnershipControls),
+    ("PutBucketPolicy", Operation::PutBucketPolicy),
+    ("PutBucketRequestPayment", Operation::PutBucketRequestPayment),
+    ("PutBucketTagging", Operation::PutBucketTagging),
+    ("PutBucketVersioning", Operation::PutBucketVersioning),
+    ("PutBucketWebsite", Operation::PutBucketWebsite),
+    ("PutObject", Operation::PutObject),
+    ("PutObjectAcl", Operation::PutObjectAcl),
+    ("PutObjectLegalHold", Operation::PutObjectLegalHold),
+    ("PutObjectLockConfiguration", Operation::PutObjectLockConfiguration),
+    ("PutObjectRetention", Operation::PutObjectRetention),
+    ("PutObjectTagging", Operation::PutObjectTagging),
+    ("PutPublicAccessBlock", Operation::PutPublicAccessBlock),
+    ("RenameObject", Operation::RenameObject),
+    ("UploadPart", Operation::UploadPart),
+    ("UploadPartCopy", Operation::UploadPartCopy),
+];
+
+/// The place of an operation among all, by s3s's name.
+pub fn place(name: &str) -> Option<usize> {
+    OPERATIONS.binary_search_by_key(&name, |(known, _)| known).ok()
+}
+
+/// The names of all, by place.
+pub fn names() -> impl ExactSizeIterator<Item = &'static str> {
+    OPERATIONS.iter().map(|(name, _)| *name)
+}
+
+/// The operation of s3s's name.
 pub fn operation(name: &str) -> Option<Operation> {
-    use Operation as Is;
-    Some(match name {
-        "ListBuckets" => Is::ListBuckets,
-        "CreateBucket" => Is::CreateBucket,
-        "DeleteBucket" => Is::DeleteBucket,
-        "HeadBucket" => Is::HeadBucket,
-        "GetBucketLocation" => Is::GetBucketLocation,
-        "ListObjects" | "ListObjectsV2" => Is::ListObjects,
-        "ListObjectVersions" => Is::ListObjectVersions,
-        "ListMultipartUploads" => Is::ListMultipartUploads,
-        "GetBucketAcl" => Is::GetBucketAcl,
-        "PutBucketAcl" => Is::PutBucketAcl,
-        "GetBucketCors" => Is::GetBucketCors,
-        "PutBucketCors" => Is::PutBucketCors,
-        "DeleteBucketCors" => Is::DeleteBucketCors,
-        "GetBucketEncryption" => Is::GetBucketEncryption,
-        "PutBucketEncryption" => Is::PutBucketEncryption,
-        "DeleteBucketEncryption" => Is::DeleteBucketEncryption,
-        "GetBucketLifecycleConfiguration" => Is::GetBucketLifecycle,
-        "PutBucketLifecycleConfiguration" => Is::PutBucketLifecycle,
-        "DeleteBucketLifecycle" => Is::DeleteBucketLifecycle,
-        "GetBucketLogging" => Is::GetBucketLogging,
-        "PutBucketLogging" => Is::PutBucketLogging,
-        "GetBucketNotificationConfiguration" => Is::GetBucketNotification,
-        "PutBucketNotificationConfiguration" => Is::PutBucketNotification,
-        "GetBucketOwnershipControls" => Is::GetBucketOwnershipControls,
-        "PutBucketOwnershipControls" => Is::PutBucketOwnershipControls,
-        "DeleteBucketOwnershipControls" => Is::DeleteBucketOwnershipControls,
-        "GetBucketPolicy" => Is::GetBucketPolicy,
-        "PutBucketPolicy" => Is::PutBucketPolicy,
-        "DeleteBucketPolicy" => Is::DeleteBucketPolicy,
-        "GetBucketPolicyStatus" => Is::GetBucketPolicyStatus,
-        "GetPublicAccessBlock" => Is::GetPublicAccessBlock,
-        "PutPublicAccessBlock" => Is::PutPublicAccessBlock,
-        "DeletePublicAccessBlock" => Is::DeletePublicAccessBlock,
-        "GetBucketRequestPayment" => Is::GetBucketRequestPayment,
-        "PutBucketRequestPayment" => Is::PutBucketRequestPayment,
-        "GetBucketAccelerateConfiguration" => Is::GetBucketAccelerate,
-        "DeleteBucketReplication" => Is::DeleteBucketReplication,
-        "GetBucketReplication" => Is::GetBucketReplication,
-        "GetBucketTagging" => Is::GetBucketTagging,
-        "PutBucketTagging" => Is::PutBucketTagging,
-        "DeleteBucketTagging" => Is::DeleteBucketTagging,
-        "GetBucketVersioning" => Is::GetBucketVersioning,
-        "PutBucketVersioning" => Is::PutBucketVersioning,
-        "GetBucketWebsite" => Is::GetBucketWebsite,
-        "PutBucketWebsite" => Is::PutBucketWebsite,
-        "DeleteBucketWebsite" => Is::DeleteBucketWebsite,
-        "GetObjectLockConfiguration" => Is::GetObjectLockConfiguration,
-        "PutObjectLockConfiguration" => Is::PutObjectLockConfiguration,
-        "GetObject" => Is::GetObject,
-        "HeadObject" => Is::HeadObject,
-        "GetObjectAttributes" => Is::GetObjectAttributes,
-        "GetObjectAcl" => Is::GetObjectAcl,
-        "PutObjectAcl" => Is::PutObjectAcl,
-        "GetObjectTagging" => Is::GetObjectTagging,
-        "PutObjectTagging" => Is::PutObjectTagging,
-        "DeleteObjectTagging" => Is::DeleteObjectTagging,
-        "GetObjectRetention" => Is::GetObjectRetention,
-        "PutObjectRetention" => Is::PutObjectRetention,
-        "GetObjectLegalHold" => Is::GetObjectLegalHold,
-        "PutObjectLegalHold" => Is::PutObjectLegalHold,
-        "PutObject" => Is::PutObject,
-        "PostObject" => Is::PostObject,
-        "CopyObject" => Is::CopyObject,
-        "RenameObject" => Is::RenameObject,
-        "DeleteObject" | "DeleteObjects" => Is::DeleteObject,
-        "CreateMultipartUpload" => Is::CreateMultipartUpload,
-        "UploadPart" => Is::UploadPart,
-        "UploadPartCopy" => Is::UploadPartCopy,
-        "CompleteMultipartUpload" => Is::CompleteMultipartUpload,
-        "AbortMultipartUpload" => Is::AbortMultipartUpload,
-        "ListParts" => Is::ListParts,
-        _ => return None,
-    })
+    Some(OPERATIONS[place(name)?].1)
 }
 
 /// Whether an operation is about an object that is there: its ACL and tags have a say, so it is read together with the
@@ -122,5 +135,12 @@ mod tests {
             assert!(operation(&name).is_some(), "{name}");
         }
         assert_eq!(operation("SelectObjectContent"), None);
+    }
+
+    /// Names are found by halving: one out of its order would be refused.
+    #[test]
+    fn names_are_in_order() {
+        assert!(names().is_sorted());
+        assert!(names().enumerate().all(|(at, name)| place(name) == Some(at)));
     }
 }

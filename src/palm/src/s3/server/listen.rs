@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::tls::Tls;
 use super::{Connection, Service};
 use crate::s3::guard::Draining;
+use crate::s3::measure::Counted;
 
 /// Connections served at once by one listener; more wait in its backlog.
 const CONNECTIONS_MAX: usize = 4_096;
@@ -134,13 +135,14 @@ struct Connected {
 }
 
 impl hyper::service::Service<Request<Incoming>> for Connected {
-    type Response = Response<Body>;
+    type Response = Response<Counted<Body>>;
     type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         let service = self.service.clone();
         request.extensions_mut().insert(self.connection);
-        Box::pin(async move { Ok(service.handle(request).await) })
+        let (request, watch) = service.measures.begin(request);
+        Box::pin(async move { Ok(watch.answered(service.handle(request).await)) })
     }
 }

@@ -129,6 +129,7 @@ fn configured(operations: StandIn, config_of_buckets: BucketConfig) -> Service {
         touch: Arc::new(|| {}),
         ids: first_id(),
         log: None,
+        measures: Measures::new().expect("measures"),
     }
 }
 

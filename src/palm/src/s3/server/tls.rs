@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::RwLock;
+use prometheus::IntGauge;
+use prometheus::core::Collector;
 use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::default_provider;
@@ -17,6 +19,7 @@ use tokio::net::TcpStream;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+use x509_cert::der::Decode as _;
 
 /// How often the files are looked at. What renews certificates does so weeks ahead, and can send SIGHUP.
 const RELOAD_EVERY: Duration = Duration::from_mins(1);
@@ -45,6 +48,12 @@ pub enum TlsError {
     /// The chain is empty, the key is of another certificate or of no kind we know.
     #[error("certificate and key cannot be used together")]
     Unusable(#[from] rustls::Error),
+    /// The first certificate is none.
+    #[error("not an X.509 certificate")]
+    Certificate(#[from] x509_cert::der::Error),
+    /// The metric cannot be made.
+    #[error(transparent)]
+    Measure(#[from] prometheus::Error),
 }
 
 /// Accepts TLS connections; cheap to clone.
@@ -59,7 +68,13 @@ impl Tls {
     pub fn load(certificate: &Path, key: &Path) -> Result<Self, TlsError> {
         let provider = Arc::new(default_provider());
         let read = read(certificate, key, &provider)?;
+        let expiry = IntGauge::new(
+            "palm_tls_certificate_expiry_timestamp_seconds",
+            "When the certificate shown to S3 clients stops being valid",
+        )?;
+        expiry.set(expires(&read)?);
         let certificate = Arc::new(Certificate {
+            expiry,
             chain: certificate.to_owned(),
             key: key.to_owned(),
             provider: Arc::clone(&provider),
@@ -92,6 +107,11 @@ impl Tls {
         }
     }
 
+    /// When the certificate that is shown expires, as a metric.
+    pub(super) fn collector(&self) -> Box<dyn Collector> {
+        Box::new(self.certificate.expiry.clone())
+    }
+
     /// Shakes hands.
     pub(super) async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
         self.acceptor.accept(stream).await
@@ -105,14 +125,17 @@ struct Certificate {
     key: PathBuf,
     provider: Arc<CryptoProvider>,
     shown: RwLock<Arc<CertifiedKey>>,
+    expiry: IntGauge,
 }
 
 impl Certificate {
     /// Shows what the files hold now. Half a renewal, or a wrong one, leaves what is shown.
     fn reload(&self) {
-        match read(&self.chain, &self.key, &self.provider) {
-            Ok(fresh) if fresh.cert == self.shown.read().cert => {}
-            Ok(fresh) => {
+        let fresh = read(&self.chain, &self.key, &self.provider).and_then(|fresh| Ok((expires(&fresh)?, fresh)));
+        match fresh {
+            Ok((_, fresh)) if fresh.cert == self.shown.read().cert => {}
+            Ok((expires, fresh)) => {
+                self.expiry.set(expires);
                 *self.shown.write() = Arc::new(fresh);
                 tracing::info!(certificate = %self.chain.display(), "certificate reloaded");
             }
@@ -133,6 +156,13 @@ fn read(certificate: &Path, key: &Path, provider: &CryptoProvider) -> Result<Cer
     let chain = chain.map_err(|source| pem(certificate, source))?;
     let private = PrivateKeyDer::from_pem_slice(&load(key)?).map_err(|source| pem(key, source))?;
     Ok(CertifiedKey::from_der(chain, private, provider)?)
+}
+
+/// When the first of a chain stops being valid, seconds since the Unix epoch.
+fn expires(chain: &CertifiedKey) -> Result<i64, TlsError> {
+    let leaf = x509_cert::Certificate::from_der(chain.end_entity_cert()?)?;
+    let seconds = leaf.tbs_certificate.validity.not_after.to_unix_duration().as_secs();
+    Ok(i64::try_from(seconds).unwrap_or(i64::MAX))
 }
 
 fn load(path: &Path) -> Result<Vec<u8>, TlsError> {

@@ -1,0 +1,178 @@
+import type { ComponentChildren } from "preact";
+import { useState } from "preact/hooks";
+import { renderSVG } from "uqr";
+
+import { api, type Invited, type Member, type Waiting } from "./api";
+import { bytes, moment, short, span } from "./format";
+import { Progress } from "./tasks";
+import { Act, attempt, Card, confirm, Copy, Dialog, Field, Meter, Problem, usePoll } from "./ui";
+
+export function Peers(props: { administrator: boolean }) {
+  const { data, error, again } = usePoll(api.members, 2000);
+  const [inviting, setInviting] = useState(false);
+  return (
+    <>
+      <div class="head">
+        <h1>Peers</h1>
+        {props.administrator && (
+          <button type="button" class="main" onClick={() => setInviting(true)}>
+            Invite a peer
+          </button>
+        )}
+      </div>
+      <Problem words={error && `What is shown is not new: ${error}.`} />
+      <div aria-live="polite">
+        {data?.waiting.map((waiting) => (
+          <Asks key={waiting.peer_id} waiting={waiting} administrator={props.administrator} again={again} />
+        ))}
+      </div>
+      <div class="peers">
+        {data?.members.map((member) => (
+          <Peer key={member.peer_id} member={member} administrator={props.administrator} again={again} alone={data.members.length === 1} />
+        ))}
+      </div>
+      {inviting && <Invite close={() => setInviting(false)} />}
+    </>
+  );
+}
+
+function Asks(props: { waiting: Waiting; administrator: boolean; again: () => Promise<void> }) {
+  const { waiting } = props;
+  const approve = () =>
+    attempt(async () => {
+      await api.approve(waiting.peer_id);
+      await props.again();
+    }, `${waiting.name} may join`);
+  return (
+    <div class="notice">
+      <span>
+        <strong>{waiting.name}</strong> asks to join, from {waiting.address}, since {moment(waiting.requested_ms)}. Compare its id with what it
+        shows: <code class="wrap">{waiting.peer_id}</code>
+      </span>
+      {props.administrator && (
+        <button type="button" class="main" onClick={approve} aria-label={`Approve ${waiting.name}`}>
+          Approve
+        </button>
+      )}
+    </div>
+  );
+}
+
+function Peer(props: { member: Member; administrator: boolean; alone: boolean; again: () => Promise<void> }) {
+  const { member, again } = props;
+  const [draining, setDraining] = useState(false);
+  const away = member.state === "absent";
+  const used = member.used_bytes ?? 0;
+  const evict = async () => {
+    const text = (
+      <>
+        <p>
+          {member.name} keeps {bytes(used)} of fragments. It can never come back with its key.
+        </p>
+        <p>Objects with fragments there can lose one peer fewer until the others have made these again.</p>
+      </>
+    );
+    if (!(await confirm(`Evict ${member.name}?`, text, "Evict"))) return;
+    await attempt(async () => (await api.evict(member.peer_id, "evicted at the console"), again()), `${member.name} is evicted`);
+  };
+  const drain = () => attempt(async () => (await api.start("drain"), setDraining(true)));
+  return (
+    <Card
+      title={member.name}
+      class={away ? "peer away" : "peer"}
+      aside={
+        <span class="tags">
+          {member.this_peer && <span class="tag">this peer</span>}
+          {member.voter && (
+            <span class="tag" title="Votes on metadata">
+              voter
+            </span>
+          )}
+          <span class={`tag ${away ? "bad" : "good"}`}>{away ? "absent" : "live"}</span>
+        </span>
+      }
+    >
+      <Meter value={used} of={used + (member.free_bytes ?? 0)} label={`Used by ${member.name}`} />
+      <p>
+        {bytes(used)} stored
+        {member.free_bytes !== null && <>, {bytes(member.free_bytes)} free</>}
+      </p>
+      <dl>
+        {away && <Fact name="Away for">{span(member.absent_seconds)}</Fact>}
+        {!away && member.round_trip_us !== null && <Fact name="Round trip">{(member.round_trip_us / 1000).toFixed(1)} ms</Fact>}
+        <Fact name="Joined">{moment(member.joined_ms)}</Fact>
+        <Fact name="Address">{member.addresses[0] ?? "unknown"}</Fact>
+        {member.domain && <Fact name="Fails with">{member.domain}</Fact>}
+        {member.version && <Fact name="Version">{member.version}</Fact>}
+        <Fact name="Id">
+          <code title={member.peer_id}>{short(member.peer_id)}</code>
+        </Fact>
+      </dl>
+      {draining && <Progress task="drain" />}
+      {props.administrator && !props.alone && (
+        <div class="row">
+          {member.this_peer ? (
+            <>
+              <button type="button" onClick={drain} title="Moves this peer's fragments to the others; it takes no more">
+                Drain
+              </button>
+              {draining && (
+                <button type="button" onClick={() => attempt(async () => (await api.undrain(), setDraining(false)), "This peer takes fragments again")}>
+                  Undo
+                </button>
+              )}
+            </>
+          ) : (
+            <button type="button" class={away ? "danger" : ""} onClick={evict} aria-label={`Evict ${member.name}`}>
+              Evict
+            </button>
+          )}
+        </div>
+      )}
+    </Card>
+  );
+}
+
+function Fact(props: { name: string; children: ComponentChildren }) {
+  return (
+    <div>
+      <dt>{props.name}</dt>
+      <dd>{props.children}</dd>
+    </div>
+  );
+}
+
+function Invite(props: { close: () => void }) {
+  const [invited, setInvited] = useState<Invited>();
+  if (!invited) {
+    return (
+      <Dialog title="Invite a peer" close={props.close}>
+        <Act label="Make an invitation" act={async (form) => setInvited(await api.invite(Number(form.get("lasts"))))}>
+          <Field label="Good once, for" hint="Whoever has it can bring one machine into the pool.">
+            <select name="lasts">
+              <option value="3600">an hour</option>
+              <option value="86400">a day</option>
+              <option value="604800">a week</option>
+            </select>
+          </Field>
+        </Act>
+      </Dialog>
+    );
+  }
+  const at = invited.addresses[0] ? ` --coordinator ${invited.addresses[0]}` : "";
+  const command = `palm join-pool --pool-id ${invited.pool_id}${at} --token ${invited.join_token}`;
+  return (
+    <Dialog title="Invite a peer" close={props.close}>
+      <p>Run this at the other machine, until {moment(invited.expires_ms)}:</p>
+      <Copy text={command} label="Command to join" />
+      <Qr text={command} />
+    </Dialog>
+  );
+}
+
+/** The command as a QR code, always dark on light so that cameras read it. */
+function Qr(props: { text: string }) {
+  const svg = `data:image/svg+xml,${encodeURIComponent(renderSVG(props.text, { border: 3, ecc: "L" }))}`;
+  return <img class="qr" src={svg} alt="The command as a QR code" width="260" height="260" />;
+}
+
