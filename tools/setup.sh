@@ -72,7 +72,7 @@ fi
 } >"$tools/env.new"
 mv "$tools/env.new" "$tools/env"
 
-# -- the S3 clients and pytest, in an environment of their own
+# -- the S3 clients, message brokers and pytest, in an environment of their own
 
 wanted=$(cksum <s3-tests/requirements.txt)
 if [ "$(cat "$venv/.installed" 2>/dev/null)" != "$wanted" ]; then
