@@ -18,7 +18,8 @@ POOL ?= dev
 PEER ?= 2
 SOAK_SECONDS ?= 600
 
-.PHONY: help setup build test test-conformance compatibility test-long test-mixed soak-sim soak-peers soak-consistency lint demo bench console \
+.PHONY: help setup build test test-conformance compatibility test-long test-mixed soak-sim soak-peers soak-consistency lint deb demo bench \
+	console pictures \
 	dev-create dev-discover dev-join create discover join
 
 help: ## this list
@@ -85,6 +86,11 @@ soak-sim: setup ## the ledger in simulation: 20,000 seeds with faults, every his
 	$(ENV)
 	cargo run -p palm-core --features sim --example soak $$PALM_CARGO_FLAGS -- --seeds $(or $(SEEDS),20000) --from $(or $(FROM),0)
 
+deb: setup ## a Debian package of a release build, here (the first release build compiles RocksDB once more)
+	$(ENV)
+	cargo build --release -p palm $$PALM_CARGO_FLAGS
+	packaging/deb.sh
+
 demo: build ## five peers, real files, two of them killed: a table of what happened (KEEP=1 leaves the pool up, MIXED=1: all kinds of backends)
 	$(ENV)
 	python s3-tests/demo.py
@@ -97,6 +103,10 @@ console: ## the console's pages anew, after a change to their sources (npm); the
 	cd src/palm/console
 	npm ci --no-fund --no-audit
 	npm run build
+
+pictures: build ## docs/images anew: the console of a pool at work, in a real browser
+	$(ENV)
+	python s3-tests/pictures.py docs/images
 
 dev-create: setup ## a pool of one that rebuilds and restarts itself when the source changes (POOL=name)
 	./watch.sh create $(POOL)

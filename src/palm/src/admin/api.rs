@@ -218,8 +218,10 @@ pub mod path {
     pub const QUOTA: &str = "/v1/buckets/quota";
     /// POST [`StartTask`](super::StartTask), answers [`TaskState`](super::TaskState).
     pub const TASKS: &str = "/v1/tasks";
-    /// POST [`StartTask`](super::StartTask), answers the [`TaskState`](super::TaskState) of the last of its kind.
+    /// POST [`Task`](super::Task), answers the [`TaskState`](super::TaskState) of the last of its kind.
     pub const TASK: &str = "/v1/tasks/state";
+    /// The same, of the last that only said what would be done.
+    pub const PLAN: &str = "/v1/tasks/plan";
     /// POST [`Empty`](super::Empty): this peer takes fragments again. Answers [`Empty`](super::Empty).
     pub const UNDRAIN: &str = "/v1/drain/undo";
     /// GET, answers [`Backends`](super::Backends); POST [`AddBackend`](super::AddBackend), answers [`Backend`](super::Backend).

@@ -96,6 +96,7 @@ pub(super) fn router(pool: Pool, store: Store, scrub: Duration) -> Router {
         .route(path::QUOTA, post(quota))
         .route(path::TASKS, post(start_task))
         .route(path::TASK, post(task))
+        .route(path::PLAN, post(plan))
         .route(path::UNDRAIN, post(undrain))
         .with_state(Peer { pool, store, tasks, scrub })
         .layer(middleware::from_fn(super::audit::note))
@@ -266,7 +267,15 @@ async fn start_task(State(tasks): State<Tasks>, Json(wish): Json<api::StartTask>
     Json(tasks.start(wish))
 }
 
-async fn task(State(tasks): State<Tasks>, Json(wish): Json<api::StartTask>) -> Answer<api::TaskState> {
+async fn task(State(tasks): State<Tasks>, Json(task): Json<api::Task>) -> Answer<api::TaskState> {
+    state(&tasks, api::StartTask { task, dry_run: false })
+}
+
+async fn plan(State(tasks): State<Tasks>, Json(task): Json<api::Task>) -> Answer<api::TaskState> {
+    state(&tasks, api::StartTask { task, dry_run: true })
+}
+
+fn state(tasks: &Tasks, wish: api::StartTask) -> Answer<api::TaskState> {
     tasks.state(wish).map(Json).ok_or_else(|| Refusal::Unknown("no such task was begun".into()))
 }
 

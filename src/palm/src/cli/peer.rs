@@ -74,25 +74,29 @@ struct Listeners {
 impl Listeners {
     async fn bind(identity: &Identity, settings: &Settings) -> Result<Self, CliError> {
         let quic = settings.quic.address;
-        let listen = async |what: &str, address: SocketAddr| {
-            TcpListener::bind(address).await.map_err(failed(format!("{what} endpoint {address}")))
+        let listen = async |what: &str, address: SocketAddr, setting: &str| {
+            TcpListener::bind(address).await.map_err(|error| cannot_listen(what, address, &error, setting))
         };
         Ok(Self {
-            net: Net::bind(identity, quic).map_err(failed(format!("quic endpoint {quic}")))?,
+            net: Net::bind(identity, quic).map_err(|error| cannot_listen("quic", quic, &error, "--quic"))?,
             s3: match settings.s3.enabled {
-                true => Some(listen("s3", settings.s3.address).await?),
+                true => Some(listen("s3", settings.s3.address, "--s3").await?),
                 false => None,
             },
             tls: match settings.s3.tls().filter(|_| settings.s3.enabled) {
                 Some((address, certificate, key)) => {
                     let tls = Tls::load(certificate, key).map_err(failed("s3.tls_certificate"))?;
-                    Some((listen("s3 tls", address).await?, tls))
+                    Some((listen("s3 tls", address, "s3.tls_address").await?, tls))
                 }
                 None => None,
             },
-            admin: listen("admin", settings.admin.address).await?,
+            admin: listen("admin", settings.admin.address, "--admin").await?,
         })
     }
+}
+
+fn cannot_listen(what: &str, address: SocketAddr, error: &dyn std::fmt::Display, setting: &str) -> CliError {
+    CliError::Failed(format!("{what} endpoint {address}: {error}: choose another with {setting}, or end what uses it"))
 }
 
 /// Runs a peer until it is told to stop.

@@ -52,7 +52,7 @@ pub(super) fn ready(ready: &Ready, data: &Path, as_json: bool) {
         return say_json(ready);
     }
     let mut text = format!(
-        "\nPool      {} ({})\nPeer      {}\nS3        {}\nAdmin     {}\n",
+        "\nPool      {} ({})\nPeer      {}\nS3        {}\nConsole   {}/\n",
         ready.pool,
         ready.pool_id,
         ready.peer_id,
@@ -81,7 +81,8 @@ pub(super) fn ready(ready: &Ready, data: &Path, as_json: bool) {
             ready.pool_id, ready.quic
         );
     }
-    let _ = write!(text, "\nSee how it stands: palm status --data {}\n", data.display());
+    let (data, admin) = (data.display(), &ready.admin);
+    let _ = write!(text, "\nSee how it stands: palm status --data {data}\nor, in a browser:  {admin}/console/\n");
     say(&text);
 }
 
