@@ -5,6 +5,7 @@
 //! | `disk:///srv/palm` | a directory of this machine | `max_bytes`, `reserve` (fragments only) |
 //! | `exec:///path/to/program` | whatever the program keeps them in (fragments only) | the program's own |
 //! | `rocksdb:///srv/palm` | one RocksDB in a directory, for fragments | `max_bytes`, `reserve` |
+//! | `opendal+s3://bucket/prefix`, `opendal+fs:///dir`, … | a place that `OpenDAL` reaches, for fragments ([`remote`](crate::remote)) | `max_bytes`, `adopt`, and the service's own |
 //! | `memory:` | this process, as long as it lives | `max_bytes` (fragments only) |
 //!
 //! Besides its own options every backend of fragments takes:
@@ -173,6 +174,8 @@ fn open_plain(url: &Url<'_>, options: Options<'_>, known: bool) -> Result<Arc<dy
             }
             Ok(Arc::new(crate::rocks::RocksFragments::open(&dir, bounds)?))
         }
+        #[cfg(feature = "_opendal")]
+        _ if url.scheme.starts_with(OPENDAL) => url.open_remote(options, known),
         #[cfg(feature = "exec")]
         "exec" => {
             let mut run = crate::exec::ExecOptions::new(url.directory()?);
@@ -182,6 +185,10 @@ fn open_plain(url: &Url<'_>, options: Options<'_>, known: bool) -> Result<Arc<dy
         _ => Err(url.unknown_scheme()),
     }
 }
+
+/// Begins the scheme of a place that `OpenDAL` reaches.
+#[cfg(feature = "_opendal")]
+const OPENDAL: &str = "opendal+";
 
 /// Options as written: names and values.
 type Options<'a> = Vec<(&'a str, &'a str)>;
@@ -270,13 +277,17 @@ impl<'a> Url<'a> {
         Ok(url)
     }
 
+    /// Without its options: they may have secrets, and errors go to logs.
     fn bad(&self, reason: impl Into<String>) -> OpenError {
-        OpenError::BadUrl { url: self.text.to_owned(), reason: reason.into() }
+        OpenError::BadUrl { url: place(self.text).to_owned(), reason: reason.into() }
     }
 
     fn unknown_scheme(&self) -> OpenError {
+        #[cfg(feature = "_opendal")]
+        let known = [KNOWN, crate::remote::SCHEMES].concat().join(", ");
+        #[cfg(not(feature = "_opendal"))]
         let known = KNOWN.join(", ");
-        OpenError::UnknownScheme { url: self.text.to_owned(), scheme: self.scheme.to_owned(), known }
+        OpenError::UnknownScheme { url: place(self.text).to_owned(), scheme: self.scheme.to_owned(), known }
     }
 
     fn unknown_option(&self, name: &str, known: &str) -> OpenError {
@@ -302,6 +313,32 @@ impl<'a> Url<'a> {
             }
         }
         Ok(bounds)
+    }
+
+    /// A place that is reached by a service. Its bound is kept here, as no service knows of it.
+    #[cfg(feature = "_opendal")]
+    fn open_remote(&self, options: Options<'_>, known: bool) -> Result<Arc<dyn FragmentStore>, OpenError> {
+        use crate::remote::{Found, RemoteFragments};
+
+        let (mut found, mut max_bytes) = (if known { Found::Expected } else { Found::Refused }, None);
+        let mut rest = Vec::new();
+        for (name, value) in options {
+            match (name, value) {
+                ("max_bytes", _) => max_bytes = Some(self.size(name, value)?),
+                // What was there once is never made anew, whatever the options still say.
+                ("adopt", "true") if known => {}
+                ("adopt", "true") => found = Found::Adopted,
+                ("adopt", "false") => {}
+                ("adopt", _) => return Err(self.bad(format!("adopt={value} is neither true nor false"))),
+                _ => rest.push((name.to_owned(), value.to_owned())),
+            }
+        }
+        let address = format!("{}:{}", self.scheme.trim_start_matches(OPENDAL), self.path);
+        let store: Arc<dyn FragmentStore> = Arc::new(RemoteFragments::open_blocking(&address, rest, found)?);
+        Ok(match max_bytes {
+            Some(max_bytes) => Arc::new(crate::decorate::Quota::new(store, max_bytes, 0)),
+            None => store,
+        })
     }
 
     fn size(&self, name: &str, value: &str) -> Result<u64, OpenError> {
