@@ -10,6 +10,6 @@ MIXED = [
     "disk://{dir}/a,disk://{dir}/b?cache=8MiB&max_bytes=100GiB",
     "rocksdb://{dir}/rocks?cache=8MiB",
     f"exec://{faulty_plugin.EXAMPLE}?dir={{dir}}/plugin&max_bytes=100000000000",
-    "opendal+fs://{dir}/nas?max_bytes=100GiB&bandwidth=400MB&quiet=23:00-07:00&quiet_bandwidth=300MB",
+    "disk://{dir}/slow?bandwidth=400MB&quiet=23:00-07:00&quiet_bandwidth=300MB&reserve=64MiB",
     "memory:?max_bytes=4GiB",
 ]
