@@ -28,6 +28,8 @@ have pkg-config || packages+=(pkg-config)
 # Clients that examples/ tells of, and what finds the libraries that a Debian package needs.
 [ "$(uname)" != Linux ] || have restic || packages+=(restic)
 [ "$(uname)" != Linux ] || have dpkg-shlibdeps || packages+=(dpkg-dev)
+# Ends backends at one system call after the other, and counts those of a read.
+[ "$(uname)" != Linux ] || have strace || packages+=(strace)
 have curl || have rustup || packages+=(curl ca-certificates)
 python3 -c 'import ensurepip, venv' 2>/dev/null || packages+=(python3 python3-venv)
 if [ ${#packages[@]} -gt 0 ]; then
