@@ -18,7 +18,7 @@ POOL ?= dev
 PEER ?= 2
 SOAK_SECONDS ?= 600
 
-.PHONY: help setup build test test-conformance compatibility test-long test-mixed soak-sim soak-peers soak-consistency lint deb demo bench console \
+.PHONY: help setup build test test-conformance compatibility test-long test-mixed soak-sim soak-peers soak-consistency lint deb demo bench console pictures \
 	dev-create dev-discover dev-join create discover join
 
 help: ## this list
@@ -102,6 +102,10 @@ console: ## the console's pages anew, after a change to their sources (npm); the
 	cd src/palm/console
 	npm ci --no-fund --no-audit
 	npm run build
+
+pictures: build ## docs/images anew: the console of a pool at work, in a real browser
+	$(ENV)
+	python s3-tests/pictures.py docs/images
 
 dev-create: setup ## a pool of one that rebuilds and restarts itself when the source changes (POOL=name)
 	./watch.sh create $(POOL)

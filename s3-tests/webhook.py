@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import ssl
 import threading
 from urllib.parse import unquote_plus
 
@@ -11,10 +12,13 @@ from palm_cluster import HOST, free_port
 
 
 class Webhook:
-    """Collects what is POSTed to it. While `failing`, it answers 503; while stopped, nobody is there."""
+    """Collects what is POSTed to it. While `failing`, it answers 503; while stopped, nobody is there.
 
-    def __init__(self):
+    With a certificate (the files of it and of its key) it speaks HTTPS."""
+
+    def __init__(self, certificate: tuple | None = None):
         self.port = free_port()
+        self.certificate = certificate
         self.messages: list[dict] = []
         self.headers: list[dict] = []
         self.failing = False
@@ -24,7 +28,7 @@ class Webhook:
 
     @property
     def url(self) -> str:
-        return f"http://{HOST}:{self.port}/events?of=palm"
+        return f"http{'s' if self.certificate else ''}://{HOST}:{self.port}/events?of=palm"
 
     def start(self) -> None:
         hook = self
@@ -46,6 +50,11 @@ class Webhook:
 
         http.server.ThreadingHTTPServer.allow_reuse_address = True
         self._server = http.server.ThreadingHTTPServer((HOST, self.port), Handler)
+        if self.certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*self.certificate)
+            # The handshake is each connection's own business, not that of the thread that takes them all.
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
     def stop(self) -> None:

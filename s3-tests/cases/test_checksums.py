@@ -32,6 +32,29 @@ def test_right_header_checksums_are_kept(s3, bucket, algorithm):
     assert name not in s3.head_object(Bucket=bucket, Key="k")
 
 
+def test_an_object_without_a_checksum_gets_one(target, s3, bucket):
+    """A client that declares none. Expected: CRC64NVME of the whole object, told back by PUT, HEAD and GetObjectAttributes, and kept by a copy."""
+    value = samples.checksum("CRC64NVME", DATA)
+    answer = target.server.signed("PUT", f"/{bucket}/k", DATA)
+    assert (answer.headers["x-amz-checksum-crc64nvme"], answer.headers["x-amz-checksum-type"]) == (value, "FULL_OBJECT")
+    s3.copy_object(Bucket=bucket, Key="copy", CopySource={"Bucket": bucket, "Key": "k"})
+    for key in ("k", "copy"):
+        head = s3.head_object(Bucket=bucket, Key=key, ChecksumMode="ENABLED")
+        assert (head["ChecksumCRC64NVME"], head["ChecksumType"]) == (value, "FULL_OBJECT")
+    told = s3.get_object_attributes(Bucket=bucket, Key="k", ObjectAttributes=["Checksum"])["Checksum"]
+    assert told == {"ChecksumCRC64NVME": value, "ChecksumType": "FULL_OBJECT"}
+
+
+def test_unknown_algorithms_are_refused(target, s3, bucket, refused):
+    """Danger: a client's wish for integrity is dropped unseen. Expected: InvalidRequest, and nothing stored."""
+    for header in ("x-amz-sdk-checksum-algorithm", "x-amz-checksum-md6"):
+        answer = target.server.signed("PUT", f"/{bucket}/k", DATA, **{header: "MD6"})
+        assert (answer.status, answer.code) == (400, "InvalidRequest")
+    with refused("InvalidRequest", 400):
+        s3.create_multipart_upload(Bucket=bucket, Key="k", ChecksumAlgorithm="MD6")
+    assert_nothing_stored(s3, bucket, refused)
+
+
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_wrong_header_checksums_are_refused(s3, bucket, refused, algorithm):
     """The body was damaged on its way. Expected: BadDigest and nothing stored; a value of the wrong length InvalidRequest."""

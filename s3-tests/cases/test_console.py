@@ -21,6 +21,8 @@ pytestmark = [pytest.mark.own_pool, pytest.mark.palm]
 
 PAGE_TIMEOUT_MS = 60_000
 MIB = 1 << 20
+# What Vite needs.
+NODE = 20
 # Set to a directory, tests leave pictures there: docs/images is made so.
 PICTURES = os.environ.get("PALM_PICTURES")
 
@@ -177,6 +179,7 @@ def test_objects_come_as_files_and_never_as_pages(console):
         status, headers, body = console.ask("GET", f"/console/s3/{path}")
         assert (status, body) == (200, evil)
         assert headers["content-security-policy"] == "default-src 'none'; frame-ancestors 'none'; sandbox"
+        assert headers["cache-control"] == "no-store", "another who uses this browser, or a proxy, gets it from no cache"
         assert re.fullmatch(r"attachment; filename\*=UTF-8''[A-Za-z0-9%._~!$&+-]+", headers["content-disposition"])
     assert console.ask("GET", "/console/s3/pages/b")[0] == 404
     part = console.ask("GET", "/console/s3/pages/evil.html", headers={"range": "bytes=1-6"})
@@ -223,12 +226,13 @@ def test_large_bodies_pass_through(pool, console):
 def test_the_pages_are_what_their_sources_give(tmp_path):
     """The built pages are in the repository, so that cargo needs no npm. Danger: they and their sources drift apart, or hold what nobody wrote.
     Expected: a fresh build gives the same bytes."""
-    if shutil.which("npm") is None:
-        pytest.skip("npm is not installed")
+    node = shutil.which("npm") and subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout
+    if not node or int(node.strip("v").split(".")[0]) < NODE:
+        pytest.skip(f"npm with Node.js {NODE} or later is not installed")
     source = pathlib.Path(__file__).parents[2] / "src/palm/console"
     place = tmp_path / "console"
     shutil.copytree(source, place, ignore=shutil.ignore_patterns("node_modules", "dist"))
-    for command in ["npm ci --no-fund --no-audit", "npm run build"]:
+    for command in ["npm ci --no-fund --no-audit --fetch-retries=5", "npm run build"]:
         done = subprocess.run(command.split(), cwd=place, capture_output=True, text=True, timeout=240, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
     files = {path.name: path.read_bytes() for path in (place / "dist").iterdir()}

@@ -6,11 +6,13 @@ What rules do in days is watched on pools of their own, whose days last seconds 
 
 import datetime
 import time
+from collections import Counter
 
 import pytest
 
 import samples
-from palm_cluster import GRACE_S, QUICK, eventually
+from palm_cluster import GRACE_S, QUICK, Pool, eventually
+from webhook import Webhook
 
 DAY_S = 4
 FAST = {"lifecycle.day": f"{DAY_S}s"}
@@ -135,11 +137,34 @@ def test_expiry_is_announced(s3, bucket):
     assert "Expiration" not in s3.put_object(Bucket=bucket, Key="kept", Body=b"x")
 
 
+def test_expiry_is_announced_by_the_rule_that_fits(s3, bucket):
+    """Rules by tag, size and date, and two for one object. Expected: the header names the rule that expires the object first, on copies and
+    completed uploads too; none for objects that no rule fits, for versions that are not current, and for rules that are off."""
+    by = lambda name, days, **fit: {"ID": name, "Status": "Enabled", "Filter": {"And": {"Prefix": "x/"} | fit}} | expire(days)
+    date = datetime.datetime(2035, 1, 1, tzinfo=datetime.timezone.utc)
+    put(
+        s3, bucket, by("tagged", 3, Tags=[{"Key": "t", "Value": "1"}]), by("large", 5, ObjectSizeGreaterThan=9), rule("off", "x/", "Disabled", **expire(1)),
+        rule("dated", "date/", Expiration={"Date": date}),
+    )
+    s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    rule_of = lambda answer: answer.get("Expiration", "").rpartition("rule-id=")[2].strip('"')
+    first = s3.put_object(Bucket=bucket, Key="x/a", Body=b"0123456789")
+    assert rule_of(first) == "large"
+    assert rule_of(s3.put_object(Bucket=bucket, Key="x/a", Body=b"0123456789", Tagging="t=1")) == "tagged"
+    assert rule_of(s3.head_object(Bucket=bucket, Key="x/a")) == "tagged"
+    assert rule_of(s3.head_object(Bucket=bucket, Key="x/a", VersionId=first["VersionId"])) == "", "it is not current"
+    assert rule_of(s3.put_object(Bucket=bucket, Key="x/b", Body=b"0")) == ""
+    copied = s3.copy_object(Bucket=bucket, Key="x/c", CopySource={"Bucket": bucket, "Key": "x/a"})
+    assert rule_of(copied) == "tagged", "tags come along"
+    upload = s3.create_multipart_upload(Bucket=bucket, Key="date/m")["UploadId"]
+    part = s3.upload_part(Bucket=bucket, Key="date/m", UploadId=upload, PartNumber=1, Body=b"x")
+    done = s3.complete_multipart_upload(Bucket=bucket, Key="date/m", UploadId=upload, MultipartUpload={"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]})
+    assert done["Expiration"] == 'expiry-date="Mon, 01 Jan 2035 00:00:00 GMT", rule-id="dated"'
+
+
 @pytest.fixture(scope="module")
 def fast(request, tmp_path_factory):
     """A pool of three whose days last seconds, for all tests that break none of its peers."""
-    from palm_cluster import Pool
-
     if request.config.getoption("--endpoint"):
         pytest.skip("needs days of its own length")
     with Pool.form(tmp_path_factory.mktemp("lifecycle"), 3, None, "lifecycle", QUICK | FAST) as pool:
@@ -172,6 +197,118 @@ def test_only_what_is_due_goes(fast):
     eventually(lambda: keys(s3, "due") == kept, 2 * DAY_S + SLACK_S, "what was due went, and nothing else")
 
 
+def versions(s3, bucket, prefix=""):
+    """How many versions, and how many markers, each key has."""
+    page = s3.list_object_versions(Bucket=bucket, Prefix=prefix)
+    objects, markers = (Counter(entry["Key"] for entry in page.get(kind, [])) for kind in ("Versions", "DeleteMarkers"))
+    return {key: (objects[key], markers[key]) for key in objects | markers}
+
+
+@pytest.mark.own_pool
+def test_versions_go_by_their_own_rules(fast):
+    """A versioned bucket with a rule of each kind for versions. Danger: a rule deletes what is current, more than it may, or brings back what a
+    marker hid. Expected: AWS's outcome for each (userguide/intro-lifecycle-rules, "Lifecycle rules: based on the bucket's versioning state")."""
+    s3, bucket = fast.peers[0].client(), "versions"
+    s3.create_bucket(Bucket=bucket)
+    s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    gone = {"NoncurrentVersionExpiration": {"NoncurrentDays": 1}}
+    filtered = lambda name, **other: {"ID": name, "Status": "Enabled", "Filter": {"And": {"Prefix": f"{name}/"} | other}} | gone
+    put(
+        s3, bucket,
+        rule("current", "current/", **expire(1)),
+        rule("old", "old/", **gone),
+        rule("newest", "newest/", NoncurrentVersionExpiration={"NoncurrentDays": 1, "NewerNoncurrentVersions": 2}),
+        rule("markers", "markers/", Expiration={"ExpiredObjectDeleteMarker": True}),
+        rule("all", "all/", **expire(1), **gone),
+        filtered("tag", Tags=[{"Key": "go", "Value": "yes"}]),
+        filtered("small", ObjectSizeLessThan=3),
+        filtered("between", ObjectSizeGreaterThan=3, ObjectSizeLessThan=6),
+        rule("far", "far/", NoncurrentVersionExpiration={"NoncurrentDays": 300}),
+    )
+    for key, count in {"current/a": 1, "old/a": 3, "newest/a": 5, "all/a": 2, "far/a": 2, "other": 2}.items():
+        for number in range(count):
+            s3.put_object(Bucket=bucket, Key=key, Body=b"%d" % number)
+    for tagging in ("go=yes", "go=no", "go=yes"):
+        s3.put_object(Bucket=bucket, Key="tag/a", Body=b"x", Tagging=tagging)
+    for size in (2, 3, 4, 7, 5):
+        s3.put_object(Bucket=bucket, Key="small/a", Body=b"s" * size)
+        s3.put_object(Bucket=bucket, Key="between/a", Body=b"b" * size)
+    for key in ("markers/alone", "markers/covers"):
+        version = s3.put_object(Bucket=bucket, Key=key, Body=b"x")["VersionId"]
+        s3.delete_object(Bucket=bucket, Key=key)
+        if key == "markers/alone":
+            s3.delete_object(Bucket=bucket, Key=key, VersionId=version)
+    s3.put_object(Bucket=bucket, Key="old/gone", Body=b"x")
+    s3.delete_object(Bucket=bucket, Key="old/gone")
+    expected = {
+        "current/a": (1, 1), "old/a": (1, 0), "old/gone": (0, 1), "newest/a": (3, 0), "markers/covers": (1, 1), "far/a": (2, 0),
+        "other": (2, 0), "tag/a": (2, 0), "small/a": (4, 0), "between/a": (4, 0),
+    }
+    eventually(lambda: versions(s3, bucket) == expected, 5 * DAY_S + 2 * SLACK_S, f"{expected}, not {versions(s3, bucket)}")
+    left = s3.list_object_versions(Bucket=bucket, Prefix="newest/")["Versions"]
+    bodies = [s3.get_object(Bucket=bucket, Key="newest/a", VersionId=entry["VersionId"])["Body"].read() for entry in left]
+    assert bodies == [b"4", b"3", b"2"] and left[0]["IsLatest"], "the newest stay"
+    tags = s3.list_object_versions(Bucket=bucket, Prefix="tag/")["Versions"][1]
+    assert s3.get_object_tagging(Bucket=bucket, Key="tag/a", VersionId=tags["VersionId"])["TagSet"] == [{"Key": "go", "Value": "no"}]
+
+
+@pytest.mark.own_pool
+def test_a_suspended_bucket_keeps_its_versions(fast):
+    """Versioning is suspended. Expected: a current null version is replaced by a null marker; a current version with an id stays below one."""
+    s3, bucket = fast.peers[1].client(), "suspended"
+    s3.create_bucket(Bucket=bucket)
+    for status, key in (("Enabled", "kept"), ("Suspended", "null")):
+        s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": status})
+        s3.put_object(Bucket=bucket, Key=key, Body=b"x")
+    put(s3, bucket, rule(**expire(1)))
+    # AWS removes a marker that is left alone with the same rule, a day later.
+    expected = [{"kept": (1, 1), "null": (0, 1)}, {"kept": (1, 1)}]
+    eventually(lambda: versions(s3, bucket) in expected, 2 * DAY_S + SLACK_S, f"one of {expected}, not {versions(s3, bucket)}")
+    markers = s3.list_object_versions(Bucket=bucket, Prefix="kept")["DeleteMarkers"]
+    assert [marker["VersionId"] for marker in markers] == ["null"]
+
+
+@pytest.mark.own_pool
+def test_a_locked_version_stays(fast):
+    """Rules of one day in a bucket whose versions are held. Danger: a rule gets around object lock. Expected: held versions stay below a
+    marker until they are let go."""
+    s3, bucket = fast.peers[2].client(), "held"
+    s3.create_bucket(Bucket=bucket, ObjectLockEnabledForBucket=True)
+    put(s3, bucket, rule(NoncurrentVersionExpiration={"NoncurrentDays": 1}))
+    held = s3.put_object(Bucket=bucket, Key="held", Body=b"1", ObjectLockLegalHoldStatus="ON")["VersionId"]
+    for key in ("held", "free", "free"):
+        s3.put_object(Bucket=bucket, Key=key, Body=b"2")
+    eventually(lambda: versions(s3, bucket) == {"held": (2, 0), "free": (1, 0)}, 2 * DAY_S + SLACK_S, "what nobody holds goes")
+    s3.put_object_legal_hold(Bucket=bucket, Key="held", VersionId=held, LegalHold={"Status": "OFF"})
+    eventually(lambda: versions(s3, bucket) == {"held": (1, 0), "free": (1, 0)}, 2 * DAY_S + SLACK_S, "what was let go follows")
+
+
+@pytest.mark.own_pool
+def test_what_rules_do_is_told(tmp_path):
+    """Rules in two buckets whose notifications ask for s3:LifecycleExpiration. Expected (userguide/notification-how-to-event-types-and-destinations):
+    Delete for what goes for good, DeleteMarkerCreated where a marker comes, nothing as ObjectRemoved."""
+    hook = Webhook()
+    with Pool.form(tmp_path / "told", 1, settings=QUICK | FAST | {"notify.targets": f"hook={hook.url}"}) as pool:
+        s3 = pool.peers[0].client()
+        for bucket in ("plain", "versioned"):
+            s3.create_bucket(Bucket=bucket)
+            events = {"Id": "all", "QueueArn": "arn:palm:sqs::hook:webhook", "Events": ["s3:LifecycleExpiration:*", "s3:ObjectRemoved:*"]}
+            s3.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration={"QueueConfigurations": [events]})
+            put(s3, bucket, rule(**expire(1), NoncurrentVersionExpiration={"NoncurrentDays": 1}))
+        s3.put_bucket_versioning(Bucket="versioned", VersioningConfiguration={"Status": "Enabled"})
+        s3.put_object(Bucket="plain", Key="a", Body=b"x")
+        version = s3.put_object(Bucket="versioned", Key="a", Body=b"x")["VersionId"]
+        told = lambda: {(r["s3"]["bucket"]["name"], r["eventName"], r["s3"]["object"].get("versionId")) for r in hook.records()}
+        made = lambda: {(bucket, event) for bucket, event, _ in told()}
+        expected = {
+            ("plain", "LifecycleExpiration:Delete"), ("versioned", "LifecycleExpiration:DeleteMarkerCreated"), ("versioned", "LifecycleExpiration:Delete"),
+        }
+        eventually(lambda: made() >= expected and ("versioned", "LifecycleExpiration:Delete", version) in told(), 4 * DAY_S + SLACK_S, f"{expected}, not {told()}")
+        assert made() == expected
+        assert all(record["userIdentity"]["principalId"] == "s3.amazonaws.com" for record in hook.records())
+    hook.stop()
+
+
 @pytest.mark.own_pool
 def test_uploads_are_aborted(fast, refused):
     """AbortIncompleteMultipartUpload: an upload that nobody completes goes, one outside the rule's prefix stays."""
@@ -199,9 +336,14 @@ def test_a_peer_that_goes_does_not_take_rules_along(new_pool):
         put(s3, bucket, rule("r", "go/", **expire(1)))
         s3.put_object(Bucket=bucket, Key="go/a", Body=b"x")
         s3.put_object(Bucket=bucket, Key="stay", Body=b"x")
+    s3.create_bucket(Bucket="versioned")
+    s3.put_bucket_versioning(Bucket="versioned", VersioningConfiguration={"Status": "Enabled"})
+    put(s3, "versioned", rule("r", "go/", NoncurrentVersionExpiration={"NoncurrentDays": 1}))
+    for _ in range(2):
+        s3.put_object(Bucket="versioned", Key="go/v", Body=b"x")
     pool.peers[0].kill()
     s3 = pool.peers[1].client()
-    gone = lambda: all(keys(s3, bucket) == ["stay"] for bucket in buckets)
+    gone = lambda: all(keys(s3, bucket) == ["stay"] for bucket in buckets) and versions(s3, "versioned") == {"go/v": (1, 0)}
     eventually(gone, 2 * DAY_S + GRACE_S + 20, "the others carry the rules out")
     pool.peers[0].start()
     for peer in pool.peers[1:]:
@@ -210,4 +352,5 @@ def test_a_peer_that_goes_does_not_take_rules_along(new_pool):
     pool.wait_settled()
     for bucket in buckets:
         s3.put_object(Bucket=bucket, Key="go/b", Body=b"x")
+    s3.put_object(Bucket="versioned", Key="go/v", Body=b"x")
     eventually(gone, 2 * DAY_S + GRACE_S + 20, "the rules outlive restarts")

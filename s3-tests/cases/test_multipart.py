@@ -215,11 +215,33 @@ def test_copying_parts(s3, bucket, refused):
     for number, asked in [(1, None), (2, f"bytes=1000-{6 * MIB}"), (3, f"bytes={12 * MIB}-{12 * MIB + 4}")]:
         answer = s3.upload_part_copy(**where, PartNumber=number, **({"CopySourceRange": asked} if asked else {}))
         parts.append({"PartNumber": number, "ETag": answer["CopyPartResult"]["ETag"]})
-    with refused(("InvalidArgument", "InvalidRange", "InvalidRequest"), (400, 416)):
+    with refused("InvalidRange", 416):
         s3.upload_part_copy(**where, PartNumber=4, CopySourceRange=f"bytes=0-{13 * MIB}")
+    for senseless in ("0-2", "bytes=0", "bytes=hello-world", "bytes=0-bar", "bytes=hello-", "bytes=0-2,3-5"):
+        with refused("InvalidArgument", 400):
+            s3.upload_part_copy(**where, PartNumber=4, CopySourceRange=senseless)
     upload.complete(parts)
     expected = source + source[1000 : 6 * MIB + 1] + source[12 * MIB :]
     assert hashlib.sha256(read(s3, bucket, "copied")).digest() == hashlib.sha256(expected).digest()
+
+
+def test_half_a_part_is_none(target, s3, bucket):
+    """PUT with a part number and no upload, or the other way round, by a client that lost the other half. Danger: it is taken for PutObject, and the
+    part replaces the object. Expected: InvalidArgument, and the object as it was."""
+    s3.put_object(Bucket=bucket, Key="k", Body=b"whole")
+    for half in ("partNumber", "uploadId"):
+        answer = target.server.signed("PUT", f"/{bucket}/k", b"part", query=[(half, "1")])
+        assert (answer.status, answer.code) == (400, "InvalidArgument"), half
+    assert read(s3, bucket, "k") == b"whole"
+
+
+def test_uploads_tell_who_began_them(s3, bucket):
+    """API_ListMultipartUploads, API_ListParts. Expected: the initiator is the bucket's owner, by id and by name."""
+    upload = Upload(s3, bucket)
+    owner = s3.get_bucket_acl(Bucket=bucket)["Owner"]
+    listed = s3.list_multipart_uploads(Bucket=bucket)["Uploads"][0]
+    parts = s3.list_parts(**upload.where, UploadId=upload.id)
+    assert all(answer[who] == owner for answer in (listed, parts) for who in ("Owner", "Initiator"))
 
 
 def test_ranges_over_part_borders(s3, bucket, rng, rounds):

@@ -53,6 +53,15 @@ def test_an_unwanted_operation(s3, bucket, refused, operation):
     assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == b"kept"
 
 
+def test_an_unwanted_operation_with_a_wrong_body(target, s3, bucket):
+    """SelectObjectContent with what is no XML. Danger: a client mends its XML in vain. Expected: NotImplemented all the same; who may not read
+    hears of that first."""
+    s3.put_object(Bucket=bucket, Key="k", Body=b"kept")
+    query = [("select", ""), ("select-type", "2")]
+    assert target.server.signed("POST", f"/{bucket}/k", b"<x", query).status == 501
+    assert target.server.send(target.server.request("POST", f"/{bucket}/k", query), b"<x").status == 403
+
+
 def test_every_operation_is_served_or_refused_on_purpose():
     """Danger: an operation that nobody thought of. Expected: each of AWS's is in the front end's table, an older name, or has its reason."""
     served = compatibility.served()

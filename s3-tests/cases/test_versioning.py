@@ -4,6 +4,7 @@ DeletingObjectsfromVersioningSuspendedBuckets; API_PutBucketVersioning, API_GetB
 
 import concurrent.futures
 import itertools
+from xml.etree import ElementTree
 
 import pytest
 from botocore.exceptions import ClientError
@@ -194,7 +195,8 @@ def test_a_marker_hides_the_key(s3, versioned, refused):
         assert headers["x-amz-delete-marker"] == "true" and headers["x-amz-version-id"] == gone["VersionId"]
         with refused("MethodNotAllowed", 405) as caught:
             call(Bucket=versioned, Key="k", VersionId=gone["VersionId"])
-        assert caught.value.response["ResponseMetadata"]["HTTPHeaders"]["x-amz-delete-marker"] == "true"
+        headers = caught.value.response["ResponseMetadata"]["HTTPHeaders"]
+        assert (headers["x-amz-delete-marker"], headers["allow"]) == ("true", "DELETE")
     assert read(s3, versioned, "k", version) == b"kept"
     assert "Contents" not in s3.list_objects_v2(Bucket=versioned)
     assert [line[1:4] for line in listed(s3, versioned)] == [(version, False, False), (gone["VersionId"], True, True)]
@@ -588,3 +590,16 @@ def test_a_version_is_deleted_only_if_it_matches(s3, versioned, refused):
     except ClientError as error:
         assert error.response["ResponseMetadata"]["HTTPStatusCode"] == 412
     assert read(s3, versioned, "k") == b"x"
+
+
+def test_versions_and_markers_stand_in_one_order(target, s3, versioned):
+    """Clients that read the XML of ListObjectVersions from its first line to its last. Danger: all versions, and then all markers. Expected:
+    by key, newest first, as AWS writes them."""
+    for key in ("a", "b"):
+        s3.put_object(Bucket=versioned, Key=key, Body=b"1")
+        s3.delete_object(Bucket=versioned, Key=key)
+        s3.put_object(Bucket=versioned, Key=key, Body=b"2")
+    xml = target.server.signed("GET", f"/{versioned}", query=[("versions", "")]).body
+    found = [entry for entry in ElementTree.fromstring(xml) if entry.tag.endswith(("}Version", "}DeleteMarker"))]
+    entries = [(entry.tag.rpartition("}")[2], entry.findtext("{*}Key")) for entry in found]
+    assert entries == [(kind, key) for key in ("a", "b") for kind in ("Version", "DeleteMarker", "Version")]

@@ -1,9 +1,11 @@
+import { useRef } from "preact/hooks";
+
 import { api, type Status, type Tally } from "./api";
 import { Charts } from "./charts";
 import { bytes, counted, number, span } from "./format";
 import { PoolMap } from "./map";
 import { Tasks } from "./tasks";
-import { Card, Meter, Problem, usePoll } from "./ui";
+import { Card, Meter, Problem, Sentence, usePoll } from "./ui";
 
 /** As the peer orders them, the worst first. */
 const REDUNDANCY = [
@@ -75,9 +77,13 @@ function Standing(props: { status?: Status }) {
         {level(status) === "good" ? "✓" : "!"}
       </span>
       <div>
-        <p class="first">{first}</p>
+        <p class="first">
+          <Sentence text={first ?? ""} />
+        </p>
         {more.map((sentence) => (
-          <p key={sentence}>{sentence}</p>
+          <p key={sentence}>
+            <Sentence text={sentence} />
+          </p>
         ))}
       </div>
     </div>
@@ -128,6 +134,8 @@ function Capacity(props: { members: { used_bytes: number | null; free_bytes: num
 
 function Repairs(props: { status?: Status }) {
   const health = props.status?.health;
+  const most = useRef(0);
+  most.current = health?.queued ? Math.max(most.current, health.queued_bytes) : 0;
   if (!health || (health.queued === 0 && health.segments_to_mend === 0)) return <p>Nothing to repair.</p>;
   const left = props.status?.repair_eta_seconds;
   return (
@@ -137,6 +145,7 @@ function Repairs(props: { status?: Status }) {
           ? `Repairing ${counted(health.queued, "segment")}, ${bytes(health.queued_bytes)}.`
           : `${counted(health.segments_to_mend, "segment")} to be mended.`}
       </p>
+      {health.queued > 0 && <Meter value={most.current - health.queued_bytes} of={most.current} label="Repaired since this page saw it begin" />}
       <p class="dim">
         {health.bytes_per_second > 0 ? `${bytes(health.bytes_per_second)}/s` : ""}
         {left ? `, ${span(left)} left` : ""}

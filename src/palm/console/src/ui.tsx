@@ -35,6 +35,11 @@ export function usePoll<T>(ask: () => Promise<T>, everyMs: number): { data?: T; 
   return { ...state, again };
 }
 
+/** A sentence of the peer's, which sets commands in backticks. */
+export const Sentence = (props: { text: string }) => (
+  <>{props.text.split("`").map((part, at) => (at % 2 ? <code key={at}>{part}</code> : part))}</>
+);
+
 export function Card(props: { title: string; aside?: ComponentChildren; class?: string; children: ComponentChildren }) {
   const id = useId();
   return (

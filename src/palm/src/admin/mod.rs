@@ -107,7 +107,7 @@ impl Admin {
     }
 
     /// All figures now, as Prometheus reads them.
-    async fn figures(&self) -> Result<String, prometheus::Error> {
+    pub async fn figures(&self) -> Result<String, prometheus::Error> {
         metrics::text(&self.pool, &self.store, &self.others).await
     }
 }

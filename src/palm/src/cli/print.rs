@@ -73,7 +73,8 @@ pub(super) fn ready(ready: &Ready, data: &Path, as_json: bool) {
             ready.pool_id, ready.quic
         );
     }
-    let _ = write!(text, "\nSee how it stands: palm status --data {}\n", data.display());
+    let (data, admin) = (data.display(), &ready.admin);
+    let _ = write!(text, "\nSee how it stands: palm status --data {data}\nor, in a browser:  {admin}/console/\n");
     say(&text);
 }
 

@@ -14,7 +14,7 @@ use palm_core::repair::owner_of_id;
 use super::{NotifyTarget, Store};
 
 /// How chores are done.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct ChoreSettings {
     /// How long a day of lifecycle rules is: shorter in tests.
     pub day: Duration,

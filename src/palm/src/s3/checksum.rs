@@ -60,10 +60,15 @@ const fn length(algorithm: ChecksumAlgorithm) -> usize {
     }
 }
 
-/// The algorithm of this name; one that PALM does not compute is 501.
+/// The algorithm of this name; one that PALM does not compute is refused, as AWS refuses what it does not know.
 pub fn parse_name(text: &str) -> S3Result<ChecksumAlgorithm> {
     let found = ALGORITHMS.into_iter().find(|&algorithm| name(algorithm).eq_ignore_ascii_case(text));
-    found.ok_or_else(|| error::not_implemented("This checksum algorithm is not implemented"))
+    found.ok_or_else(|| {
+        let known = ALGORITHMS.map(name).join(", ");
+        error::invalid_request(format!(
+            "Checksum algorithm provided is unsupported. Please try again with any of the valid types: [{known}]"
+        ))
+    })
 }
 
 /// Decodes a value; `None` unless it is base64 of the right length.
@@ -244,6 +249,13 @@ impl Declared {
         Ok(self)
     }
 
+    /// Of an object whose client declares no checksum: it gets this one, "the default integrity protection" of AWS
+    /// (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.html>).
+    pub fn or_computed(mut self, algorithm: ChecksumAlgorithm) -> Self {
+        self.checksum.get_or_insert((algorithm, Value::Computed));
+        self
+    }
+
     /// What has to be computed over the body beside its MD5.
     pub fn algorithm(&self) -> Option<ChecksumAlgorithm> {
         self.checksum.as_ref().map(|(algorithm, _)| *algorithm)
@@ -299,7 +311,7 @@ fn decode_md5(text: &str) -> S3Result<[u8; 16]> {
     decoded.ok_or_else(|| S3Error::new(S3ErrorCode::InvalidDigest))
 }
 
-/// The algorithm whose value a header or trailer of this name carries; an algorithm PALM does not know is 501, so
+/// The algorithm whose value a header or trailer of this name carries; an algorithm PALM does not know is refused, so
 /// that no promise of a client is dropped unseen.
 fn value_header(name: &str) -> S3Result<Option<ChecksumAlgorithm>> {
     let lower = name.to_ascii_lowercase();

@@ -3,7 +3,7 @@
 //!
 //! 5xx means that the outcome is unknown, every other answer that nothing has changed.
 
-use http::header::{CONTENT_RANGE, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ALLOW, CONTENT_RANGE, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use palm_core::s3::Refusal;
 use palm_core::s3::version::is_marker;
@@ -142,10 +142,14 @@ pub fn of(error: ObjectError) -> S3Error {
         tracing::error!(%what, "request failed on our side");
     }
     let mut told = answer(&error).into_error();
-    if let ObjectError::Marker { version, .. } = &error
+    if let ObjectError::Marker { version, named } = &error
         && let Ok(version) = HeaderValue::try_from(version.to_string())
     {
-        told.set_headers(with_xml([(VERSION_ID, version), (DELETE_MARKER, HeaderValue::from_static("true"))]));
+        let mut headers = with_xml([(VERSION_ID, version), (DELETE_MARKER, HeaderValue::from_static("true"))]);
+        if *named {
+            headers.insert(ALLOW, HeaderValue::from_static("DELETE"));
+        }
+        told.set_headers(headers);
     }
     told.set_source(Box::new(error));
     told

@@ -166,7 +166,7 @@ pub fn is_form<B>(request: &Request<B>) -> bool {
 }
 
 /// Refuses what s3s would take although it must not: a form without a length, whose fields it would wait for without
-/// end, and an anonymous request that says how it wants to be answered, with which anybody could make a public object
+/// end; a part that lacks its number or its upload, which would replace the object; and an anonymous request that says how it wants to be answered, with which anybody could make a public object
 /// appear to be a page of its host
 /// (<https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html>).
 pub fn check<B>(request: &Request<B>) -> S3Result<()> {
@@ -175,6 +175,9 @@ pub fn check<B>(request: &Request<B>) -> S3Result<()> {
     }
     let has =
         |start: &str| request.uri().query().is_some_and(|query| query.split('&').any(|pair| pair.starts_with(start)));
+    if *request.method() == Method::PUT && has("partNumber=") != has("uploadId=") {
+        return Err(error::invalid_argument("A part needs both partNumber and uploadId"));
+    }
     let signed = request.headers().contains_key(AUTHORIZATION) || has("X-Amz-Signature=");
     if !signed && has("response-") && matches!(*request.method(), Method::GET | Method::HEAD) {
         let text = "Request specific response headers cannot be used for anonymous GET requests.";

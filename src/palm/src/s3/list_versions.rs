@@ -56,6 +56,7 @@ pub async fn list(
         Some(Listed::Group(group)) => (Some(encoding.write(group)), None),
     };
     let (mut versions, mut markers, mut prefixes) = (Vec::new(), Vec::new(), Vec::new());
+    let order = Order::of(&items);
     for item in items {
         match item {
             Listed::Group(group) => prefixes.push(CommonPrefix { prefix: Some(encoding.write(&group)) }),
@@ -87,7 +88,60 @@ pub async fn list(
         version_id_marker: version_marker,
         versions: Some(versions),
     };
-    Ok(super::answer(output, stale))
+    let mut answer = super::answer(output, stale);
+    answer.extensions.insert(order);
+    Ok(answer)
+}
+
+/// Which entries of an answer are versions, and which delete markers. s3s writes the ones and then the others; AWS writes all
+/// as they stand in the listing, newest first, and some clients take them so. Among the answer's extensions.
+#[derive(Debug, Clone)]
+pub struct Order(Vec<&'static str>);
+
+impl Order {
+    fn of(items: &[Listed<ListedVersion>]) -> Self {
+        let tags = items.iter().filter_map(|item| match item {
+            Listed::Key(_, version) if version.kind == Kind::DeleteMarker => Some(MARKER),
+            Listed::Key(..) => Some(VERSION),
+            Listed::Group(_) => None,
+        });
+        Self(tags.collect())
+    }
+
+    /// Brings the entries of an answer's XML into this order; `None` where they are in it, or are not there.
+    pub fn restore(&self, xml: &str) -> Option<String> {
+        if self.0.iter().all(|tag| *tag == VERSION) {
+            return None;
+        }
+        let (rest, markers) = cut(xml, MARKER);
+        let (rest, versions) = cut(&rest, VERSION);
+        let (mut markers, mut versions) = (markers.into_iter(), versions.into_iter());
+        let (head, end) = rest.split_at(rest.rfind("</")?);
+        let mut ordered = String::with_capacity(xml.len());
+        ordered.push_str(head);
+        for tag in &self.0 {
+            ordered.push_str(&if *tag == MARKER { markers.next() } else { versions.next() }?);
+        }
+        ordered.push_str(end);
+        Some(ordered)
+    }
+}
+
+const MARKER: &str = "DeleteMarker";
+const VERSION: &str = "Version";
+
+/// What is left of an XML without the elements of a name, and these. Text cannot look like a tag: it is escaped.
+fn cut(xml: &str, tag: &str) -> (String, Vec<String>) {
+    let (open, close) = (format!("<{tag}>"), format!("</{tag}>"));
+    let mut pieces = xml.split(&open);
+    let mut rest = pieces.next().unwrap_or_default().to_owned();
+    let elements = pieces.map(|piece| {
+        let (inner, after) = piece.split_once(&close).unwrap_or((piece, ""));
+        rest.push_str(after);
+        format!("{open}{inner}{close}")
+    });
+    let elements = elements.collect();
+    (rest, elements)
 }
 
 fn entry(key: String, version: ListedVersion, owners: &Owners<'_>) -> Option<ObjectVersion> {
@@ -107,4 +161,23 @@ fn entry(key: String, version: ListedVersion, owners: &Owners<'_>) -> Option<Obj
         storage_class: Some(ObjectVersionStorageClass::from(class)),
         version_id: Some(id.to_string()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Scenario: a key was deleted and written again. Danger: a client that reads an answer from its first line to its last takes
+    /// the marker for the newest. Expectation: entries stand in the order of the listing, and nothing else is lost.
+    #[test]
+    fn entries_stand_as_they_were_listed() {
+        let xml = "<R><DeleteMarker><Key>a</Key></DeleteMarker><Prefix></Prefix><Version><Key>a</Key><VersionId>2</VersionId></Version>\
+                   <Version><Key>&lt;Version&gt;</Key></Version></R>";
+        let order = Order(vec![VERSION, MARKER, VERSION]);
+        let expected = "<R><Prefix></Prefix><Version><Key>a</Key><VersionId>2</VersionId></Version>\
+                        <DeleteMarker><Key>a</Key></DeleteMarker><Version><Key>&lt;Version&gt;</Key></Version></R>";
+        assert_eq!(order.restore(xml).as_deref(), Some(expected));
+        assert_eq!(Order(vec![VERSION, VERSION]).restore(xml), None, "nothing to do");
+        assert_eq!(Order(vec![MARKER, MARKER]).restore(xml), None, "another listing");
+    }
 }

@@ -4,6 +4,7 @@
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
+use percent_encoding::percent_decode_str;
 use s3s::{S3Error, S3ErrorCode, S3Result};
 
 use super::error;
@@ -12,8 +13,33 @@ use super::error;
 const SIGV4: &str = "AWS4-HMAC-SHA256";
 /// What a header of it is made of.
 const PIECES: [&str; 3] = ["Credential=", "SignedHeaders=", "Signature="];
-/// Key, date, region, service, and `aws4_request`.
-const SCOPE_PIECES: usize = 5;
+/// What a scope ends with.
+const SCOPE_END: &str = "aws4_request";
+/// The services that are here.
+const SERVICES: [&str; 2] = ["s3", "sts"];
+/// `20261122`.
+const DAY_CHARS: usize = 8;
+
+/// Refuses a presigned URL of another mechanism or for another service.
+pub fn check_query(query: &str) -> S3Result<()> {
+    for (name, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
+        let is_wrong = match name {
+            "X-Amz-Algorithm" => value != SIGV4,
+            "X-Amz-Credential" => {
+                let credential = percent_decode_str(value).decode_utf8_lossy();
+                credential.rsplit('/').nth(1).is_some_and(|service| !SERVICES.contains(&service))
+            }
+            _ => false,
+        };
+        if is_wrong {
+            return Err(S3Error::with_message(
+                S3ErrorCode::AuthorizationQueryParametersError,
+                format!("Error parsing the {name} parameter: only {SIGV4} for the service s3 is supported"),
+            ));
+        }
+    }
+    Ok(())
+}
 
 /// Refuses a header that cannot be a signature of version 4. One that is empty is as good as none where nothing is public, and
 /// is told so; whether a signature is right is not decided here.
@@ -24,17 +50,20 @@ pub fn check(headers: &HeaderMap) -> S3Result<()> {
     let text = value.to_str().unwrap_or("?").trim();
     match text.split_once(' ').unwrap_or((text, "")) {
         ("", _) => Err(S3Error::new(S3ErrorCode::AccessDenied)),
-        (SIGV4, rest) if is_whole(rest) => match headers.get("x-amz-date").and_then(|date| date.to_str().ok()) {
-            Some(date) if is_date(date) => Ok(()),
-            _ => Err(S3Error::with_message(
-                S3ErrorCode::AccessDenied,
-                "AWS authentication requires a valid Date or x-amz-date header",
-            )),
-        },
-        (SIGV4, _) => Err(S3Error::with_message(
-            S3ErrorCode::AuthorizationHeaderMalformed,
-            "The authorization header is malformed; the Credential, SignedHeaders and Signature are needed.",
-        )),
+        (SIGV4, rest) => {
+            let scope =
+                scope_of(rest).ok_or_else(|| malformed("the Credential, SignedHeaders and Signature are needed."))?;
+            match headers.get("x-amz-date").and_then(|date| date.to_str().ok()) {
+                Some(date) if is_date(date) => check_scope(scope, date)?,
+                _ => {
+                    return Err(S3Error::with_message(
+                        S3ErrorCode::AccessDenied,
+                        "AWS authentication requires a valid Date or x-amz-date header",
+                    ));
+                }
+            }
+            check_payload_hash(headers)
+        }
         ("AWS", rest) if rest.contains(':') => Err(error::invalid_request(
             "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256.",
         )),
@@ -45,11 +74,49 @@ pub fn check(headers: &HeaderMap) -> S3Result<()> {
     }
 }
 
-fn is_whole(rest: &str) -> bool {
+fn malformed(why: &str) -> S3Error {
+    let message = format!("The authorization header is malformed; {why}");
+    S3Error::with_message(S3ErrorCode::AuthorizationHeaderMalformed, message)
+}
+
+/// Date, region, service and end of the scope of a whole header. A key may hold slashes; the scope may not.
+fn scope_of(rest: &str) -> Option<[&str; 4]> {
     let pieces: Vec<&str> = rest.split(',').map(str::trim).collect();
     let values = PIECES.map(|name| pieces.iter().find_map(|piece| piece.strip_prefix(name)).unwrap_or_default());
-    // A key may hold slashes; the scope may not.
-    values.iter().all(|value| !value.is_empty()) && values[0].split('/').count() >= SCOPE_PIECES
+    let mut scope = values[0].rsplit('/');
+    let [end, service, region, date, _key] =
+        [scope.next()?, scope.next()?, scope.next()?, scope.next()?, scope.next()?];
+    values.iter().all(|value| !value.is_empty()).then_some([date, region, service, end])
+}
+
+/// The region may be any: tools have their own idea of it, and a pool has but one.
+fn check_scope([date, _region, service, end]: [&str; 4], signed: &str) -> S3Result<()> {
+    if end != SCOPE_END {
+        return Err(malformed(&format!("incorrect terminal \"{end}\". This endpoint uses \"{SCOPE_END}\".")));
+    }
+    if !SERVICES.contains(&service) {
+        return Err(malformed(&format!("incorrect service \"{service}\". This endpoint belongs to \"s3\".")));
+    }
+    if !signed.starts_with(date) || date.len() != DAY_CHARS {
+        return Err(malformed(&format!(
+            "Invalid credential date \"{date}\". This date is not the same as X-Amz-Date: \"{signed}\"."
+        )));
+    }
+    Ok(())
+}
+
+/// What the signature covers of the body.
+fn check_payload_hash(headers: &HeaderMap) -> S3Result<()> {
+    let Some(value) = headers.get("x-amz-content-sha256") else { return Ok(()) };
+    let text = value.to_str().unwrap_or_default();
+    let is_hash = text.len() == 2 * 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if is_hash || text == "UNSIGNED-PAYLOAD" || text.starts_with("STREAMING-") {
+        return Ok(());
+    }
+    Err(error::invalid_argument(
+        "x-amz-content-sha256 must be UNSIGNED-PAYLOAD, STREAMING-UNSIGNED-PAYLOAD-TRAILER, \
+         STREAMING-AWS4-HMAC-SHA256-PAYLOAD, STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER or a valid sha256 value.",
+    ))
 }
 
 /// `20261122T235959Z`, of whatever calendar.
@@ -86,6 +153,10 @@ mod tests {
             ("AWS4-HMAC-SHA256", "AuthorizationHeaderMalformed"),
             (&good.replace("Signature=ab", "Signature="), "AuthorizationHeaderMalformed"),
             (&good.replace("/s3/", ""), "AuthorizationHeaderMalformed"),
+            (&good.replace("/s3/", "/ec2/"), "AuthorizationHeaderMalformed"),
+            (&good.replace("aws4_request", "aws5_request"), "AuthorizationHeaderMalformed"),
+            (&good.replace("20261122", "20261121"), "AuthorizationHeaderMalformed"),
+            (&good.replace("Credential=K", "Credential=K/with/slashes"), "taken"),
             ("AWS key:signature", "InvalidRequest"),
             ("AWS HAHAHA", "InvalidArgument"),
             ("Bearer token", "InvalidArgument"),

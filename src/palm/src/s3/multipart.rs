@@ -8,8 +8,8 @@ use s3s::dto::{
     AbortMultipartUploadInput, AbortMultipartUploadOutput, ChecksumAlgorithm, ChecksumType, CommonPrefix,
     CompleteMultipartUploadInput, CompleteMultipartUploadOutput, CompletedPart as GivenPart,
     CreateMultipartUploadInput, CreateMultipartUploadOutput, ETag, Initiator, ListMultipartUploadsInput,
-    ListMultipartUploadsOutput, ListPartsInput, ListPartsOutput, MultipartUpload, Part, StorageClass, UploadPartInput,
-    UploadPartOutput,
+    ListMultipartUploadsOutput, ListPartsInput, ListPartsOutput, MultipartUpload, Owner, Part, StorageClass,
+    UploadPartInput, UploadPartOutput,
 };
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
 
@@ -226,7 +226,7 @@ pub async fn list_parts(
         bucket: Some(input.bucket),
         key: echo(input.key),
         upload_id: Some(input.upload_id),
-        initiator: Some(initiator(&upload.owner)),
+        initiator: Some(initiator(&frontend.store, &upload.owner)),
         owner: Some(acl::owner(&frontend.store, &upload.owner)),
         storage_class: Some(storage_class(&upload)),
         part_number_marker: Some(marker),
@@ -254,8 +254,9 @@ fn part_entry(part: &PartInfo) -> Part {
     entry
 }
 
-fn initiator(owner: &str) -> Initiator {
-    Initiator { display_name: Some(owner.to_owned()), id: Some(owner.to_owned()) }
+fn initiator(store: &Store, owner: &str) -> Initiator {
+    let Owner { display_name, id } = acl::owner(store, owner);
+    Initiator { display_name, id }
 }
 
 fn storage_class(upload: &UploadRecord) -> StorageClass {
@@ -342,7 +343,7 @@ fn upload_entry(store: &Store, key: String, id: BodyId, record: &UploadRecord) -
         checksum_algorithm,
         checksum_type,
         initiated: Some(timestamp(record.created_ms)),
-        initiator: Some(initiator(&record.owner)),
+        initiator: Some(initiator(store, &record.owner)),
         key: Some(key),
         owner: Some(acl::owner(store, &record.owner)),
         storage_class: Some(storage_class(record)),

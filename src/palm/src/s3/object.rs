@@ -1,7 +1,7 @@
 //! Objects: put, get and head.
 
 use http::Extensions;
-use palm_core::record::Checksum;
+use palm_core::record::{Checksum, ChecksumAlgorithm};
 use palm_core::s3::notification::Event;
 use palm_core::s3::version::Name;
 use s3s::dto::{
@@ -26,6 +26,7 @@ use crate::object::{Cipher, Object};
 pub async fn put(frontend: &Frontend, mut request: S3Request<PutObjectInput>) -> S3Result<S3Response<PutObjectOutput>> {
     let declared = Declared::read(&request.headers, request.trailing_headers.take())?;
     let algorithm = declared.algorithm();
+    let declared = declared.or_computed(ChecksumAlgorithm::Crc64Nvme);
     let mut input = request.input;
     let conditions = condition::of_write(input.if_match.take(), input.if_none_match.as_ref())?;
     let asked = take_asked!(input);
@@ -41,7 +42,6 @@ pub async fn put(frontend: &Frontend, mut request: S3Request<PutObjectInput>) ->
     let object = stored.map_err(|failure| explain(failure, algorithm))?;
     let mut output =
         PutObjectOutput { e_tag: Some(etag(&object)), version_id: version_text(&object), ..PutObjectOutput::default() };
-    output.expiration = lifecycle::expiration_header(frontend, &input.bucket, &input.key, &object);
     set_encryption!(output, key.as_ref());
     output.expiration = lifecycle::expiration_header(frontend, &input.bucket, &input.key, &object);
     if let Some(sum) = &object.record.checksum {

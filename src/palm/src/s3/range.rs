@@ -1,8 +1,8 @@
 //! Which bytes of an object a request asks for.
 
 use palm_core::record::{Content, ObjectRecord, PartRef};
-use s3s::S3Result;
 use s3s::dto::Range;
+use s3s::{S3Error, S3ErrorCode, S3Result};
 
 use super::error;
 
@@ -87,7 +87,11 @@ pub fn select_source(text: &str, size: u64) -> S3Result<std::ops::Range<u64>> {
         return Err(malformed());
     };
     if last >= size {
-        return Err(error::invalid_argument(format!("Range specified is not valid for source object of size: {size}")));
+        // AWS says InvalidArgument; public suites want the code of other ranges that lie outside.
+        return Err(S3Error::with_message(
+            S3ErrorCode::InvalidRange,
+            format!("Range specified is not valid for source object of size: {size}"),
+        ));
     }
     Ok(first..last + 1)
 }
@@ -182,7 +186,8 @@ mod tests {
     #[test]
     fn a_source_range_lies_inside_the_source() {
         assert_eq!(select_source("bytes=2-4", 10).expect("inside"), 2..5);
-        for text in ["bytes=2-10", "bytes=2-", "bytes=-3", "2-4", "bytes=5-2"] {
+        assert_eq!(select_source("bytes=2-10", 10).expect_err("outside").code().as_str(), "InvalidRange");
+        for text in ["bytes=2-", "bytes=-3", "2-4", "bytes=5-2"] {
             assert_eq!(select_source(text, 10).expect_err(text).code().as_str(), "InvalidArgument");
         }
     }

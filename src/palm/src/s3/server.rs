@@ -30,7 +30,7 @@ use super::hosts::{BadDomain, Hosts, Place};
 use super::measure::{Asking, Measures};
 use super::notification::RequestId;
 use super::sts::Sts;
-use super::{CONSISTENCY, Frontend, error, form, mechanism, senseless, website};
+use super::{CONSISTENCY, Frontend, error, form, list_versions, mechanism, senseless, website};
 use crate::config::CustomDomains;
 use crate::object::{BodyError, MAX_BODY_BYTES, ObjectError, Store};
 
@@ -301,7 +301,9 @@ impl Service {
         B: HttpBody<Data = Bytes> + Send + Sync + Unpin + 'static,
         B::Error: Into<StdError>,
     {
-        let checked = mechanism::check(request.headers()).and_then(|()| guard::check(&request));
+        let checked = mechanism::check(request.headers())
+            .and_then(|()| mechanism::check_query(request.uri().query().unwrap_or_default()))
+            .and_then(|()| guard::check(&request));
         let promise = match checked.and_then(|()| Promise::of(&request)) {
             Ok(promise) => promise,
             Err(told) => return error_response(told),
@@ -316,6 +318,8 @@ impl Service {
                 None => Body::http_body(body),
             }
         });
+        let is_select = request.method() == Method::POST
+            && request.uri().query().is_some_and(|query| query.split('&').any(|pair| pair.starts_with("select-type=")));
         let answer = match form::target(&request, place, bucket) {
             None => match senseless::find(&request) {
                 names if names.is_empty() => self.dispatch(request).await,
@@ -325,6 +329,12 @@ impl Service {
                 Ok(bucket) => form::receive(self, &bucket, request).await.unwrap_or_else(error_response),
                 Err(told) => error_response(told),
             },
+        };
+        // Refused for what it asks, and not for the form in which it asks.
+        let answer = if is_select && answer.status() == StatusCode::BAD_REQUEST {
+            error_response(error::not_implemented("SELECT is not implemented"))
+        } else {
+            answer
         };
         match verdict.get() {
             Some(&rejection) => error_response(error::of(BodyError::Refused(rejection).into())),
@@ -350,7 +360,10 @@ impl Service {
                 }
                 response
             }
-            Ok(response) => response,
+            Ok(mut response) => {
+                restore_order(&mut response);
+                response
+            }
             Err(cause) => {
                 tracing::error!(%cause, "no answer could be written");
                 error_response(S3Error::new(S3ErrorCode::InternalError))
@@ -381,6 +394,16 @@ fn trace_id(headers: &HeaderMap) -> Option<String> {
     let parent = headers.get("traceparent")?.to_str().ok()?;
     let id = parent.split('-').nth(1)?;
     (id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then(|| id.to_owned())
+}
+
+/// Puts the entries of a listing of versions into their order, which s3s does not keep.
+fn restore_order(response: &mut Response<Body>) {
+    let Some(order) = response.extensions_mut().remove::<list_versions::Order>() else { return };
+    let Some(bytes) = response.body().bytes() else { return };
+    if let Some(ordered) = std::str::from_utf8(&bytes).ok().and_then(|xml| order.restore(xml)) {
+        response.headers_mut().remove(CONTENT_LENGTH);
+        *response.body_mut() = Body::from(ordered);
+    }
 }
 
 /// Whether s3s found no operation for a method on a resource, which it calls not implemented.

@@ -381,7 +381,7 @@ impl Client {
         match error {
             LedgerError::NoQuorum { .. } | LedgerError::Contended => self.world.fail(op, &error.to_string()),
             LedgerError::Unknown(why) => self.world.leave_unknown(op, why),
-            LedgerError::Storage(_) | LedgerError::Recovery(_) | LedgerError::Absent(_) => {
+            LedgerError::Storage(_) | LedgerError::Recovery(_) | LedgerError::Absent(_) | LedgerError::Metrics(_) => {
                 self.world.violated(format!("op {op} must not fail like this: {error}"));
             }
         }

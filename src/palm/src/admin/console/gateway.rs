@@ -9,6 +9,7 @@ use axum::http::uri::{Authority, PathAndQuery};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
 use serde::{Deserialize, Serialize};
 
 use super::Console;
@@ -23,6 +24,8 @@ const KEPT_BACK: [&str; 5] = ["authorization", "cookie", "host", "origin", "x-am
 const POLICY: &str = "default-src 'none'; frame-ancestors 'none'; sandbox";
 /// Where the browser may put what it asked for: in the hands of a script that fetched it, or in a file. Never in a script tag.
 const DESTINATIONS: [&str; 2] = ["empty", "document"];
+/// What stands for itself in the parameter of a header (<https://www.rfc-editor.org/rfc/rfc8187#section-3.2>).
+const IN_HEADER: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 /// A shared link lasts at most this long (as AWS has it).
 const MAX_SHARED: Duration = Duration::from_hours(7 * 24);
 
@@ -97,6 +100,8 @@ pub(super) async fn call(
     let mut response = console.0.s3.call(request, &who.access_key, from).await;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    // What the object says of caches is meant for those who have it by its own address.
+    headers.remove(header::CACHE_CONTROL);
     headers.remove(header::SET_COOKIE);
     if let Some(disposition) = name.and_then(|name| HeaderValue::try_from(name).ok()) {
         headers.insert(header::CONTENT_DISPOSITION, disposition);
@@ -104,14 +109,14 @@ pub(super) async fn call(
     Ok(response)
 }
 
-/// Has the browser save an object under the last part of its key, which is percent-encoded already
-/// (<https://www.rfc-editor.org/rfc/rfc6266#section-5>); `None` for what is no object.
+/// Has the browser save an object under the last part of its key (<https://www.rfc-editor.org/rfc/rfc6266#section-5>); `None` for what is
+/// no object.
 fn file_name(path: &str) -> Option<String> {
     let (_, key) = path.strip_prefix('/')?.split_once('/').filter(|(_, key)| !key.is_empty())?;
     let name = key.rsplit('/').find(|part| !part.is_empty()).unwrap_or("download");
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "%-._~!$&+".contains(c);
-    let name: String = name.chars().map(|c| if is_plain(c) { c } else { '_' }).collect();
-    Some(format!("attachment; filename*=UTF-8''{name}"))
+    // A client may have encoded less of the path than a header can hold.
+    let name: Vec<u8> = percent_decode_str(name).collect();
+    Some(format!("attachment; filename*=UTF-8''{}", percent_encode(&name, IN_HEADER)))
 }
 
 pub(super) async fn share(
@@ -142,7 +147,7 @@ mod tests {
         let name = |path| file_name(path).map(|header| header.replace("attachment; filename*=UTF-8''", ""));
         assert_eq!(name("/b/photos/a%20b.jpg").as_deref(), Some("a%20b.jpg"));
         assert_eq!(name("/b/folder/").as_deref(), Some("folder"));
-        assert_eq!(name("/b/a;b\"c").as_deref(), Some("a_b_c"));
+        assert_eq!(name("/b/a;(1)\"%0d%0a").as_deref(), Some("a%3B%281%29%22%0D%0A"));
         assert_eq!(name("/b//").as_deref(), Some("download"));
         assert_eq!((name("/b"), name("/b/"), name("/")), (None, None, None));
     }

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::Console;
 use crate::admin::api::{self, path};
+use crate::admin::audit::Actor;
 use crate::object::{ObjectError, Store};
 
 /// The pages send it with all that changes something; a page of another origin cannot, unless it is allowed to, which none is.
@@ -111,6 +112,7 @@ pub(super) async fn logged_in(
         None => None,
     };
     let who = who.ok_or_else(|| Failed(StatusCode::UNAUTHORIZED, "log in first".into()))?;
+    request.extensions_mut().insert(Actor(who.access_key.clone()));
     request.extensions_mut().insert(who);
     Ok(next.run(request).await)
 }

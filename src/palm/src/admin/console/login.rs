@@ -53,6 +53,7 @@ pub(super) async fn login(
     let who = if is_right { Who::of(&parts.admin.store, &login.access_key).await? } else { None };
     let Some(who) = who else {
         warn!(%from, "login to the console refused");
+        info!(target: "audit", act = "console/login", who = login.access_key, %from, status = 401, "login");
         let words = "no such access key, or not its secret, or it is disabled or expired";
         return Err(Failed(StatusCode::UNAUTHORIZED, words.into()));
     };
@@ -61,6 +62,7 @@ pub(super) async fn login(
     let begun = parts.sessions.lock().begin(login.access_key, parts.admin.store.now_ms(), secure);
     let cookie = begun.map_err(Failed::unavailable)?;
     info!(%from, access_key = who.access_key, "login to the console");
+    info!(target: "audit", act = "console/login", who = who.access_key, %from, status = 200, "login");
     Ok((AppendHeaders([(header::SET_COOKIE, cookie)]), Json(about(&console, who, &headers))))
 }
 

@@ -32,7 +32,7 @@ use history::History;
 use session::Sessions;
 
 /// Attempts to log in that an address may make at once, and per second after that: enough for fingers, not for guessing.
-const LOGIN_BURST: f64 = 20.0;
+const LOGIN_BURST: f64 = 30.0;
 const LOGINS_PER_SECOND: f64 = 0.2;
 /// What the pages may do: load their own files, and ask this peer.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \

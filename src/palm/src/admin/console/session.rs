@@ -93,7 +93,7 @@ mod tests {
     /// after logging out. Expected: it opens one session, until it ends, and no made-up one does.
     #[test]
     fn a_session_lasts_until_it_ends() {
-        let mut sessions = Sessions::new(&PeerId([7; 32]));
+        let mut sessions = Sessions::new(&PeerId::from_bytes([7; 32]));
         let set = sessions.begin("PALMKEY".to_owned(), 0, true).unwrap();
         assert!(set.ends_with("; HttpOnly; SameSite=Strict; Secure"), "{set}");
         let mine = request(set.split(';').next().unwrap());
@@ -108,7 +108,7 @@ mod tests {
     /// Somebody logs in again and again. Danger: memory without bounds. Expected: the oldest sessions go.
     #[test]
     fn sessions_are_bounded() {
-        let mut sessions = Sessions::new(&PeerId([7; 32]));
+        let mut sessions = Sessions::new(&PeerId::from_bytes([7; 32]));
         let first = sessions.begin("first".to_owned(), 0, false).unwrap();
         for at in 1..=MAX_SESSIONS {
             sessions.begin("more".to_owned(), at as u64, false).unwrap();

@@ -29,6 +29,12 @@ use tracing::warn;
 use super::{Deleted, Object, ObjectError, Store};
 use crate::pool::Decision;
 
+mod address;
+mod kafka;
+mod mqtt;
+mod nats;
+mod redis;
+mod session;
 mod target;
 mod tell;
 mod webhook;

@@ -1,18 +1,82 @@
-//! Who can be told: the targets that settings name.
+//! Who can be told: the targets that settings name, and what each way of telling them promises.
 
 use std::fmt;
+use std::io;
 use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
 
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::StatusCode;
+use tokio::time::timeout;
+
+use super::address::Address;
+use super::kafka::Kafka;
+use super::mqtt::Mqtt;
+use super::nats::Nats;
+use super::redis::Redis;
+use super::session::Kept;
 use super::webhook::Webhook;
 
 /// Longest name of a target.
 const NAME_MAX: usize = 64;
+/// A target that has not answered by then has not taken the message.
+const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A target of notifications: `NAME=URL` in the settings, where the URL is `http://` or `https://`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// One message.
+#[derive(Debug, Clone)]
+pub(super) struct Letter {
+    /// `BUCKET/KEY` of what it is about: where order is kept by keys, it is kept for each object.
+    pub about: String,
+    /// When it happened, milliseconds since the Unix epoch.
+    pub time_ms: u64,
+    /// JSON.
+    pub body: Bytes,
+}
+
+/// A way to tell somebody. What was sent may be sent again: a target must expect a message twice.
+#[async_trait]
+pub(super) trait Target: Send + Sync {
+    /// Sends a message. `Ok` only when the other side has said that it has it, in the words of its own protocol. May be dropped at any
+    /// point; then nobody knows, and it is sent again.
+    async fn send(&self, letter: &Letter) -> Result<(), SendError>;
+}
+
+/// Why a message was not taken.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SendError {
+    /// Nobody there, or the conversation broke off.
+    #[error("connection: {0}")]
+    Connection(#[from] io::Error),
+    /// TLS cannot be spoken at all.
+    #[error("tls: {0}")]
+    Tls(String),
+    /// The same of a conversation by HTTP.
+    #[error("http: {0}")]
+    Http(#[from] hyper::Error),
+    /// The same of one with Kafka.
+    #[error("kafka: {0}")]
+    Kafka(#[from] rskafka::client::error::Error),
+    /// It said no, by HTTP.
+    #[error("answered {0}")]
+    Status(StatusCode),
+    /// It said no, in these words.
+    #[error("refused: {0}")]
+    Refused(String),
+    /// It said what its protocol does not know.
+    #[error("not an answer of its protocol: {0}")]
+    Nonsense(&'static str),
+    /// It said nothing.
+    #[error("no answer within {} s", SEND_TIMEOUT.as_secs())]
+    Silent,
+}
+
+/// A target of notifications: `NAME=URL` in the settings, where the URL's scheme says how it is told.
+#[derive(Clone)]
 pub struct NotifyTarget {
     name: String,
-    hook: Webhook,
+    target: Arc<dyn Target>,
 }
 
 impl NotifyTarget {
@@ -21,8 +85,9 @@ impl NotifyTarget {
         &self.name
     }
 
-    pub(super) fn hook(&self) -> &Webhook {
-        &self.hook
+    /// Sends a message; `Ok` when it was taken.
+    pub(super) async fn send(&self, letter: &Letter) -> Result<(), SendError> {
+        timeout(SEND_TIMEOUT, self.target.send(letter)).await.unwrap_or(Err(SendError::Silent))
     }
 }
 
@@ -30,13 +95,25 @@ impl FromStr for NotifyTarget {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (name, url) = text.split_once('=').ok_or_else(|| format!("not NAME=URL: {text:?}"))?;
+        // Not the text itself in what is said: it may hold a password.
+        let (name, url) = text.split_once('=').ok_or("not NAME=URL")?;
         let valid = (1..=NAME_MAX).contains(&name.len())
             && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
         if !valid {
             return Err(format!("not a name of letters, digits, - and _: {name:?}"));
         }
-        Ok(Self { name: name.to_owned(), hook: url.parse()? })
+        let address: Address = url.parse()?;
+        let target: Arc<dyn Target> = match address.scheme.as_str() {
+            "http" | "https" => Arc::new(Webhook::new(&address, url)?),
+            "kafka" => Arc::new(Kept::new(Kafka::new(address)?)),
+            "mqtt" | "mqtts" => Arc::new(Kept::new(Mqtt::new(address)?)),
+            "nats" | "nats+tls" => Arc::new(Kept::new(Nats::new(address)?)),
+            "redis" | "rediss" => Arc::new(Kept::new(Redis::new(address)?)),
+            other => {
+                return Err(format!("events cannot be told by {other:?}: http, https, kafka, mqtt, nats or redis"));
+            }
+        };
+        Ok(Self { name: name.to_owned(), target })
     }
 }
 
@@ -46,8 +123,15 @@ impl fmt::Display for NotifyTarget {
     }
 }
 
-/// The name in an ARN of a queue, topic or function: `arn:palm:sqs::NAME:webhook`, or the last part of AWS's
-/// (`arn:aws:sqs:REGION:ACCOUNT:NAME`).
+/// Without what is secret.
+impl fmt::Debug for NotifyTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("NotifyTarget").field(&self.name).finish()
+    }
+}
+
+/// The name in an ARN of a queue, topic or function: `arn:palm:sqs::NAME:webhook` (the last part may be any word), or the last
+/// part of AWS's (`arn:aws:sqs:REGION:ACCOUNT:NAME`).
 pub(super) fn name_in(arn: &str) -> Option<&str> {
     let parts: Vec<&str> = arn.split(':').collect();
     match parts.as_slice() {
@@ -73,12 +157,51 @@ mod tests {
         }
     }
 
+    /// Scenario: settings name targets of each kind, and such as make no sense. Danger: what is wrong is found out when the
+    /// first event is lost, or a password is written to the log. Expectation: the first are taken, the others refused at once, and none
+    /// shows more than its name.
     #[test]
     fn targets_are_names_and_urls() {
-        let target: NotifyTarget = "audit=https://user:secret@hooks.example/palm?x=1".parse().unwrap();
-        assert_eq!((target.name(), target.to_string().as_str()), ("audit", "audit"));
-        for wrong in ["audit", "=http://a", "a b=http://a", "a=ftp://a", "a=http://", "a=/path"] {
-            assert!(wrong.parse::<NotifyTarget>().is_err(), "{wrong}");
+        for url in [
+            "https://user:secret@hooks.example/palm?x=1",
+            "http://[::1]:8080",
+            "redis://user:secret@host/0?list=events",
+            "redis://host?channel=events",
+            "rediss://:secret@host:6380?stream=events",
+            "nats://secret@host/palm.events",
+            "nats+tls://user:secret@host:4222/palm.events?jetstream=true",
+            "mqtt://user:secret@host/palm/events",
+            "mqtts://host/palm/events",
+            "kafka://user:secret@host:9092/events?broker=other:9092",
+        ] {
+            let target: NotifyTarget = format!("audit={url}").parse().expect(url);
+            let shown = (target.name().to_owned(), target.to_string(), format!("{target:?}"));
+            assert_eq!(shown, ("audit".into(), "audit".into(), "NotifyTarget(\"audit\")".into()));
+        }
+        for wrong in [
+            "audit",
+            "=http://a",
+            "a b=http://a",
+            "a=ftp://a",
+            "a=http://",
+            "a=/path",
+            "a=redis://host",
+            "a=redis://host?list=a&channel=b",
+            "a=redis://host/first?list=a",
+            "a=redis://host?list=a&size=3",
+            "a=nats://host",
+            "a=nats://host/two%20words",
+            "a=nats://host/all.*",
+            "a=nats://host/a?jetstream=perhaps",
+            "a=mqtt://host/",
+            "a=mqtt://host/%23",
+            "a=kafka://host",
+            "a=kafka://host/a/b",
+            "a=kafka://host/a?mechanism=magic",
+            "a=https://user:secret@ho st/",
+        ] {
+            let error = wrong.parse::<NotifyTarget>().expect_err(wrong);
+            assert!(!error.contains("secret"), "{error}");
         }
     }
 }

@@ -11,9 +11,10 @@ use palm_core::s3::notification::{Event, Message, test_message};
 use palm_core::wire::ScanQuery;
 use serde_json::Value;
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 
+use super::target::Letter;
 use super::{Begun, KEEP, NotifyTarget, outcome_of};
 use crate::object::{ObjectError, Store};
 use crate::pool::Decision;
@@ -178,7 +179,9 @@ impl Store {
                 Some(_) if !self.is_open(&target.arn) => false,
                 Some(known) => {
                     let message = self.message(&record, &target.configuration);
-                    self.send(known, &message).await
+                    let about = format!("{}/{}", record.bucket, record.key);
+                    let time_ms = record.outcome.as_ref().map_or(record.begun_ms, |outcome| outcome.time_ms);
+                    self.send(known, &Letter { about, time_ms, body: message.to_string().into() }).await
                 }
                 None => {
                     warn!(
@@ -210,11 +213,11 @@ impl Store {
         }
     }
 
-    async fn send(&self, target: &NotifyTarget, message: &Value) -> bool {
+    async fn send(&self, target: &NotifyTarget, letter: &Letter) -> bool {
         let slots = Arc::clone(&self.events.doors.lock().entry(target.name().to_owned()).or_default().slots);
         // Never closed.
         let Ok(_slot) = slots.acquire().await else { return false };
-        let sent = target.hook().send(message.to_string().into()).await;
+        let sent = target.send(letter).await;
         let mut doors = self.events.doors.lock();
         let door = doors.entry(target.name().to_owned()).or_default();
         match sent {
@@ -240,9 +243,10 @@ impl Store {
     /// Tells a target that it was configured for a bucket; an error when it does not take that.
     pub async fn test_target(&self, arn: &str, bucket: &str, request_id: &str) -> Result<(), String> {
         let target = self.events.target(arn).ok_or("no such target")?;
-        let message = test_message(bucket, self.ledger.now_ms(), request_id, &self.me.to_string());
-        let sent = timeout(IDLE_PASS, target.hook().send(message.to_string().into())).await;
-        sent.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
+        let time_ms = self.ledger.now_ms();
+        let message = test_message(bucket, time_ms, request_id, &self.me.to_string());
+        let letter = Letter { about: bucket.to_owned(), time_ms, body: message.to_string().into() };
+        target.send(&letter).await.map_err(|error| error.to_string())
     }
 
     fn message(&self, record: &EventRecord, configuration: &str) -> Value {
