@@ -18,7 +18,8 @@ POOL ?= dev
 PEER ?= 2
 SOAK_SECONDS ?= 600
 
-.PHONY: help setup build test test-conformance compatibility test-long test-mixed soak-sim soak-peers soak-consistency lint deb demo bench console pictures \
+.PHONY: help setup build test test-conformance compatibility test-long test-mixed soak-sim soak-peers soak-consistency lint deb demo bench \
+	bench-million console pictures \
 	dev-create dev-discover dev-join create discover join
 
 help: ## this list
@@ -90,13 +91,17 @@ deb: setup ## a Debian package of a release build, here (the first release build
 	cargo build --release -p palm $$PALM_CARGO_FLAGS
 	packaging/deb.sh
 
-demo: build ## five peers, real files, two of them killed: a table of what happened (KEEP=1 leaves the pool up)
+demo: build ## five peers, real files, two of them killed: a table of what happened (KEEP=1 leaves the pool up, MIXED=1: all kinds of backends)
 	$(ENV)
 	python s3-tests/demo.py
 
 bench: build ## speed of a fresh five-peer pool: large and small objects, listing, memory
 	$(ENV)
 	python s3-tests/bench.py
+
+bench-million: setup ## a million fragments of 4 KiB in one `disk` backend below DIR: bytes taken, opening, accesses for each read (5 GiB)
+	$(ENV)
+	cargo run -p palm-backends --example million $$PALM_CARGO_FLAGS -- $(or $(DIR),$(CARGO_TARGET_DIR)/million) $(COUNT)
 
 console: ## the console's pages anew, after a change to their sources (npm); they are part of the binary and of the repository
 	cd src/palm/console

@@ -23,6 +23,8 @@ pub mod index;
 pub mod memory;
 pub mod open;
 pub mod reader;
+#[cfg(feature = "_opendal")]
+pub mod remote;
 #[cfg(feature = "rocksdb")]
 pub mod rocks;
 pub mod set;

@@ -79,6 +79,12 @@ def test_exit_codes_and_what_to_do_next(tmp_path):
         assert "no peer is running in" in said and f"palm serve --data {nowhere}" in said, said
         told = json.loads(ended(run(*command.split(), "--data", nowhere, "--json"), 1).stderr)
         assert "no peer is running in" in told["error"]
+    with socket.socket() as taken:
+        taken.bind((HOST, 0))
+        taken.listen()
+        address = f"{HOST}:{taken.getsockname()[1]}"
+        assert f"{address}: Address already in use" in (said := ended(run("serve", "--data", nowhere, "--s3", address), 1).stderr)
+        assert "choose another with --s3" in said
     assert "no peer answers" in ended(run("status", "--admin", f"http://{HOST}:1", "--admin-token", "x"), 1).stderr
     assert "makes it when it starts" in ended(run("admin-token", "--data", nowhere), 1).stderr
 
@@ -110,6 +116,16 @@ def test_work_says_what_it_will_do_first(lone):
     said = ended(run("scrub", "--data", lone.data), 0).stdout
     assert said.startswith("Plan: ") and said.index("to be read and hashed") < said.index("read and hashed,"), said
     assert "read and hashed," not in ended(run("scrub", "--dry-run", "--data", lone.data), 0).stdout
+
+
+def test_status_is_watched(lone):
+    """Expected: a line of JSON, and after a while another, until it is ended."""
+    command = [palm_binary(), "status", "--watch", "--json", "--data", lone.data]
+    with subprocess.Popen(command, env=peer_environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as watching:
+        try:
+            assert [json.loads(watching.stdout.readline())["members"] for _ in range(2)] == [1, 1]
+        finally:
+            watching.terminate()
 
 
 def test_colours_are_for_terminals(lone):
@@ -245,11 +261,11 @@ def test_status_tells_the_whole_truth(new_pool, rng):
 
     wanted = [
         r"^You can lose (no|1) more peer",
-        r"^Repairing \d+ segments? \([\d.]+ MiB\) at [\d.]+ KiB/s, \d+ (s|min|h|days) left\.$",
+        r"^Repairing \d+ segments? \([\d.]+ \w+\) at [\d.]+ \w+/s, \d+ (s|min|h|days) left\.$",
         rf"^\d+ fragments? found damaged or missing at {spoilt.name}, to be replaced\.$",
         rf"^(Voter|Member) {killed.name} has been absent for ",
         rf"^{applicant.name} waits to be let in: `palm approve [0-9a-z]+`",
-        r"^(AT RISK: )?40 objects|^\d+ objects? \([\d.]+ MiB\) at reduced redundancy",
+        r"^(AT RISK: )?40 objects|^\d+ objects? \([\d.]+ \w+\) at reduced redundancy",
         r"^Pool  test \(.+\): 4 of 5 members live",
     ]
     seen: dict[str, object] = {}

@@ -9,13 +9,14 @@ import re
 import shutil
 import subprocess
 import threading
+import urllib.error
 import urllib.parse
 import urllib.request
 
 import pytest
 from botocore.exceptions import ClientError
 
-from palm_cluster import HOST, Pool, eventually, free_port
+from palm_cluster import HOST, Peer, Pool, eventually, free_port
 from samples import MIB
 from test_tls import certify
 
@@ -140,6 +141,15 @@ def queries() -> list[tuple[str, str]]:
     return found
 
 
+def readiness(peer: Peer) -> tuple[int, dict]:
+    """What `/health/ready` answers."""
+    try:
+        with urllib.request.urlopen(f"http://{HOST}:{peer.admin_port}/health/ready", timeout=30) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as failure:
+        return failure.code, json.load(failure)
+
+
 def alerts(prometheus: Prometheus) -> list[dict]:
     rules = [rule for group in prometheus.ask("rules")["groups"] for rule in group["rules"]]
     return [rule for rule in rules if rule["type"] == "alerting"]
@@ -204,8 +214,9 @@ def test_every_alert_looks_at_something(watched):
 
 
 def test_what_is_staged_is_told(watched):
-    """A certificate that expires in two days and a disk without room are there from the start; then a fragment rots, and a peer is killed. Danger: nobody
-    is told. Expected: the alerts about it fire."""
+    """A certificate that expires in two days and a disk without room are there from the start; then a fragment rots, and two voters
+    of three are killed, one after the other. Danger: nobody is told, or clients are sent to a peer that cannot serve them. Expected: the alerts about it
+    fire, and the peer that is left is not ready and says why."""
     pool, prometheus = watched
     prometheus.wait_firing("PalmCertificateExpires", "PalmBackendFull")
 
@@ -217,7 +228,14 @@ def test_what_is_staged_is_told(watched):
     rotten.ask("scrub")
     prometheus.wait_firing("PalmCorruptFragments")
 
-    voters = pool.peers[0].voters()
-    victim = next(peer for peer in pool.peers[1:] if peer.id in voters)
-    victim.kill()
+    asked = pool.peers[0]
+    assert readiness(asked)[0] == 200
+    voters = asked.voters()
+    first, second, *_ = (peer for peer in pool.peers[1:] if peer.id in voters)
+    first.kill()
     prometheus.wait_firing("PalmPeerDown", "PalmNoPeerMayFail")
+    second.kill()
+    prometheus.wait_firing("PalmNoQuorum")
+    status, told = readiness(asked)
+    assert (status, told["ready"]) == (503, False)
+    assert {check["name"]: check["ok"] for check in told["checks"]} == {"quorum": False, "backends": True}, told

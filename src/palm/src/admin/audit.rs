@@ -19,7 +19,8 @@ const QUESTIONS: [&str; 4] = [path::FIND, path::TASK, path::IDENTITY, path::IDEN
 /// What stands for a secret.
 const HIDDEN: &str = "***";
 
-/// Who asks, among a request's extensions; without it the request came over the socket, from who may open it.
+/// Who asks, among a request's extensions: an access key that is logged in to the console, or `token`, whoever shows the
+/// admin token. Without it the request came over the socket, from who may open it.
 #[derive(Debug, Clone)]
 pub struct Actor(pub String);
 

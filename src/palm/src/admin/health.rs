@@ -21,7 +21,7 @@ pub(super) struct Readiness {
 #[derive(Debug, Serialize)]
 struct Check {
     /// `quorum` or `backends`.
-    check: &'static str,
+    name: &'static str,
     ok: bool,
     /// In words.
     detail: String,
@@ -42,7 +42,7 @@ async fn quorum(admin: &Admin) -> Check {
     let is_local = status.consistency == Consistency::Local;
     let needed = if is_local { "none needed in a local pool".to_owned() } else { format!("{majority} needed") };
     let detail = format!("{} of {} voters reachable, {needed}", status.voters_live, status.voters);
-    Check { check: "quorum", ok: is_local || status.voters_live >= majority, detail }
+    Check { name: "quorum", ok: is_local || status.voters_live >= majority, detail }
 }
 
 /// One backend has to give what it keeps: others may be ill, as long as requests can be answered.
@@ -53,5 +53,5 @@ async fn backends(admin: &Admin) -> Check {
         ok |= !matches!(state, BackendState::Failed(_));
         told.push(format!("{}: {state}", backend.number()));
     }
-    Check { check: "backends", ok, detail: told.join("; ") }
+    Check { name: "backends", ok, detail: told.join("; ") }
 }

@@ -19,6 +19,7 @@ use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use super::api;
+use super::audit::Actor;
 use crate::pool::secret::fill_random;
 
 /// The token's file in a data directory.
@@ -68,9 +69,10 @@ fn is_whole(text: &str) -> bool {
     BASE32_NOPAD.decode(text.to_ascii_uppercase().as_bytes()).is_ok_and(|secret| secret.len() == SECRET_BYTES)
 }
 
-async fn admit(State(token): State<AdminToken>, request: Request, next: Next) -> Response {
+async fn admit(State(token): State<AdminToken>, mut request: Request, next: Next) -> Response {
     let shown = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     if shown.and_then(|value| value.strip_prefix("Bearer ")).is_some_and(|shown| token.is(shown)) {
+        request.extensions_mut().insert(Actor("token".to_owned()));
         return next.run(request).await;
     }
     let error = "the admin token is missing or wrong: `palm admin-token` at that peer shows it".to_owned();

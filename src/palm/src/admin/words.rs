@@ -158,6 +158,9 @@ impl StatusReport {
         let (reduced, full) = (self.tally(Redundancy::Reduced), self.tally(Redundancy::Full));
         let age = about(Duration::from_secs(self.counted_seconds?));
         let all: u64 = self.health.objects.iter().map(|tally| tally.objects).sum();
+        if all > 0 && full.objects + reduced.objects == 0 {
+            return None;
+        }
         Some(match (all, reduced.objects) {
             (0, _) => format!("There are no objects, as counted {age} ago."),
             (_, 0) if full.objects == all => format!("{} at full redundancy, as counted {age} ago.", objects(full)),

@@ -78,7 +78,8 @@ pub(super) async fn recover(reach: &Reach, accepted: bool, json: bool) -> Result
         let question = format!("Type the pool's name ({}) to go on:", plan.pool);
         confirm(&question, &plan.pool, "--i-accept-data-loss")?;
     }
-    let recovered: api::Recovered = ask_within(reach, path::RECOVER, Some(&api::Empty {}), RECOVERY_TIMEOUT).await?;
+    let recovery = ask_within(reach, path::RECOVER, Some(&api::Empty {}), RECOVERY_TIMEOUT);
+    let recovered: api::Recovered = task::spinning("founding the pool anew", json, recovery).await?;
     print::recovered(&recovered, json);
     Ok(())
 }
@@ -91,7 +92,8 @@ pub(super) async fn quota(
 ) -> Result<(), CliError> {
     // Setting one counts the bucket.
     let asked = Some(api::QuotaRequest { bucket, quota });
-    let quota: api::BucketQuota = ask_within(reach, path::QUOTA, asked.as_ref(), COUNT_TIMEOUT).await?;
+    let counting = ask_within(reach, path::QUOTA, asked.as_ref(), COUNT_TIMEOUT);
+    let quota: api::BucketQuota = task::spinning("counting the bucket", json, counting).await?;
     print::quota(&quota, json);
     Ok(())
 }

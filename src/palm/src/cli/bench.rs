@@ -1,12 +1,11 @@
 //! `palm bench`: the load generator, against this peer or any other S3 server.
 
-use std::io::IsTerminal;
 use std::time::Duration;
 
-use indicatif::ProgressBar;
 use palm_bench::{Arguments, load};
 
 use super::identity::now_ms;
+use super::task::spinning;
 use super::{CliError, failed, print};
 use crate::admin::api::{self, path};
 use crate::admin::client::{Reach, ask};
@@ -36,16 +35,9 @@ pub(super) async fn run(reach: Result<Reach, CliError>, mut arguments: Arguments
 
 async fn measure(arguments: Arguments, json: bool) -> Result<(), CliError> {
     let plan = arguments.plan().map_err(|error| CliError::Usage(format!("{error:#}")))?;
-    let spinner = (!json && std::io::stderr().is_terminal()).then(|| {
-        let spinner = ProgressBar::new_spinner().with_message(format!("measuring {}", plan.endpoints.join(", ")));
-        spinner.enable_steady_tick(Duration::from_millis(100));
-        spinner
-    });
-    let report = load::run(plan).await;
-    if let Some(spinner) = spinner {
-        spinner.finish_and_clear();
-    }
-    let report = report.map_err(|error| CliError::Failed(format!("{error:#}")))?;
+    let words = format!("measuring {}", plan.endpoints.join(", "));
+    let report =
+        spinning(&words, json, load::run(plan)).await.map_err(|error| CliError::Failed(format!("{error:#}")))?;
     print::bench(&report, json);
     match report.failures() {
         0 => Ok(()),

@@ -9,6 +9,7 @@ use palm_core::id::{PeerId, PoolId};
 use palm_core::wire::{JoinRequest, JoinResponse};
 use serde::Serialize;
 
+use super::task::spinning;
 use super::{CliError, failed, print};
 use crate::config::Settings;
 use crate::net::discovery::{Found, browse};
@@ -39,7 +40,8 @@ pub(super) struct PoolLine {
 
 /// Shows the pools that announce themselves, and whether they answer.
 pub(super) async fn run(settings: &Settings, timeout_seconds: u64, json: bool) -> Result<(), CliError> {
-    let found = browse(&settings.discovery.interfaces, Duration::from_secs(timeout_seconds)).await?;
+    let listening = browse(&settings.discovery.interfaces, Duration::from_secs(timeout_seconds));
+    let found = spinning("listening for pools", json, listening).await?;
     let net = bystander(settings)?;
     let lines = join_all(by_pool(found).into_values().map(|members| describe(&net, members))).await;
     net.close().await;

@@ -12,6 +12,7 @@ use clap::Parser;
 
 mod args;
 mod ask;
+mod backend;
 mod bench;
 mod confirm;
 mod console;
@@ -156,6 +157,7 @@ async fn obey(command: Ask, reach: &Reach, json: bool) -> Result<(), CliError> {
             let quota = (none || quota != Quota::default()).then_some(quota);
             ask::quota(reach, bucket, quota, json).await
         }
+        Ask::Backend(wish) => backend::run(reach, wish, json).await,
         Ask::Key(key) => identity::key(reach, key, json).await,
         Ask::Role(role) => identity::role(reach, role, json).await,
     }

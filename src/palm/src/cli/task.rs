@@ -13,13 +13,14 @@ use crate::admin::client::{Reach, ask};
 const REFRESH: Duration = Duration::from_millis(250);
 /// How often where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(5);
+const TICK: Duration = Duration::from_millis(100);
 const BAR: &str = "{msg} {wide_bar} {pos}/{len} {eta}";
 /// Where nobody knows how much there is.
 const SPINNER: &str = "{spinner} {msg}";
 
 /// Has the peer do a task, and prints what came of it; for people the plan first.
 pub(super) async fn run(reach: &Reach, task: Task, dry_run: bool, json: bool) -> Result<(), CliError> {
-    if !dry_run && !json && task != Task::Drain {
+    if !dry_run && !json && !matches!(task, Task::Drain | Task::EmptyBackends) {
         let plan = finish(reach, StartTask { task, dry_run: true }, json).await?;
         print::plan(&plan);
     }
@@ -40,6 +41,7 @@ pub(super) async fn drain(reach: &Reach, undo: bool, json: bool) -> Result<(), C
 /// Begins a task or joins it, and shows how far it is until it has ended.
 pub(super) async fn finish(reach: &Reach, wish: StartTask, json: bool) -> Result<api::Outcome, CliError> {
     let mut state: TaskState = ask(reach, path::TASKS, Some(&wish)).await?;
+    let state_path = if wish.dry_run { path::PLAN } else { path::TASK };
     let mut show = Show::new(json);
     loop {
         if let Some(end) = state.end {
@@ -51,8 +53,22 @@ pub(super) async fn finish(reach: &Reach, wish: StartTask, json: bool) -> Result
         }
         show.tell(&state);
         tokio::time::sleep(REFRESH).await;
-        state = ask(reach, path::TASK, Some(&wish)).await?;
+        state = ask(reach, state_path, Some(&wish.task)).await?;
     }
+}
+
+/// Shows on a terminal that something is being done, as long as it is, where nobody can say how far it has come.
+pub(super) async fn spinning<T>(words: &str, json: bool, work: impl Future<Output = T>) -> T {
+    let spinner = (!json && std::io::stderr().is_terminal()).then(|| {
+        let spinner = ProgressBar::new_spinner().with_message(words.to_owned());
+        spinner.enable_steady_tick(TICK);
+        spinner
+    });
+    let done = work.await;
+    if let Some(spinner) = spinner {
+        spinner.finish_and_clear();
+    }
+    done
 }
 
 /// How far a task is, on stderr (stdout is for results): a bar on a terminal, else now and then a line.

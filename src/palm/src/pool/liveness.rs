@@ -250,6 +250,7 @@ pub(super) async fn own_figures(shared: &Shared) -> Told {
         role: if is_voter { "voter" } else { "learner" }.to_owned(),
         busy: shared.view.is_busy(),
         draining: shared.view.is_draining(),
+        gateway: shared.is_gateway,
         disks: u8::try_from(disks).unwrap_or(u8::MAX),
     }
 }

@@ -5,6 +5,7 @@ use http::header::AUTHORIZATION;
 use http::{Method, Request, StatusCode};
 use tracing::{Level, enabled, info};
 
+use super::access::Signer;
 use super::server::Connection;
 
 /// A request that may change something, until it is answered.
@@ -22,6 +23,7 @@ impl Act {
         if reads || !enabled!(target: "audit::s3", Level::INFO) {
             return None;
         }
+        let inside = request.extensions().get::<Signer>().map(|signer| signer.credentials.access_key.clone());
         let header = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
         let signed = header.and_then(|value| value.split_once("Credential=")).map(|(_, rest)| rest);
         let presigned = || request.uri().query().and_then(|query| query.split_once("X-Amz-Credential="));
@@ -29,7 +31,7 @@ impl Act {
         Some(Self {
             method: request.method().clone(),
             path: request.uri().path().to_owned(),
-            access_key: credential.and_then(|rest| rest.split(['/', '%', '&']).next()).map(str::to_owned),
+            access_key: inside.or_else(|| Some(credential?.split(['/', '%', '&']).next()?.to_owned())),
             from: request.extensions().get::<Connection>().map(|connection| connection.peer.ip()),
         })
     }

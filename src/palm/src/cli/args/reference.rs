@@ -60,7 +60,8 @@ fn row(arg: &Arg) -> String {
     if let Some(variable) = arg.get_env() {
         let _ = write!(words, " [variable: {}]", variable.to_string_lossy());
     }
-    format!("| `{}` | {} |\n", name.trim(), words.replace('|', "\\|"))
+    let escaped = |text: &str| text.replace('|', "\\|");
+    format!("| `{}` | {} |\n", escaped(name.trim()), escaped(&words))
 }
 
 fn page() -> String {

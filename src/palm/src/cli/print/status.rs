@@ -36,7 +36,7 @@ fn text(report: &api::StatusReport) -> String {
         size(status.bytes_here),
         free(status.free_here),
     );
-    if let (done, all @ 1..) = health.scrubbed {
+    if let (done @ 1.., all) = health.scrubbed {
         let _ = write!(text, "; {done} of the pool's {all} fragments scrubbed in this round");
     }
     if health.trash_bytes > 0 {
