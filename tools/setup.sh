@@ -26,8 +26,8 @@ have pkg-config || packages+=(pkg-config)
 [ "$(uname)" != Linux ] || have nft || [ -x /usr/sbin/nft ] || packages+=(nftables)
 [ "$(uname)" != Linux ] || have ip || [ -x /usr/sbin/ip ] || packages+=(iproute2)
 # Clients that examples/ tells of, and what finds the libraries that a Debian package needs.
-[ "$(uname)" != Linux ] || have restic || packages+=(restic)
-[ "$(uname)" != Linux ] || have dpkg-shlibdeps || packages+=(dpkg-dev)
+! have apt-get || have restic || packages+=(restic)
+! have apt-get || have dpkg-shlibdeps || packages+=(dpkg-dev)
 # Ends backends at one system call after the other, and counts those of a read.
 [ "$(uname)" != Linux ] || have strace || packages+=(strace)
 have curl || have rustup || packages+=(curl ca-certificates)
