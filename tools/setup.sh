@@ -25,6 +25,9 @@ have pkg-config || packages+=(pkg-config)
 # The consistency test cuts peers off from each other, in a network namespace of its own.
 [ "$(uname)" != Linux ] || have nft || [ -x /usr/sbin/nft ] || packages+=(nftables)
 [ "$(uname)" != Linux ] || have ip || [ -x /usr/sbin/ip ] || packages+=(iproute2)
+# Clients that examples/ tells of, and what finds the libraries that a Debian package needs.
+! have apt-get || have restic || packages+=(restic)
+! have apt-get || have dpkg-shlibdeps || packages+=(dpkg-dev)
 # Ends backends at one system call after the other, and counts those of a read.
 [ "$(uname)" != Linux ] || have strace || packages+=(strace)
 have curl || have rustup || packages+=(curl ca-certificates)
@@ -71,7 +74,7 @@ fi
 } >"$tools/env.new"
 mv "$tools/env.new" "$tools/env"
 
-# -- the S3 clients and pytest, in an environment of their own
+# -- the S3 clients, message brokers and pytest, in an environment of their own
 
 wanted=$(cksum <s3-tests/requirements.txt)
 if [ "$(cat "$venv/.installed" 2>/dev/null)" != "$wanted" ]; then

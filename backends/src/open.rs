@@ -25,7 +25,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::decorate::{Bandwidth, Cached, QuietHours, Throttle, local_minute};
+use crate::decorate::{Bandwidth, Cached, QuietHours, Throttle, local_minute, parse_hours};
 use crate::fragment::{FragmentStore, StoreError};
 use crate::index::IndexStore;
 
@@ -56,6 +56,22 @@ pub enum OpenError {
     /// A directory that held a store before is not there, or is empty.
     #[error("{} is not there, or is empty; is its disk mounted? (a new disk takes another directory)", .0.display())]
     Absent(PathBuf),
+    /// The directory is another peer's.
+    #[error(
+        "{} holds the fragments of peer {owner}: a directory serves one peer. Take another one; or remove {} if that peer is gone for good",
+        .dir.display(), .file.display()
+    )]
+    Foreign {
+        /// Which directory.
+        dir: PathBuf,
+        /// What says so.
+        file: PathBuf,
+        /// Whose it is.
+        owner: String,
+    },
+    /// The directory holds fragments, and nothing says whose.
+    #[error("{} holds fragments, and nothing says which peer's: take an empty directory", .0.display())]
+    Strange(PathBuf),
     /// The directory holds something else, or a version that this build does not know.
     #[error("{} holds {found:?}, expected {expected:?}", .dir.display())]
     Format {
@@ -113,6 +129,13 @@ pub fn takes_writes(url: &str) -> bool {
 /// A store's URL without its options: where it is.
 pub fn place(url: &str) -> &str {
     url.split_once('?').map_or(url, |(place, _)| place).trim_end_matches('/')
+}
+
+/// The directory that the store at this URL has to itself; `None` where it has none of this machine's.
+pub(crate) fn own_directory(url: &str) -> Option<PathBuf> {
+    let url = Url::parse(url).ok().filter(|url| ["disk", "rocksdb"].contains(&url.scheme))?;
+    let dir = url.path.strip_prefix("//")?;
+    (dir.starts_with('/') && dir.len() > 1).then(|| PathBuf::from(dir))
 }
 
 fn open_fragments(url: &str, known: bool) -> Result<Arc<dyn FragmentStore>, OpenError> {
@@ -190,8 +213,8 @@ impl Decorations {
                 "quiet_bandwidth" => asked.quiet_bytes_per_second = Some(url.size(name, value)?),
                 "cache" => asked.cache_bytes = Some(url.size(name, value)?),
                 "quiet" => {
-                    let hours = value.split_once('-').and_then(|(from, until)| Some((minute(from)?, minute(until)?)));
-                    let hours = hours.ok_or_else(|| url.bad(format!("quiet={value} is not like 23:00-07:00")))?;
+                    let hours =
+                        parse_hours(value).ok_or_else(|| url.bad(format!("quiet={value} is not like 23:00-07:00")))?;
                     asked.quiet = Some(hours);
                 }
                 _ => rest.push((name, value)),
@@ -215,13 +238,6 @@ impl Decorations {
         }
         store
     }
-}
-
-/// Minutes after midnight of `23:00`.
-fn minute(text: &str) -> Option<u16> {
-    let (hour, minute) = text.split_once(':')?;
-    let (hour, minute): (u16, u16) = (hour.parse().ok()?, minute.parse().ok()?);
-    (hour < 24 && minute < 60).then_some(hour * 60 + minute)
 }
 
 /// Opens an index. Blocks while a log is read.

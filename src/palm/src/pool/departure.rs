@@ -76,6 +76,11 @@ pub(super) async fn drain(shared: &Shared, draining: bool) -> Result<(), PoolErr
             "this is the only member: nobody could take its fragments; `palm invite` others first".into(),
         ));
     }
+    if !draining && shared.is_gateway {
+        return Err(PoolError::Refused(
+            "this peer is a gateway by its settings (backend.enabled): it takes no fragments".into(),
+        ));
+    }
     let key = Bytes::from_static(DRAINING_KEY);
     let write = if draining { Write::Put(Space::Meta, key, Bytes::new()) } else { Write::Delete(Space::Meta, key) };
     shared.index.commit(vec![write], Durability::Synced).await.map_err(StateError::from)?;
