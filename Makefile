@@ -67,10 +67,10 @@ test-long: build ## the black-box tests with full counts and sizes: 1,000 rounds
 
 test-mixed: setup ## pools whose members are of two versions, this one and that of the commit OLD
 	$(ENV)
-	export PALM_OLD_BIN=$$(tools/old-binary.sh $(or $(OLD),HEAD~1))
+	old=$$(tools/old-binary.sh $(or $(OLD),HEAD~1))
 	cargo build --workspace --bins --examples $$PALM_CARGO_FLAGS
 	cd s3-tests
-	pytest cases/test_upgrade.py
+	PALM_OLD_BIN=$$old pytest cases/test_upgrade.py
 
 soak-consistency: build ## kill, freeze and cut off real peers under clients for SOAK_SECONDS (600): is what they saw linearizable? (root)
 	$(ENV)

@@ -23,7 +23,7 @@ import socket
 import subprocess
 import sys
 
-from palm_cluster import HOST, READY_TIMEOUT_S, STOP_TIMEOUT_S, eventually, free_port, palm, palm_binary
+from palm_cluster import HOST, READY_TIMEOUT_S, STOP_TIMEOUT_S, CommandFailed, eventually, free_port, palm, palm_binary
 from samples import KIB, write_file
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -114,7 +114,8 @@ class Machine:
         assert self.process.poll() is None, f"ended with {self.process.returncode}{self.said()}"
         try:
             socket.create_connection((HOST, int(self.s3)), timeout=1).close()
-        except OSError:
+            palm("status", "--data", self.data)
+        except (OSError, CommandFailed):
             return False
         return True
 

@@ -37,7 +37,7 @@ chroot "$1/root" bash -euo pipefail -c "$3"
 # What README.Debian says, without sudo; nothing is started by the installation.
 AS_AN_OWNER = """\
 dpkg --install /mnt/*.deb >&2
-dpkg --verify palm
+palm --version
 test "$(stat -c '%U %a' /var/lib/palm)" = 'palm 700'
 runuser -u palm -- palm config --print --config /etc/palm/palm.toml > /dev/null
 export PALM_DISCOVERY__INTERFACES=lo PALM_QUIC__ADDRESS=127.0.0.1:5000
