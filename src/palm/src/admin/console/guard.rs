@@ -84,7 +84,8 @@ impl Who {
 pub(super) async fn own_origin(request: Request, next: Next) -> Result<Response, Failed> {
     let headers = request.headers();
     let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
-    if !is_read && !(headers.contains_key(OWN) && is_same_origin(headers)) {
+    let is_own = headers.contains_key(OWN) && is_same_origin(headers);
+    if !is_read && !is_own {
         return Err(Failed::forbidden("changes are taken from the console's own pages only"));
     }
     Ok(next.run(request).await)

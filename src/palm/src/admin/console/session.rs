@@ -99,7 +99,7 @@ mod tests {
         let mine = request(set.split(';').next().unwrap());
         assert_eq!(sessions.find(&mine, LASTS_MS - 1), Some("PALMKEY"));
         assert_eq!(sessions.find(&mine, LASTS_MS), None);
-        assert_eq!(sessions.find(&request("palm_070707070707=00"), 0), None);
+        assert_eq!(sessions.find(&request(&format!("{}=00", sessions.cookie)), 0), None);
         assert_eq!(sessions.find(&HeaderMap::new(), 0), None);
         sessions.end(&mine);
         assert_eq!(sessions.find(&mine, 0), None);
