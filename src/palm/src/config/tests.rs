@@ -66,6 +66,9 @@ fn wrong_settings_stop_the_start_and_say_where() {
     assert!(message.starts_with("FILE:3: s3.address"), "{message}");
     let message = error("[backend]\nmax_bytes = '5 elephants'\n");
     assert!(message.starts_with("FILE:2: backend.max_bytes"), "{message}");
+    let message = error("[traffic]\nquiet = '11pm-7am'\n");
+    assert!(message.contains("23:00-07:00"), "{message}");
+    assert!(error("[traffic]\nquiet = '23:00-07:00'\n").contains("belong together"));
     let message = error("[discovery]\nmdns = 'perhaps'\n");
     assert!(message.starts_with("FILE:2: discovery.mdns"), "{message}");
     let message = error("[pool]\npolicy = '5-of-3'\n");
@@ -137,7 +140,9 @@ fn the_names_are_the_struct() {
     full.backend.url = Some("x".into());
     full.backend.max_bytes = Some(Size(1));
     full.backend.reserve = Some(Size(1));
-    full.repair.bandwidth = Some(Size(1));
+    let (size, hours) = (Some(Size(1)), Some(Hours(0, 1)));
+    (full.repair.bandwidth, full.repair.quiet, full.repair.quiet_bandwidth) = (size, hours, size);
+    (full.traffic.bandwidth, full.traffic.quiet, full.traffic.quiet_bandwidth) = (size, hours, size);
     let table = toml::Table::try_from(&full).unwrap();
     let mut names = Vec::new();
     for (key, value) in &table {
