@@ -19,7 +19,7 @@ PEER ?= 2
 SOAK_SECONDS ?= 600
 
 .PHONY: help setup build test test-conformance compatibility test-long test-mixed soak-sim soak-peers soak-consistency lint deb demo bench \
-	bench-million console pictures \
+	bench-backends bench-million console pictures \
 	dev-create dev-discover dev-join create discover join
 
 help: ## this list
@@ -98,6 +98,10 @@ demo: build ## five peers, real files, two of them killed: a table of what happe
 bench: build ## speed of a fresh five-peer pool: large and small objects, listing, memory
 	$(ENV)
 	python s3-tests/bench.py
+
+bench-backends: setup ## what storing, reading and listing cost with each storage backend (five minutes; PALM_BENCH_DIR=where)
+	$(ENV)
+	cargo bench -p palm-backends --profile dev --features opendal-fs --bench backends $$PALM_CARGO_FLAGS
 
 bench-million: setup ## a million fragments of 4 KiB in one `disk` backend below DIR: bytes taken, opening, accesses for each read (5 GiB)
 	$(ENV)

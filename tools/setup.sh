@@ -28,6 +28,8 @@ have pkg-config || packages+=(pkg-config)
 # Clients that examples/ tells of, and what finds the libraries that a Debian package needs.
 ! have apt-get || have restic || packages+=(restic)
 ! have apt-get || have dpkg-shlibdeps || packages+=(dpkg-dev)
+# Ends backends at one system call after the other, and counts those of a read.
+[ "$(uname)" != Linux ] || have strace || packages+=(strace)
 have curl || have rustup || packages+=(curl ca-certificates)
 python3 -c 'import ensurepip, venv' 2>/dev/null || packages+=(python3 python3-venv)
 if [ ${#packages[@]} -gt 0 ]; then
@@ -72,7 +74,7 @@ fi
 } >"$tools/env.new"
 mv "$tools/env.new" "$tools/env"
 
-# -- the S3 clients and pytest, in an environment of their own
+# -- the S3 clients, message brokers and pytest, in an environment of their own
 
 wanted=$(cksum <s3-tests/requirements.txt)
 if [ "$(cat "$venv/.installed" 2>/dev/null)" != "$wanted" ]; then

@@ -1,4 +1,4 @@
-//! Fragments in a place that [OpenDAL](https://opendal.apache.org) reaches: a bucket of another S3 store, a WebDAV folder, a
+//! Fragments in a place that [OpenDAL](https://opendal.apache.org) reaches: a bucket of another S3 store, a `WebDAV` folder, a
 //! mounted directory.
 //!
 //! ```text
@@ -123,7 +123,7 @@ impl Remote {
         let mark = match self.operator.read(MARK).await {
             Ok(text) => Some(text.to_bytes()),
             Err(error) if error.kind() == ErrorKind::NotFound => None,
-            Err(error) => return Err(store_error(error).into()),
+            Err(error) => return Err(store_error(&error).into()),
         };
         match (mark, found) {
             (None, Found::Expected) => return Err(OpenError::Absent(PathBuf::from(place))),
@@ -141,11 +141,11 @@ impl Remote {
         }
         if let Some(root) = &self.service.local {
             for first in 0..SHARDS {
-                self.operator.create_dir(&format!("{FILES}{first:02x}/")).await.map_err(store_error)?;
+                self.operator.create_dir(&format!("{FILES}{first:02x}/")).await.map_err(|error| store_error(&error))?;
             }
             sync_dir(root.join(FILES)).await?;
         }
-        self.operator.write(MARK, FORMAT).await.map_err(store_error)?;
+        self.operator.write(MARK, FORMAT).await.map_err(|error| store_error(&error))?;
         if let Some(root) = &self.service.local {
             sync_dir(root.clone()).await?;
             sync_dir(root.parent().unwrap_or(root).to_owned()).await?;
@@ -157,7 +157,7 @@ impl Remote {
         match self.operator.stat(&path(id)).await {
             Ok(found) => Ok(Some(found.content_length())),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(store_error(error)),
+            Err(error) => Err(store_error(&error)),
         }
     }
 
@@ -182,7 +182,7 @@ impl Remote {
         let _claim = self.claim(id).await;
         let before = self.len(id).await?;
         if before.is_some() {
-            let deleted = self.operator.delete(&path(id)).await.map_err(store_error);
+            let deleted = self.operator.delete(&path(id)).await.map_err(|error| store_error(&error));
             self.conclude(id, before, deleted, None).await?;
         }
         Ok(before.is_some())
@@ -210,7 +210,8 @@ impl Remote {
         if len == 0 {
             return Ok(Bytes::new());
         }
-        let found = self.operator.read_with(&path(id)).range(range).await.map_err(|error| fragment_error(id, error))?;
+        let found =
+            self.operator.read_with(&path(id)).range(range).await.map_err(|error| fragment_error(id, &error))?;
         if found.len() as u64 != len {
             return Err(StoreError::Corrupt(format!("{} bytes of {id} instead of {len}", found.len())));
         }
@@ -236,7 +237,7 @@ impl FragmentStore for RemoteFragments {
     }
 
     async fn get(&self, id: FragmentId) -> Result<Bytes, StoreError> {
-        let found = self.0.operator.read(&path(id)).await.map_err(|error| fragment_error(id, error))?;
+        let found = self.0.operator.read(&path(id)).await.map_err(|error| fragment_error(id, &error))?;
         Ok(found.to_bytes())
     }
 
@@ -301,7 +302,7 @@ async fn sync_dir(dir: PathBuf) -> Result<(), StoreError> {
     Ok(synced.map_err(std::io::Error::other)??)
 }
 
-fn fragment_error(id: FragmentId, error: opendal::Error) -> StoreError {
+fn fragment_error(id: FragmentId, error: &opendal::Error) -> StoreError {
     match error.kind() {
         ErrorKind::NotFound => StoreError::NotFound(id),
         _ => store_error(error),
@@ -309,10 +310,10 @@ fn fragment_error(id: FragmentId, error: opendal::Error) -> StoreError {
 }
 
 /// A service's error by what the caller can do about it.
-fn store_error(error: opendal::Error) -> StoreError {
-    /// How services say that there is no room; OpenDAL has no word for it.
+fn store_error(error: &opendal::Error) -> StoreError {
+    /// How services say that there is no room; `OpenDAL` has no word for it.
     const FULL: [&str; 4] = ["QuotaExceeded", "StorageFull", "InsufficientStorage", "507 Insufficient Storage"];
-    let mut cause = std::error::Error::source(&error);
+    let mut cause = std::error::Error::source(error);
     while let Some(inner) = cause {
         if let Some(io) = inner.downcast_ref::<std::io::Error>()
             && matches!(io.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)

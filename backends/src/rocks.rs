@@ -398,12 +398,11 @@ impl Changes for Packing {
                 batch.put_cf(self.family(CHUNKS)?, chunk_key(place.upload, number), last);
                 batch.put_cf(self.family(FRAGMENTS)?, id.as_bytes(), place.encode());
                 batch.delete_cf(self.family(PENDING)?, place.upload.to_be_bytes());
-                match known {
-                    Some(known) => self.drop_chunks(known.upload, batch)?,
-                    None => {
-                        self.counters.fragments += 1;
-                        self.counters.bytes += place.len;
-                    }
+                if let Some(known) = known {
+                    self.drop_chunks(known.upload, batch)?;
+                } else {
+                    self.counters.fragments += 1;
+                    self.counters.bytes += place.len;
                 }
                 self.staged.insert(id, Some(place));
                 Ok(known.is_none())

@@ -156,9 +156,10 @@ impl Backends {
         let place = open::place(url);
         if let Some(there) = self.iter().find(|backend| backend.place() == place) {
             let number = there.number();
-            return Err(bad(match there.is_leaving() {
-                true => format!("is being removed; `palm backend remove {number} --undo` keeps it"),
-                false => format!("is backend {number} of this peer already"),
+            return Err(bad(if there.is_leaving() {
+                format!("is being removed; `palm backend remove {number} --undo` keeps it")
+            } else {
+                format!("is backend {number} of this peer already")
             }));
         }
         if self.iter().len() >= MAX_BACKENDS {
@@ -253,7 +254,7 @@ impl Backends {
     }
 
     /// All of them, as they are now.
-    pub fn iter(&self) -> std::vec::IntoIter<Backend> {
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = Backend> + use<> {
         self.all.read().to_vec().into_iter()
     }
 

@@ -134,15 +134,13 @@ def test_credential_scopes(target, bucket, scope, status, code):
     assert (answer.status, answer.code) == (status, code), answer
 
 
-def test_scopes_of_another_day_or_end(target, bucket):
-    """The scope and x-amz-date differ, or the scope does not end as it must. Expected: AuthorizationHeaderMalformed, not a wrong signature."""
+def test_scopes_with_another_end(target, bucket):
+    """The scope does not end as it must. Expected: AuthorizationHeaderMalformed, not a wrong signature."""
     server = target.server
     signed = server.credentials.authorize(server.request("GET", f"/{bucket}"), sigv4.EMPTY_SHA256)
-    right = signed.headers["authorization"]
-    day = signed.headers["x-amz-date"][:8]
-    for wrong in (right.replace(f"/{day}/", "/20130524/"), right.replace("aws4_request", "aws5_request")):
-        answer = server.send(dataclasses.replace(signed, headers=signed.headers | {"authorization": wrong}))
-        assert (answer.status, answer.code) == (400, "AuthorizationHeaderMalformed"), answer
+    wrong = signed.headers["authorization"].replace("aws4_request", "aws5_request")
+    answer = server.send(dataclasses.replace(signed, headers=signed.headers | {"authorization": wrong}))
+    assert (answer.status, answer.code) == (400, "AuthorizationHeaderMalformed"), answer
 
 
 def test_presigned_links_of_other_mechanisms(target, bucket):

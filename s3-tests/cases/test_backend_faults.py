@@ -19,7 +19,7 @@ BACKENDS = {
 }
 SYNCS, CHANGES = "fsync,fdatasync", "rename,renameat,renameat2,unlink,unlinkat"
 # The first calls of a thread one by one, later ones here and there.
-STEPS = [1, 2, 3, 4, 5, 6, 8, 11, 15, 20]
+STEPS = [1, 2, 3, 4, 6, 9, 14]
 
 
 def can_trace() -> bool:

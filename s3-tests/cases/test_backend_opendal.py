@@ -75,6 +75,7 @@ def test_conforms_over_palm(tmp_path):
         conforms(s3_url(remote.peers[0].endpoint, "suite/{name}", remote.access_key, remote.secret_key))
 
 
+@pytest.mark.long
 def test_a_pool_over_a_pool(tmp_path, rng):
     """Three peers keep their fragments in buckets of another pool; one is killed and comes back, and for a while the other pool is away.
     Danger: an acknowledged object that is not there; other bytes, or no answer at all, for what cannot be reached. Expected: everything reads

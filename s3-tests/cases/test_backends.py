@@ -84,7 +84,7 @@ def test_a_disk_is_replaced_under_load(tmp_path, rng):
             eventually(lambda: backends(peer)[1]["fragments"] > 0, 60, "the added backend takes fragments")
             remover = threading.Thread(target=remove, args=(peer, "0"))
             remover.start()
-            eventually(lambda: backends(peer)[0]["leaving"], 60, "it is being emptied", every_s=0.02)
+            eventually(lambda: 0 not in (told := backends(peer)) or told[0]["leaving"], 60, "it is being emptied", every_s=0.02)
             peer.kill()
             remover.join()
             peer.start()

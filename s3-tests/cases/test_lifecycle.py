@@ -17,7 +17,7 @@ from webhook import Webhook
 DAY_S = 4
 FAST = {"lifecycle.day": f"{DAY_S}s"}
 # A day ends at midnight, so what is to go after n days goes before n + 1 are over; and then a walk must come by.
-SLACK_S = 6
+SLACK_S = 40
 PART = 5 * samples.MIB
 
 

@@ -110,6 +110,18 @@ def test_expect_continue(target, s3, bucket):
     assert s3.get_object(Bucket=bucket, Key="asked")["Body"].read() == b"hello"
 
 
+def test_expect_continue_of_nothing(target, s3, bucket):
+    """An empty file sent as aws-cli 1 does, which asks before it sends no bytes. Danger: with the answer to that it misreads its next request
+    on the connection, and waits a minute. Expected: a 100, or the connection ends."""
+    server = target.server
+    request = server.request("PUT", f"/{bucket}/nothing", expect="100-continue", content_length="0")
+    with server.connect() as connection:
+        connection.sendall(server.credentials.authorize(request, sigv4.sha256(b"")).head())
+        told = connection.recv(4096).lower()
+    assert told.startswith(b"http/1.1 100") or told.startswith(b"http/1.1 200") and b"\r\nconnection: close\r\n" in told, told
+    assert s3.get_object(Bucket=bucket, Key="nothing")["Body"].read() == b""
+
+
 def test_one_connection_many_requests(target, s3, bucket):
     """Keep-alive and pipelining: fifty requests down one socket before the first answer is read. Expected: fifty answers in order."""
     server = target.server

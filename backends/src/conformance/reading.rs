@@ -51,7 +51,7 @@ fn ranges(len: u64, random: &mut Random) -> Vec<Range<u64>> {
 async fn refused(reader: &dyn FragmentReader, id: FragmentId, range: Range<u64>, len: u64) {
     match reader.read(range.clone()).await {
         Err(StoreError::OutOfRange { id: of, range: asked, len: has }) => {
-            assert_eq!((of, asked, has), (id, range, len))
+            assert_eq!((of, asked, has), (id, range, len));
         }
         other => panic!("answered {other:?}"),
     }

@@ -27,7 +27,7 @@ fn large() -> Bytes {
 /// All that a database holds: family, key and value, in hexadecimal.
 fn dump(dir: &Path, families: &[(&str, Shape)]) -> Vec<String> {
     let db: DB = db::open(dir, families).unwrap();
-    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let hex = |bytes: &[u8]| bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
     let all = families.iter().flat_map(|(name, _)| {
         let entries = db.iterator_cf(db::family(&db, name).unwrap(), IteratorMode::Start).map(Result::unwrap);
         entries.map(|(key, value)| format!("{name} {} {}", hex(&key), hex(&value))).collect::<Vec<_>>()

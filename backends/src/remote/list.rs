@@ -44,8 +44,8 @@ impl Remote {
             Some(after) => lister.start_after(&path(after)),
             None => lister,
         };
-        let (mut lister, mut last) = (lister.await.map_err(store_error)?, after);
-        while let Some(entry) = lister.try_next().await.map_err(store_error)? {
+        let (mut lister, mut last) = (lister.await.map_err(|error| store_error(&error))?, after);
+        while let Some(entry) = lister.try_next().await.map_err(|error| store_error(&error))? {
             let Some(stat) = stat_of(&entry) else { continue };
             if Some(stat.id) <= last {
                 return Err(StoreError::Corrupt("the service lists out of order".to_owned()));
@@ -86,7 +86,7 @@ impl Remote {
     async fn entries(&self, folder: &str) -> Result<Vec<Entry>, StoreError> {
         match self.operator.list(folder).await {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
-            entries => entries.map_err(store_error),
+            entries => entries.map_err(|error| store_error(&error)),
         }
     }
 
@@ -116,7 +116,7 @@ impl Remote {
         for entry in self.entries(PARTS).await? {
             let digits = entry.name().strip_suffix(PART).unwrap_or_default();
             if digits.len() == PART_DIGITS && digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-                self.operator.delete(entry.path()).await.map_err(store_error)?;
+                self.operator.delete(entry.path()).await.map_err(|error| store_error(&error))?;
             }
         }
         Ok(())

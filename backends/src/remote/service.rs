@@ -37,6 +37,8 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 /// Failures that a service calls temporary are tried again so often, after a pause that doubles.
 const RETRIES: usize = 4;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
+/// The service of this machine's own directories.
+const LOCAL: &str = "fs";
 /// Begins the value of an option that is to be read from the environment: `secret_access_key=env:NAS_SECRET`.
 const FROM_ENVIRONMENT: &str = "env:";
 
@@ -56,7 +58,7 @@ pub(super) struct Service {
 /// Reaches the place, by its URL without the `opendal+` and the options.
 pub(super) fn open(place: &str, options: Vec<(String, String)>) -> Result<(Operator, Service), OpenError> {
     let bad = |reason: String| OpenError::BadUrl { url: format!("opendal+{place}"), reason };
-    let options: Vec<_> = options.into_iter().map(value).collect::<Result<_, _>>().map_err(&bad)?;
+    let options: Vec<_> = options.into_iter().map(value).collect::<Result<_, _>>().map_err(bad)?;
     let names: Vec<String> = options.iter().map(|(name, _)| name.clone()).collect();
     let uri = OperatorUri::new(place, options).map_err(|error| bad(error.to_string()))?;
     let (operator, atomic) = match uri.scheme() {
@@ -76,7 +78,7 @@ pub(super) fn open(place: &str, options: Vec<(String, String)>) -> Result<(Opera
     };
     let operator = operator.map_err(bad)?;
     let capability = operator.info().capability();
-    let local = (uri.scheme() == "fs").then(|| PathBuf::from(operator.info().root()));
+    let local = (uri.scheme() == LOCAL).then(|| PathBuf::from(operator.info().root()));
     let ordered = capability.list_with_start_after && capability.list_with_recursive;
     Ok((operator, Service { atomic, chunks: capability.write_can_multi, ordered, local }))
 }
@@ -90,9 +92,13 @@ fn operator<C: Configurator + Default>(uri: &OperatorUri, names: &[String]) -> R
     opendal::install_default();
     let service = C::from_uri(uri).and_then(|config| Operator::new(config.into_builder()));
     let patient = service.map_err(|error| error.to_string())?;
-    // In this order: each try has its time.
-    let retry = RetryLayer::new().with_max_times(RETRIES).with_min_delay(FIRST_PAUSE).with_jitter();
-    Ok(patient.layer(TimeoutLayer::new().with_timeout(TIMEOUT).with_io_timeout(TIMEOUT)).layer(retry))
+    let patient = patient.layer(TimeoutLayer::new().with_timeout(TIMEOUT).with_io_timeout(TIMEOUT));
+    if uri.scheme() == LOCAL {
+        // A disk that failed fails again.
+        return Ok(patient);
+    }
+    // Around the other, so that each try has its time.
+    Ok(patient.layer(RetryLayer::new().with_max_times(RETRIES).with_min_delay(FIRST_PAUSE).with_jitter()))
 }
 
 /// The value of an option: percent-decoded, or from the environment, where secrets belong.

@@ -1,4 +1,4 @@
-//! The store over a directory through the suite, and what only it promises. Over S3 and WebDAV: `s3-tests/cases/test_backend_opendal.py`.
+//! The store over a directory through the suite, and what only it promises. Over S3 and `WebDAV`: `s3-tests/cases/test_backend_opendal.py`.
 
 use tempfile::TempDir;
 

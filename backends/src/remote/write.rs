@@ -13,7 +13,7 @@ use tokio::runtime::Handle;
 use super::{CHUNK_BYTES, PART, PARTS, Remote, store_error, sync_dir, to_its_end};
 use crate::fragment::{FragmentStat, FragmentWriter, StoreError};
 
-/// Services that take an object in one request only (WebDAV) have it in memory as a whole, up to this: a segment is 64 MiB, and a
+/// Services that take an object in one request only (`WebDAV`) have it in memory as a whole, up to this: a segment is 64 MiB, and a
 /// fragment is no longer than its segment with its seals.
 const MAX_WHOLE_BYTES: usize = 96 << 20;
 
@@ -41,7 +41,7 @@ impl Content {
 async fn write(remote: &Remote, to: &str, bytes: Buffer) -> Result<(), StoreError> {
     let writing = remote.operator.write_with(to, bytes);
     let writing = if remote.service.chunks { writing.chunk(CHUNK_BYTES) } else { writing };
-    writing.await.map(drop).map_err(store_error)
+    writing.await.map(drop).map_err(|error| store_error(&error))
 }
 
 /// An object under a temporary name. Dropped before it is placed, it is removed.
@@ -60,26 +60,27 @@ impl Part {
 
     async fn begin(operator: &Operator) -> Result<Self, StoreError> {
         let mut part = Self::new(operator);
-        part.writer = Some(operator.writer_with(&part.path).chunk(CHUNK_BYTES).await.map_err(store_error)?);
+        part.writer =
+            Some(operator.writer_with(&part.path).chunk(CHUNK_BYTES).await.map_err(|error| store_error(&error))?);
         Ok(part)
     }
 
     async fn append(&mut self, bytes: Vec<Bytes>) -> Result<(), StoreError> {
         let writer = self.writer.as_mut().ok_or_else(cut_short)?;
-        writer.write(joined(bytes)).await.map_err(store_error)
+        writer.write(joined(bytes)).await.map_err(|error| store_error(&error))
     }
 
     async fn close(&mut self) -> Result<(), StoreError> {
         let mut writer = self.writer.take().ok_or_else(cut_short)?;
-        writer.close().await.map(drop).map_err(store_error)
+        writer.close().await.map(drop).map_err(|error| store_error(&error))
     }
 
     async fn place(mut self, remote: &Remote, to: &str) -> Result<(), StoreError> {
         if remote.service.atomic {
             // What was copied is left behind; dropping this removes it.
-            return remote.operator.copy(&self.path, to).await.map(drop).map_err(store_error);
+            return remote.operator.copy(&self.path, to).await.map(drop).map_err(|error| store_error(&error));
         }
-        remote.operator.rename(&self.path, to).await.map_err(store_error)?;
+        remote.operator.rename(&self.path, to).await.map_err(|error| store_error(&error))?;
         self.placed = true;
         if let Some(root) = &remote.service.local
             && let Some((dir, _)) = to.rsplit_once('/')
@@ -131,6 +132,7 @@ pub(super) struct Writer {
     part: Destination,
 }
 
+#[expect(clippy::large_enum_variant, reason = "one for each upload")]
 enum Destination {
     /// Memory, so far.
     Undecided,

@@ -116,7 +116,10 @@ async fn dispatch(args: Args, loaded: Result<Loaded, SettingsError>) -> Result<(
         Command::DiscoverPools { timeout } => discover::run(&loaded?.settings, timeout, json).await,
         Command::Ask(command) => obey(command, &reach(admin, admin_token, loaded?.settings.data)?, json).await,
         Command::Doctor => doctor::run(loaded, json).await,
-        Command::Bench(wish) => bench::run(reach(admin, admin_token, loaded?.settings.data), wish, json).await,
+        Command::Bench(wish) => {
+            let reach = reach(admin, admin_token, loaded?.settings.data);
+            Box::pin(bench::run(reach, wish, json)).await
+        }
         Command::Config { print: _ } => {
             print::config(&loaded?.origins, json);
             Ok(())

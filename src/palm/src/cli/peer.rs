@@ -79,10 +79,7 @@ impl Listeners {
         };
         Ok(Self {
             net: Net::bind(identity, quic).map_err(|error| cannot_listen("quic", quic, &error, "--quic"))?,
-            s3: match settings.s3.enabled {
-                true => Some(listen("s3", settings.s3.address, "--s3").await?),
-                false => None,
-            },
+            s3: if settings.s3.enabled { Some(listen("s3", settings.s3.address, "--s3").await?) } else { None },
             tls: match settings.s3.tls().filter(|_| settings.s3.enabled) {
                 Some((address, certificate, key)) => {
                     let tls = Tls::load(certificate, key).map_err(failed("s3.tls_certificate"))?;

@@ -23,7 +23,8 @@ pub struct Settings {
     pub s3: S3,
     /// The endpoint other peers speak to.
     pub quic: Quic,
-    /// Health, metrics and service discovery, without authentication, and commands with the admin token: local by default.
+    /// Health, metrics and service discovery, without authentication, commands with the admin token, and the console with an access
+    /// key: local by default.
     pub admin: Admin,
     /// How peers find each other.
     pub discovery: Discovery,

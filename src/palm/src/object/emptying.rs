@@ -8,7 +8,7 @@ use palm_backends::Backend;
 use palm_core::record::FragmentRecord;
 use parking_lot::Mutex;
 use tokio::time::sleep;
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::Store;
 use super::home::{Damaged, Pass};
@@ -40,6 +40,7 @@ impl Store {
         loop {
             changes.mark_unchanged();
             let leaving: Vec<Backend> = backends.iter().filter(Backend::is_leaving).collect();
+            self.emptying.0.lock().retain(|number, _| leaving.iter().any(|one| one.number() == *number));
             let mut has_moved = false;
             for backend in &leaving {
                 has_moved |= self.empty(backend).await;
@@ -65,7 +66,7 @@ impl Store {
             Ok(pass) if pass.stayed == 0 && pass.moved == 0 => return self.detach(backend).await,
             Ok(pass) => pass,
             Err(error) => {
-                warn!(backend = %backend.place(), %error, "a backend that is to be removed cannot be emptied for now");
+                debug!(backend = %backend.place(), %error, "a backend that is to be removed cannot be emptied for now");
                 Pass { stayed: 1, why: error.to_string(), ..Pass::default() }
             }
         };

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_RANGE, HOST, HeaderName, SERVER};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_RANGE, EXPECT, HOST, HeaderName, SERVER};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Body as HttpBody;
 use palm_core::record::BucketConfig;
@@ -281,16 +281,19 @@ impl Service {
     }
 
     /// Answers a request for one of S3's operations. Where its body was not read to the end the connection ends, which the
-    /// answer says: a client that took it for the next request would find it closed under its hands.
+    /// answer says: a client that took it for the next request would find it closed under its hands. So it does where a body of
+    /// no bytes was announced with `Expect: 100-continue`: the answer comes without the 100, and the botocore that aws-cli 1 carries
+    /// takes its status line for that of the next request on the same connection, whose own it then takes for a broken header.
     async fn operate<B>(&self, request: Request<B>, place: &Place, bucket: Option<&str>) -> Response<Body>
     where
         B: HttpBody<Data = Bytes> + Send + Sync + Unpin + 'static,
         B::Error: Into<StdError>,
     {
         let unread = Arc::new(AtomicBool::new(!request.body().is_end_stream()));
+        let hasty = request.body().is_end_stream() && request.headers().contains_key(EXPECT);
         let request = request.map(|body| Patient::new(body, BODY_STALL_TIMEOUT, Arc::clone(&unread)));
         let mut answer = self.perform(request, place, bucket).await;
-        if unread.load(Ordering::Relaxed) {
+        if hasty || unread.load(Ordering::Relaxed) {
             answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         answer

@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use palm::object::{CollectSettings, RepairSettings};
 use palm_backends::decorate::Bandwidth;
+use palm_backends::disk::{DiskFragments, DiskOptions};
 use palm_backends::memory::{MemoryFragments, MemoryIndex};
 use palm_backends::{BackendState, Backends, FragmentStore};
 use palm_core::record::{BucketConfig, Consistency};
@@ -199,6 +200,6 @@ async fn a_disk_is_replaced_while_clients_work() {
         assert_eq!(peers[2].store.home().figures().await.damaged, 0);
     }
     assert!(!dir.path().join("a/palm.owner").exists());
-    let emptied = palm_backends::disk::DiskFragments::open(&dir.path().join("a"), Default::default()).unwrap();
+    let emptied = DiskFragments::open(&dir.path().join("a"), DiskOptions::default()).unwrap();
     assert_eq!(emptied.list(None, 10).await.unwrap(), []);
 }

@@ -129,7 +129,7 @@ async fn start(machine: usize, world: &World) -> anyhow::Result<Peer> {
             collect: if world.eager { eager_collection(world.trash) } else { CollectSettings::default() },
             repair: if world.eager { EAGER_REPAIR } else { RepairSettings::default() },
             chores: palm::object::ChoreSettings::default(),
-            traffic: palm_backends::decorate::Bandwidth::UNBOUNDED,
+            traffic: Bandwidth::UNBOUNDED,
         });
         pool.serve(Arc::new(store.home().clone()), Services::default(), Discovery::default()).await?;
         if machine == FIRST && world.tokens.borrow().len() < world.machines - 1 {

@@ -201,9 +201,9 @@ impl Tasks {
             }
         }
         let is_gone = |one: &&Backend| backends.get(one.number()).is_none();
-        let words = named.iter().map(|one| match is_gone(&one) {
-            true => format!("Backend {} ({}) is empty, and removed.", one.number(), one.place()),
-            false => format!("Backend {} ({}) stays.", one.number(), one.place()),
+        let words = named.iter().map(|one| {
+            let how = if is_gone(&one) { "is empty, and removed" } else { "stays" };
+            format!("Backend {} ({}) {how}.", one.number(), one.place())
         });
         let removed: Vec<u16> = named.iter().filter(is_gone).map(Backend::number).collect();
         Ok(outcome(words.collect(), json!({ "removed": removed })))

@@ -98,10 +98,10 @@ async fn command(session: &mut Session, words: &[&[u8]]) -> Result<String, SendE
         Some((":" | "+", _)) => Ok(answer),
         Some(("-", error)) => Err(SendError::Refused(error.to_owned())),
         Some(("$", length)) => {
-            let length: usize = length.parse().map_err(|_| SendError::Nonsense("a length"))?;
-            let mut text = vec![0; length.min(ANSWER_MAX) + 2];
+            let length = length.parse::<usize>().ok().filter(|length| *length <= ANSWER_MAX);
+            let mut text = vec![0; length.ok_or(SendError::Nonsense("a length"))? + 2];
             session.read_exact(&mut text).await?;
-            if text.ends_with(b"\r\n") { Ok(answer) } else { Err(SendError::Nonsense("a long answer")) }
+            if text.ends_with(b"\r\n") { Ok(answer) } else { Err(SendError::Nonsense("a text")) }
         }
         _ => Err(SendError::Nonsense("an answer of no known kind")),
     }

@@ -144,6 +144,9 @@ pub(super) fn name_in(arn: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+
     use super::*;
 
     #[test]
@@ -202,6 +205,47 @@ mod tests {
         ] {
             let error = wrong.parse::<NotifyTarget>().expect_err(wrong);
             assert!(!error.contains("secret"), "{error}");
+        }
+    }
+
+    /// Scenario: something else listens where a broker should, or a broker has gone mad: it answers nonsense, without end or with lengths
+    /// beyond all bounds, and hangs up. Danger: a panic, memory without bound, or an event that counts as told. Expectation: an
+    /// error, at once, in every protocol.
+    #[tokio::test]
+    async fn nonsense_is_no_acknowledgement() {
+        let nonsense: [&[u8]; 9] = [
+            b"",
+            b"\r\n",
+            b"$99999999999999999999\r\n",
+            b"$60000\r\nshort\r\n",
+            b"-ERR no\r\n",
+            b"INFO {}\r\nPONG\r\nHMSG a 1 2 9999999999\r\n",
+            b"INFO not json\r\n",
+            b"\x20\x02\x00\x00\x40\xff\xff\xff\xff",
+            &[b'x'; 100 << 10],
+        ];
+        let letter = Letter { about: "bucket/key".into(), time_ms: 0, body: "{}".into() };
+        for answer in nonsense {
+            let listener = TcpListener::bind("127.0.0.1:0").await.expect("listener");
+            let place = listener.local_addr().expect("address");
+            let broker = tokio::spawn(async move {
+                while let Ok((mut stream, _)) = listener.accept().await {
+                    // Who is told nonsense may hang up first.
+                    let _ = stream.write_all(answer).await;
+                }
+            });
+            for url in [
+                format!("redis://{place}?list=a"),
+                format!("nats://{place}/a"),
+                format!("nats://{place}/a?jetstream=true"),
+                format!("mqtt://{place}/a"),
+                format!("http://{place}/a"),
+            ] {
+                let target: NotifyTarget = format!("name={url}").parse().expect("target");
+                let sent = target.send(&letter).await;
+                assert!(!matches!(sent, Ok(()) | Err(SendError::Silent)), "{url}: {sent:?} to {answer:?}");
+            }
+            broker.abort();
         }
     }
 }
