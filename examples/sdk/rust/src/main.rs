@@ -26,31 +26,59 @@ async fn main() -> Result<(), Box<dyn Error>> {
     s3.create_bucket().bucket(bucket).send().await?;
 
     let text = "kept by the peers of this network\n";
-    s3.put_object().bucket(bucket).key("greeting.txt").content_type("text/plain").body(ByteStream::from_static(text.as_bytes())).send().await?;
+    s3.put_object()
+        .bucket(bucket)
+        .key("greeting.txt")
+        .content_type("text/plain")
+        .body(ByteStream::from_static(text.as_bytes()))
+        .send()
+        .await?;
     let got = s3.get_object().bucket(bucket).key("greeting.txt").send().await?.body.collect().await?.into_bytes();
     assert_eq!(got, text);
 
     // Only if there is nothing by that name yet: decided once for the whole pool, whichever peers are asked.
     let again = s3.put_object().bucket(bucket).key("greeting.txt").if_none_match("*").send().await;
-    assert_eq!(again.err().and_then(|refused| refused.code().map(str::to_owned)).as_deref(), Some("PreconditionFailed"));
+    assert_eq!(
+        again.err().and_then(|refused| refused.code().map(str::to_owned)).as_deref(),
+        Some("PreconditionFailed")
+    );
 
     let upload = s3.create_multipart_upload().bucket(bucket).key("large.bin").send().await?;
     let upload_id = upload.upload_id().ok_or("no upload id")?;
     let mut parts = Vec::new();
     for (number, size) in [(1, PART_BYTES), (2, 1000)] {
         let body = ByteStream::from(vec![7; size]);
-        let part = s3.upload_part().bucket(bucket).key("large.bin").upload_id(upload_id).part_number(number).body(body).send().await?;
+        let part = s3
+            .upload_part()
+            .bucket(bucket)
+            .key("large.bin")
+            .upload_id(upload_id)
+            .part_number(number)
+            .body(body)
+            .send()
+            .await?;
         parts.push(CompletedPart::builder().part_number(number).set_e_tag(part.e_tag).build());
     }
     let parts = CompletedMultipartUpload::builder().set_parts(Some(parts)).build();
-    s3.complete_multipart_upload().bucket(bucket).key("large.bin").upload_id(upload_id).multipart_upload(parts).send().await?;
+    s3.complete_multipart_upload()
+        .bucket(bucket)
+        .key("large.bin")
+        .upload_id(upload_id)
+        .multipart_upload(parts)
+        .send()
+        .await?;
 
     let listed = s3.list_objects_v2().bucket(bucket).send().await?;
     let names: Vec<_> = listed.contents().iter().filter_map(|object| Some((object.key()?, object.size()?))).collect();
     assert_eq!(names, [("greeting.txt", 34), ("large.bin", 5_243_880)]);
 
     // Whoever has this link reads the object for an hour, without a key.
-    let link = s3.get_object().bucket(bucket).key("greeting.txt").presigned(PresigningConfig::expires_in(Duration::from_secs(3600))?).await?;
+    let link = s3
+        .get_object()
+        .bucket(bucket)
+        .key("greeting.txt")
+        .presigned(PresigningConfig::expires_in(Duration::from_secs(3600))?)
+        .await?;
 
     println!("ok {}", link.uri());
     Ok(())
