@@ -83,7 +83,7 @@ def test_exit_codes_and_what_to_do_next(tmp_path):
         taken.bind((HOST, 0))
         taken.listen()
         address = f"{HOST}:{taken.getsockname()[1]}"
-        assert f"{address}: Address already in use" in (said := ended(run("serve", "--data", nowhere, "--s3", address), 1).stderr)
+        assert f"{address}: Address already in use" in (said := ended(run("serve", "--data", tmp_path / "other", "--s3", address), 1).stderr)
         assert "choose another with --s3" in said
     assert "no peer answers" in ended(run("status", "--admin", f"http://{HOST}:1", "--admin-token", "x"), 1).stderr
     assert "makes it when it starts" in ended(run("admin-token", "--data", nowhere), 1).stderr
