@@ -31,7 +31,7 @@ def test_every_change_is_in_the_audit_log(audited):
     pool, audit = audited
     peer = pool.peers[0]
     peer.invite()
-    key = peer.ask("key create", "--secret-key", "given-by-its-owner")
+    key = peer.ask("key create", "--access-key", "GIVEN", "--secret-key", "given-by-its-owner")
     peer.status()
     peer.members()
     server = sigv4.Server(peer.endpoint, sigv4.Credentials(pool.access_key, pool.secret_key))
