@@ -18,7 +18,8 @@ POOL ?= dev
 PEER ?= 2
 SOAK_SECONDS ?= 600
 
-.PHONY: help setup build test test-conformance compatibility test-long test-mixed soak-sim soak-peers soak-consistency lint demo bench console pictures \
+.PHONY: help setup build test test-conformance compatibility test-long test-mixed soak-sim soak-peers soak-consistency lint deb demo bench \
+	bench-million console pictures \
 	dev-create dev-discover dev-join create discover join
 
 help: ## this list
@@ -66,10 +67,10 @@ test-long: build ## the black-box tests with full counts and sizes: 1,000 rounds
 
 test-mixed: setup ## pools whose members are of two versions, this one and that of the commit OLD
 	$(ENV)
-	export PALM_OLD_BIN=$$(tools/old-binary.sh $(or $(OLD),HEAD~1))
+	old=$$(tools/old-binary.sh $(or $(OLD),HEAD~1))
 	cargo build --workspace --bins --examples $$PALM_CARGO_FLAGS
 	cd s3-tests
-	pytest cases/test_upgrade.py
+	PALM_OLD_BIN=$$old pytest cases/test_upgrade.py
 
 soak-consistency: build ## kill, freeze and cut off real peers under clients for SOAK_SECONDS (600): is what they saw linearizable? (root)
 	$(ENV)
@@ -85,13 +86,22 @@ soak-sim: setup ## the ledger in simulation: 20,000 seeds with faults, every his
 	$(ENV)
 	cargo run -p palm-core --features sim --example soak $$PALM_CARGO_FLAGS -- --seeds $(or $(SEEDS),20000) --from $(or $(FROM),0)
 
-demo: build ## five peers, real files, two of them killed: a table of what happened (KEEP=1 leaves the pool up)
+deb: setup ## a Debian package of a release build, here (the first release build compiles RocksDB once more)
+	$(ENV)
+	cargo build --release -p palm $$PALM_CARGO_FLAGS
+	packaging/deb.sh
+
+demo: build ## five peers, real files, two of them killed: a table of what happened (KEEP=1 leaves the pool up, MIXED=1: all kinds of backends)
 	$(ENV)
 	python s3-tests/demo.py
 
 bench: build ## speed of a fresh five-peer pool: large and small objects, listing, memory
 	$(ENV)
 	python s3-tests/bench.py
+
+bench-million: setup ## a million fragments of 4 KiB in one `disk` backend below DIR: bytes taken, opening, accesses for each read (5 GiB)
+	$(ENV)
+	cargo run -p palm-backends --example million $$PALM_CARGO_FLAGS -- $(or $(DIR),$(CARGO_TARGET_DIR)/million) $(COUNT)
 
 console: ## the console's pages anew, after a change to their sources (npm); they are part of the binary and of the repository
 	cd src/palm/console

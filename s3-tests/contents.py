@@ -24,6 +24,7 @@ class Contents:
         self.pool, self.rng = pool, rng
         self.objects: dict[str, tuple[int, str]] = {}
         self._local = threading.local()
+        self._putting: list[Peer] | None = None
         pool.up[0].client().create_bucket(Bucket=BUCKET)
 
     def _client(self, peer: Peer):
@@ -32,6 +33,13 @@ class Contents:
         if peer.name not in kept:
             kept[peer.name] = peer.client(read_timeout=60)
         return kept[peer.name]
+
+    def put_at(self, peers: list[Peer]) -> None:
+        """From now on only these peers, while they run, are asked to store and delete."""
+        self._putting = peers
+
+    def _writers(self) -> list[Peer]:
+        return [peer for peer in self.pool.up if self._putting is None or peer in self._putting]
 
     def _at(self, key: str, peers: list[Peer]):
         return self._client(random.Random(key).choice(peers))
@@ -45,7 +53,7 @@ class Contents:
         """`small` objects of 1 KiB to 1 MiB (every size class as often), some of them copies whose source is deleted, and these large ones."""
         sizes = [int(KIB * 2 ** self.rng.uniform(0, 10)) for _ in range(small)] + list(large)
         fresh = {f"{name}/{number:05}": (size, f"{name}-{number}") for number, size in enumerate(sizes)}
-        peers = self.pool.up
+        peers = self._writers()
 
         def put(key: str) -> None:
             client, (size, seed) = self._at(key, peers), fresh[key]
@@ -63,7 +71,7 @@ class Contents:
         self.objects |= fresh
 
     def delete(self, keys: list[str]) -> None:
-        peers = self.pool.up
+        peers = self._writers()
         self._in_parallel(lambda key: self._at(key, peers).delete_object(Bucket=BUCKET, Key=key), keys)
         for key in keys:
             del self.objects[key]

@@ -1,6 +1,7 @@
 """`make demo`: five peers on this machine, real files, two peers killed, everything read back and compared.
 
     KEEP=1 make demo     leaves the pool up and tells how to use it
+    MIXED=1 make demo    gives every peer another kind of backend
 
 Everything stays on loopback and below one folder of the cache directory, which is removed at the end.
 """
@@ -19,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from clients import Clients
+from mixed import MIXED
 from palm_cluster import Pool, eventually, palm
 from samples import MIB, sha256_of
 
@@ -48,6 +50,8 @@ class Demo:
     def __init__(self, root: pathlib.Path):
         self.root = root
         self.pool = Pool(root / "peers", "demo")
+        if on("MIXED"):
+            self.pool.mixed = MIXED
         self.rows: list[Row] = []
 
     def step(self, what: str, count: int, size: int, action: Callable[[], str]) -> None:
@@ -168,6 +172,10 @@ class Demo:
         ])
 
 
+def on(variable: str) -> bool:
+    return os.environ.get(variable, "") not in ("", "0")
+
+
 def copy_tree(target: pathlib.Path) -> pathlib.Path:
     """Some thousand small files of this machine, with their folders."""
     copied = 0
@@ -226,7 +234,7 @@ def main() -> int:
     cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
     cache.mkdir(parents=True, exist_ok=True)
     root = pathlib.Path(tempfile.mkdtemp(prefix="palm-demo-", dir=cache))
-    keep = os.environ.get("KEEP", "") not in ("", "0")
+    keep = on("KEEP")
     demo = Demo(root)
     try:
         demo.run()

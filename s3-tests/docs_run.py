@@ -70,10 +70,12 @@ class Machine:
         self.process: subprocess.Popen | None = None
         self.s3 = ports[S3]
         (root / "variables").touch()
+        (root / "bin").mkdir()
+        (root / "bin" / "palm").symlink_to(palm_binary())
         write_file(root / "holiday.jpg", 300 * KIB, "holiday")
 
     def environment(self) -> dict[str, str]:
-        path = f"{palm_binary().parent}:{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}"
+        path = f"{self.root / 'bin'}:{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}"
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("PALM_", "AWS_", "XDG_", "RCLONE_", "TF_"))}
         listen = {f"PALM_{name}__ADDRESS": f"{HOST}:{self.ports[port]}" for name, port in (("S3", S3), ("ADMIN", ADMIN), ("QUIC", QUIC))}
         return kept | listen | {"PALM_DISCOVERY__INTERFACES": "lo", "PALM_NAME": self.root.name, "HOME": str(self.root), "PATH": path, "AWS_EC2_METADATA_DISABLED": "true"}
@@ -112,15 +114,11 @@ class Machine:
         assert self.process.poll() is None, f"ended with {self.process.returncode}{self.said()}"
         try:
             socket.create_connection((HOST, int(self.s3)), timeout=1).close()
-        except OSError:
+            palm("status", "--data", self.data)
+        except (OSError, CommandFailed):
             return False
-        return self.tells_status()
+        return True
 
-    def tells_status(self) -> bool:
-        try:
-            return bool(palm("status", "--data", self.data))
-        except CommandFailed:
-            return False
 
     def said(self) -> str:
         texts = [(self.root / name).read_text(errors="replace")[-2000:] for name in ("output", "log") if (self.root / name).exists()]

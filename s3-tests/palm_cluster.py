@@ -361,6 +361,8 @@ class Pool:
         self.peers: list[Peer] = []
         # Options of every disk, such as `?max_bytes=1GiB`: then all disks are given by URL.
         self.disk_options = ""
+        # Backends of the peers in turn: URLs with {dir} for a directory of the peer's own. None: one disk each.
+        self.mixed: list[str] = []
         self.access_key = self.secret_key = self.id = ""
 
     def __enter__(self) -> Pool:
@@ -372,9 +374,13 @@ class Pool:
                 peer.kill()
 
     @classmethod
-    def form(cls, root: pathlib.Path, size: int, policy: str | None = None, name: str = "test", settings: dict[str, str] | None = None) -> Pool:
+    def form(
+        cls, root: pathlib.Path, size: int, policy: str | None = None, name: str = "test", settings: dict[str, str] | None = None,
+        mixed: list[str] | None = None,
+    ) -> Pool:
         """A pool of `size` peers, joined by token, settled."""
         pool = cls(root, name, settings)
+        pool.mixed = mixed or []
         try:
             pool.create(*(["--policy", policy] if policy else []))
             for _ in range(size - 1):
@@ -389,6 +395,8 @@ class Pool:
         peer = Peer(self, f"peer-{len(self.peers) + 1}")
         if self.disk_options:
             peer.use_disks(peer.disks, self.disk_options)
+        if self.mixed:
+            peer.environment["PALM_BACKEND__URLS"] = self.mixed[len(self.peers) % len(self.mixed)].format(dir=peer.dir)
         self.peers.append(peer)
         return peer
 

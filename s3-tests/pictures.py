@@ -16,7 +16,7 @@ from palm_cluster import QUICK, Pool
 NAMES = ["kitchen", "attic", "laptop-anna", "pi-garage", "office", "bedroom"]
 SHAPES = {"desktop": (1280, 1060), "phone": (360, 780)}
 # Enough samples for the charts.
-WORK_SECONDS = 150
+WORK_SECONDS = 90
 
 
 def work(pool: Pool, seconds: float) -> None:

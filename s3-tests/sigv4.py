@@ -7,6 +7,7 @@ trailers) can be given wrongly on purpose. The bytes go through a plain socket.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import hashlib
@@ -186,7 +187,9 @@ class Server:
         if "content-length" not in named and "transfer-encoding" not in named:
             request = dataclasses.replace(request, headers=request.headers | {"content-length": str(len(body))})
         with self.connect() as connection:
-            connection.sendall(request.head() + body)
+            # A refusal may come, and the connection be closed, before all is sent.
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                connection.sendall(request.head() + body)
             answer = self.read_answer(connection, request.method)
         on_answer(request.method, request.target, request.headers, answer.status, answer.code)
         return answer

@@ -25,6 +25,11 @@ have pkg-config || packages+=(pkg-config)
 # The consistency test cuts peers off from each other, in a network namespace of its own.
 [ "$(uname)" != Linux ] || have nft || [ -x /usr/sbin/nft ] || packages+=(nftables)
 [ "$(uname)" != Linux ] || have ip || [ -x /usr/sbin/ip ] || packages+=(iproute2)
+# Clients that examples/ tells of, and what finds the libraries that a Debian package needs.
+! have apt-get || have restic || packages+=(restic)
+! have apt-get || have dpkg-shlibdeps || packages+=(dpkg-dev)
+# Ends backends at one system call after the other, and counts those of a read.
+[ "$(uname)" != Linux ] || have strace || packages+=(strace)
 have curl || have rustup || packages+=(curl ca-certificates)
 python3 -c 'import ensurepip, venv' 2>/dev/null || packages+=(python3 python3-venv)
 if [ ${#packages[@]} -gt 0 ]; then

@@ -13,10 +13,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a suite reports by panicking")]
 
+mod cutting;
 mod fragments;
 mod index;
+mod listing;
+mod racing;
+mod reading;
+mod storing;
 
-pub use fragments::{fragments, fragments_when_full};
+pub use fragments::{fragments, fragments_in_short, fragments_when_full, many_fragments};
 pub use index::index;
 
 /// How long a store keeps what it was given.
@@ -26,6 +31,43 @@ pub enum Lifetime {
     Handle,
     /// Beyond it: opening the same name again finds what was stored. The suite drops the old handle first.
     Persistent,
+}
+
+/// Runs checks: counts those that passed, and names the one that fails.
+#[derive(Debug, Default)]
+struct Checks {
+    done: u64,
+    short: bool,
+}
+
+impl Checks {
+    /// How many of something.
+    fn some(&self, full: usize, short: usize) -> usize {
+        if self.short { short } else { full }
+    }
+
+    async fn run(&mut self, name: impl Into<String>, check: impl Future<Output = ()>) {
+        let _named = Named(name.into());
+        check.await;
+        self.done += 1;
+    }
+
+    /// Says how many there were.
+    fn passed(self, of: &str) -> u64 {
+        println!("conformance of {of}: {} checks passed", self.done);
+        self.done
+    }
+}
+
+/// Says its name when it is dropped by a panic.
+struct Named(String);
+
+impl Drop for Named {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("conformance check failed: {}", self.0);
+        }
+    }
 }
 
 /// Numbers that look random and are the same for the same seed (`SplitMix64`, Steele et al. 2014).

@@ -36,6 +36,8 @@ mod sys;
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
+mod golden;
+#[cfg(test)]
 mod tests;
 
 pub use fragments::{DiskFragments, DiskOptions};

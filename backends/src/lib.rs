@@ -6,7 +6,7 @@
 //! stores together are its [`Backends`] ([`set`]).
 //!
 //! Reading order: [`fragment`] and [`index`] (the contracts), [`memory`] (the shortest implementation),
-//! [`disk`] (the real one), [`set`], `conformance`.
+//! [`disk`] (the real one), `remote` (other stores, by `OpenDAL`), [`set`], `conformance`.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
 
@@ -23,6 +23,8 @@ pub mod index;
 pub mod memory;
 pub mod open;
 pub mod reader;
+#[cfg(feature = "_opendal")]
+pub mod remote;
 #[cfg(feature = "rocksdb")]
 pub mod rocks;
 pub mod set;

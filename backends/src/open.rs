@@ -5,6 +5,7 @@
 //! | `disk:///srv/palm` | a directory of this machine | `max_bytes`, `reserve` (fragments only) |
 //! | `exec:///path/to/program` | whatever the program keeps them in (fragments only) | the program's own |
 //! | `rocksdb:///srv/palm` | one RocksDB in a directory, for fragments | `max_bytes`, `reserve` |
+//! | `opendal+s3://bucket/prefix`, `opendal+fs:///dir`, … | a place that `OpenDAL` reaches, for fragments ([`remote`](crate::remote)) | `max_bytes`, `adopt`, and the service's own |
 //! | `memory:` | this process, as long as it lives | `max_bytes` (fragments only) |
 //!
 //! Besides its own options every backend of fragments takes:
@@ -24,7 +25,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::decorate::{Bandwidth, Cached, QuietHours, Throttle, local_minute};
+use crate::decorate::{Bandwidth, Cached, QuietHours, Throttle, local_minute, parse_hours};
 use crate::fragment::{FragmentStore, StoreError};
 use crate::index::IndexStore;
 
@@ -55,6 +56,22 @@ pub enum OpenError {
     /// A directory that held a store before is not there, or is empty.
     #[error("{} is not there, or is empty; is its disk mounted? (a new disk takes another directory)", .0.display())]
     Absent(PathBuf),
+    /// The directory is another peer's.
+    #[error(
+        "{} holds the fragments of peer {owner}: a directory serves one peer. Take another one; or remove {} if that peer is gone for good",
+        .dir.display(), .file.display()
+    )]
+    Foreign {
+        /// Which directory.
+        dir: PathBuf,
+        /// What says so.
+        file: PathBuf,
+        /// Whose it is.
+        owner: String,
+    },
+    /// The directory holds fragments, and nothing says whose.
+    #[error("{} holds fragments, and nothing says which peer's: take an empty directory", .0.display())]
+    Strange(PathBuf),
     /// The directory holds something else, or a version that this build does not know.
     #[error("{} holds {found:?}, expected {expected:?}", .dir.display())]
     Format {
@@ -114,6 +131,13 @@ pub fn place(url: &str) -> &str {
     url.split_once('?').map_or(url, |(place, _)| place).trim_end_matches('/')
 }
 
+/// The directory that the store at this URL has to itself; `None` where it has none of this machine's.
+pub(crate) fn own_directory(url: &str) -> Option<PathBuf> {
+    let url = Url::parse(url).ok().filter(|url| ["disk", "rocksdb"].contains(&url.scheme))?;
+    let dir = url.path.strip_prefix("//")?;
+    (dir.starts_with('/') && dir.len() > 1).then(|| PathBuf::from(dir))
+}
+
 fn open_fragments(url: &str, known: bool) -> Result<Arc<dyn FragmentStore>, OpenError> {
     let url = Url::parse(url)?;
     let (decorations, options) = Decorations::of(&url)?;
@@ -150,6 +174,8 @@ fn open_plain(url: &Url<'_>, options: Options<'_>, known: bool) -> Result<Arc<dy
             }
             Ok(Arc::new(crate::rocks::RocksFragments::open(&dir, bounds)?))
         }
+        #[cfg(feature = "_opendal")]
+        _ if url.scheme.starts_with(OPENDAL) => url.open_remote(options, known),
         #[cfg(feature = "exec")]
         "exec" => {
             let mut run = crate::exec::ExecOptions::new(url.directory()?);
@@ -159,6 +185,10 @@ fn open_plain(url: &Url<'_>, options: Options<'_>, known: bool) -> Result<Arc<dy
         _ => Err(url.unknown_scheme()),
     }
 }
+
+/// Begins the scheme of a place that `OpenDAL` reaches.
+#[cfg(feature = "_opendal")]
+const OPENDAL: &str = "opendal+";
 
 /// Options as written: names and values.
 type Options<'a> = Vec<(&'a str, &'a str)>;
@@ -183,8 +213,8 @@ impl Decorations {
                 "quiet_bandwidth" => asked.quiet_bytes_per_second = Some(url.size(name, value)?),
                 "cache" => asked.cache_bytes = Some(url.size(name, value)?),
                 "quiet" => {
-                    let hours = value.split_once('-').and_then(|(from, until)| Some((minute(from)?, minute(until)?)));
-                    let hours = hours.ok_or_else(|| url.bad(format!("quiet={value} is not like 23:00-07:00")))?;
+                    let hours =
+                        parse_hours(value).ok_or_else(|| url.bad(format!("quiet={value} is not like 23:00-07:00")))?;
                     asked.quiet = Some(hours);
                 }
                 _ => rest.push((name, value)),
@@ -208,13 +238,6 @@ impl Decorations {
         }
         store
     }
-}
-
-/// Minutes after midnight of `23:00`.
-fn minute(text: &str) -> Option<u16> {
-    let (hour, minute) = text.split_once(':')?;
-    let (hour, minute): (u16, u16) = (hour.parse().ok()?, minute.parse().ok()?);
-    (hour < 24 && minute < 60).then_some(hour * 60 + minute)
 }
 
 /// Opens an index. Blocks while a log is read.
@@ -254,13 +277,17 @@ impl<'a> Url<'a> {
         Ok(url)
     }
 
+    /// Without its options: they may have secrets, and errors go to logs.
     fn bad(&self, reason: impl Into<String>) -> OpenError {
-        OpenError::BadUrl { url: self.text.to_owned(), reason: reason.into() }
+        OpenError::BadUrl { url: place(self.text).to_owned(), reason: reason.into() }
     }
 
     fn unknown_scheme(&self) -> OpenError {
+        #[cfg(feature = "_opendal")]
+        let known = [KNOWN, crate::remote::SCHEMES].concat().join(", ");
+        #[cfg(not(feature = "_opendal"))]
         let known = KNOWN.join(", ");
-        OpenError::UnknownScheme { url: self.text.to_owned(), scheme: self.scheme.to_owned(), known }
+        OpenError::UnknownScheme { url: place(self.text).to_owned(), scheme: self.scheme.to_owned(), known }
     }
 
     fn unknown_option(&self, name: &str, known: &str) -> OpenError {
@@ -286,6 +313,32 @@ impl<'a> Url<'a> {
             }
         }
         Ok(bounds)
+    }
+
+    /// A place that is reached by a service. Its bound is kept here, as no service knows of it.
+    #[cfg(feature = "_opendal")]
+    fn open_remote(&self, options: Options<'_>, known: bool) -> Result<Arc<dyn FragmentStore>, OpenError> {
+        use crate::remote::{Found, RemoteFragments};
+
+        let (mut found, mut max_bytes) = (if known { Found::Expected } else { Found::Refused }, None);
+        let mut rest = Vec::new();
+        for (name, value) in options {
+            match (name, value) {
+                ("max_bytes", _) => max_bytes = Some(self.size(name, value)?),
+                // What was there once is never made anew, whatever the options still say.
+                ("adopt", "true") if known => {}
+                ("adopt", "true") => found = Found::Adopted,
+                ("adopt", "false") => {}
+                ("adopt", _) => return Err(self.bad(format!("adopt={value} is neither true nor false"))),
+                _ => rest.push((name.to_owned(), value.to_owned())),
+            }
+        }
+        let address = format!("{}:{}", self.scheme.trim_start_matches(OPENDAL), self.path);
+        let store: Arc<dyn FragmentStore> = Arc::new(RemoteFragments::open_blocking(&address, rest, found)?);
+        Ok(match max_bytes {
+            Some(max_bytes) => Arc::new(crate::decorate::Quota::new(store, max_bytes, 0)),
+            None => store,
+        })
     }
 
     fn size(&self, name: &str, value: &str) -> Result<u64, OpenError> {

@@ -97,7 +97,7 @@ def test_everything_speaks_json(lone, tmp_path):
         "status", "status --durability", "list-members", "invite", "approve --all", "key list", "key create --user ann --policy readonly",
         "key policy get --user ann", "role create auditor --policy readonly", "role list", "role delete auditor",
         "bucket quota kept --bytes 1GiB", "bucket quota kept", "repair --dry-run", "repair", "scrub --dry-run", "scrub",
-        "rebalance --dry-run", "rebalance", "gc --dry-run", "gc", "drain --undo", "doctor", "config --print", "admin-token",
+        "rebalance --dry-run", "rebalance", "gc --dry-run", "gc", "drain --undo", "backend list", "doctor", "config --print", "admin-token",
         "discover-pools --timeout 1", "bench --count 40 --objects 8 --size 1KiB --clients 2", f"man {tmp_path}",
     ]
     for command in commands:

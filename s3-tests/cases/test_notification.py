@@ -162,7 +162,7 @@ def test_what_a_target_does_not_take_is_sent_again(pool, hook, events_bucket):
     assert not hook.seen(bucket)
     hook.start()
     expected = {("ObjectCreated:Put", f"{state}/{number}") for state in ("failing", "gone") for number in range(10)}
-    eventually(lambda: set(hook.seen(bucket)) == expected, 30, "all events come in the end")
+    eventually(lambda: set(hook.seen(bucket)) == expected, 90, "all events come in the end")
     waiting = lambda: sum(peer.metrics()["palm_events_waiting"] for peer in pool.peers)
     eventually(lambda: waiting() == 0, 90, "nothing waits any more")
 

@@ -43,6 +43,10 @@ impl Operation {
     }
 }
 
+/// Bounds of [`Meter::took`], in microseconds: each counts the operations up to it that the one before does not.
+pub const TOOK_MICROS: [u64; 12] =
+    [100, 300, 1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000, 3_000_000, 10_000_000, 30_000_000];
+
 /// Figures of one kind of operation. All only rise.
 #[derive(Debug, Default)]
 pub struct Meter {
@@ -54,6 +58,8 @@ pub struct Meter {
     pub bytes: AtomicU64,
     /// Microseconds taken, all together.
     pub micros: AtomicU64,
+    /// Operations by how long they took, the last one those beyond all of [`TOOK_MICROS`].
+    pub took: [AtomicU64; TOOK_MICROS.len() + 1],
 }
 
 /// Figures of a store.
@@ -75,7 +81,9 @@ impl Meters {
     ) -> Result<T, StoreError> {
         let meter = self.of(operation);
         meter.operations.fetch_add(1, Ordering::Relaxed);
-        meter.micros.fetch_add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        meter.micros.fetch_add(micros, Ordering::Relaxed);
+        meter.took[TOOK_MICROS.partition_point(|&bound| bound < micros)].fetch_add(1, Ordering::Relaxed);
         match &outcome {
             Ok(value) => drop(meter.bytes.fetch_add(bytes(value), Ordering::Relaxed)),
             Err(StoreError::NotFound(_)) => {}
@@ -86,15 +94,20 @@ impl Meters {
 }
 
 /// A store that is measured.
-pub struct Metered<S> {
-    inner: S,
+pub struct Metered {
+    inner: Arc<dyn FragmentStore>,
     meters: Arc<Meters>,
 }
 
-impl<S> Metered<S> {
+impl Metered {
     /// Measures a store.
-    pub fn new(inner: S) -> Self {
-        Self { inner, meters: Arc::default() }
+    pub fn new(inner: Arc<dyn FragmentStore>) -> Self {
+        Self::with(inner, Arc::default())
+    }
+
+    /// Measures a store that takes the place of another one, whose figures go on.
+    pub fn with(inner: Arc<dyn FragmentStore>, meters: Arc<Meters>) -> Self {
+        Self { inner, meters }
     }
 
     /// Its figures, which go on rising.
@@ -104,7 +117,7 @@ impl<S> Metered<S> {
 }
 
 #[async_trait]
-impl<S: FragmentStore> FragmentStore for Metered<S> {
+impl FragmentStore for Metered {
     async fn writer(&self, len: Option<u64>) -> Result<Box<dyn FragmentWriter>, StoreError> {
         let begun = Instant::now();
         match self.inner.writer(len).await {

@@ -23,6 +23,6 @@ pub use cached::Cached;
 pub use clock::local_minute;
 #[cfg(any(test, feature = "conformance"))]
 pub use faulty::{Faults, Faulty};
-pub use metered::{Meter, Metered, Meters, Operation};
+pub use metered::{Meter, Metered, Meters, Operation, TOOK_MICROS};
 pub use quota::Quota;
-pub use throttle::{Bandwidth, Clock, QuietHours, Throttle};
+pub use throttle::{Bandwidth, Clock, Pace, QuietHours, Throttle, parse_hours};

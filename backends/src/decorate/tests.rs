@@ -31,7 +31,7 @@ async fn decorated_stores_conform() {
     conformance::fragments(lifetime, async |_| Arc::new(Quota::new(memory(), u64::MAX, 0)) as _).await;
     conformance::fragments(lifetime, async |_| Arc::new(Throttle::new(memory(), unbound(), noon)) as _).await;
     conformance::fragments(lifetime, async |_| Arc::new(Cached::new(memory(), 1 << 20)) as _).await;
-    conformance::fragments(lifetime, async |_| Arc::new(Metered::new(MemoryFragments::default())) as _).await;
+    conformance::fragments(lifetime, async |_| Arc::new(Metered::new(Arc::new(MemoryFragments::default()))) as _).await;
     conformance::fragments(lifetime, async |_| Arc::new(Faulty::new(memory(), Faults::default(), 1)) as _).await;
     conformance::fragments_when_full(Arc::new(Quota::new(memory(), 1 << 20, 0)), 1 << 20).await;
 }
@@ -75,7 +75,7 @@ async fn a_throttled_store_keeps_its_pace() {
 /// gone, and what was used longest ago goes first.
 #[tokio::test]
 async fn a_cache_answers_what_was_read() {
-    let metered = Arc::new(Metered::new(MemoryFragments::default()));
+    let metered = Arc::new(Metered::new(Arc::new(MemoryFragments::default())));
     let meters = metered.meters();
     let reads = || meters.of(Operation::Read).operations.load(Ordering::Relaxed);
     let store = Cached::new(metered, 100_000);
@@ -97,7 +97,7 @@ async fn a_cache_answers_what_was_read() {
 
 #[tokio::test]
 async fn what_is_metered_is_counted() {
-    let store = Metered::new(MemoryFragments::new(10_000));
+    let store = Metered::new(Arc::new(MemoryFragments::new(10_000)));
     let stat = store.put(Bytes::from(vec![1; 4_000])).await.unwrap();
     let mut writer = store.writer(None).await.unwrap();
     writer.write(Bytes::from(vec![2; 3_000])).await.unwrap();

@@ -37,8 +37,19 @@ impl QuietHours {
     }
 }
 
+/// First minute and first one after of hours such as `23:00-07:00`, in minutes after midnight.
+pub fn parse_hours(text: &str) -> Option<(u16, u16)> {
+    let minute = |text: &str| {
+        let (hour, minute) = text.split_once(':')?;
+        let (hour, minute): (u16, u16) = (hour.parse().ok()?, minute.parse().ok()?);
+        (hour < 24 && minute < 60).then_some(hour * 60 + minute)
+    };
+    let (from, until) = text.split_once('-')?;
+    Some((minute(from)?, minute(until)?))
+}
+
 /// How fast a store may be used, reads and writes together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Bandwidth {
     /// Bytes a second; `None` for no bound.
     pub bytes_per_second: Option<u64>,
@@ -47,6 +58,9 @@ pub struct Bandwidth {
 }
 
 impl Bandwidth {
+    /// No bound at any time.
+    pub const UNBOUNDED: Self = Self { bytes_per_second: None, quiet: None };
+
     /// What holds at a minute of the day.
     pub fn at(self, minute: u16) -> Option<u64> {
         match self.quiet {
@@ -66,7 +80,8 @@ pub struct Throttle {
     pace: Arc<Pace>,
 }
 
-struct Pace {
+/// Lets bytes through no faster than told, in the order they ask.
+pub struct Pace {
     bandwidth: Bandwidth,
     clock: Clock,
     /// Until when what has been let through takes, at the bound.
@@ -74,8 +89,16 @@ struct Pace {
 }
 
 impl Pace {
+    /// A pace that `bandwidth` bounds; `clock` tells the minute of the day by which quiet hours are meant.
+    pub fn new(bandwidth: Bandwidth, clock: Clock) -> Self {
+        Self { bandwidth, clock, taken_until: Mutex::new(Instant::now()) }
+    }
+
     /// Waits until so many bytes may go.
-    async fn take(&self, bytes: u64) {
+    pub async fn take(&self, bytes: u64) {
+        if self.bandwidth == Bandwidth::UNBOUNDED {
+            return;
+        }
         let Some(rate) = self.bandwidth.at((self.clock)()) else { return };
         let takes = Duration::from_secs_f64(bytes as f64 / rate.max(1) as f64);
         let turn = {
@@ -90,10 +113,9 @@ impl Pace {
 }
 
 impl Throttle {
-    /// Slows a store down. `clock` tells the minute of the day by which quiet hours are meant.
+    /// Slows a store down, as [`Pace::new`] says.
     pub fn new(inner: Arc<dyn FragmentStore>, bandwidth: Bandwidth, clock: Clock) -> Self {
-        let pace = Pace { bandwidth, clock, taken_until: Mutex::new(Instant::now()) };
-        Self { inner, pace: Arc::new(pace) }
+        Self { inner, pace: Arc::new(Pace::new(bandwidth, clock)) }
     }
 }
 

@@ -48,6 +48,7 @@ async fn start(tag: u8, first: Option<&Peer>, dir: Option<&std::path::Path>) -> 
         fragments: Arc::clone(&fragments),
         name: name.clone(),
         domain: String::new(),
+        is_gateway: false,
         grace: std::time::Duration::from_mins(15),
     };
     let pool = match first {
@@ -79,6 +80,7 @@ async fn start(tag: u8, first: Option<&Peer>, dir: Option<&std::path::Path>) -> 
         collect: CollectSettings::default(),
         repair: RepairSettings::default(),
         chores: palm::object::ChoreSettings::default(),
+        traffic: palm_backends::decorate::Bandwidth::UNBOUNDED,
     });
     pool.serve(Arc::new(store.home().clone()), Services::default(), Discovery::default()).await.unwrap();
     Peer { pool, store }

@@ -18,7 +18,7 @@ mod values;
 
 pub use lasting::Lasting;
 pub use settings::*;
-pub use values::{ClassSetting, CustomDomains, PolicySetting, Size, TargetSetting};
+pub use values::{ClassSetting, CustomDomains, Hours, PolicySetting, Size, TargetSetting};
 
 use names::{NAMES, line_of, nearest, nearest_among, unknown_in_file};
 
@@ -278,6 +278,17 @@ fn check(loaded: &Loaded) -> Result<(), SettingsError> {
     if has_url && (backend.max_bytes.is_some() || backend.reserve.is_some()) {
         let detail = "a url carries its own, as in disk:///srv/palm?max_bytes=500GiB&reserve=2GB";
         return wrong(named, format!("with max_bytes or reserve beside it: {detail}"));
+    }
+    for (name, quiet, bound) in [
+        ("traffic.quiet", settings.traffic.quiet, settings.traffic.quiet_bandwidth),
+        ("repair.quiet", settings.repair.quiet, settings.repair.quiet_bandwidth),
+    ] {
+        if quiet.is_some() != bound.is_some() {
+            return wrong(name, "quiet and quiet_bandwidth belong together".into());
+        }
+    }
+    if !settings.s3.enabled && !settings.backend.enabled {
+        return wrong("s3.enabled", "is off, and backend.enabled too: nothing is left to do".into());
     }
     let tls = &settings.s3;
     if tls.tls().is_none() && (tls.tls_address.is_some() || tls.tls_certificate.is_some() || tls.tls_key.is_some()) {

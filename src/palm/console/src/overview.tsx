@@ -70,7 +70,8 @@ function level(status: Status): "good" | "warn" | "bad" {
 function Standing(props: { status?: Status }) {
   const { status } = props;
   if (!status) return <div class="standing" aria-busy="true" />;
-  const [first, ...more] = status.words;
+  // Who waits is told below, with a way to look at them.
+  const [first, ...more] = status.words.filter((sentence) => !sentence.includes("`palm approve"));
   return (
     <div class={`standing ${level(status)}`} role="status">
       <span class="sign" aria-hidden="true">

@@ -3,10 +3,12 @@
 
 use serde::{Deserialize, Serialize};
 
+mod backends;
 mod keys;
 mod status;
 mod tasks;
 
+pub use backends::*;
 pub use keys::*;
 pub use status::*;
 pub use tasks::*;
@@ -93,6 +95,9 @@ pub struct Member {
     pub absent_seconds: u64,
     /// Whether it votes on metadata.
     pub voter: bool,
+    /// Whether it keeps no fragments, by its settings.
+    #[serde(default)]
+    pub gateway: bool,
     /// Whether it is the peer that answers.
     pub this_peer: bool,
     /// When it was admitted, milliseconds since the Unix epoch.
@@ -219,6 +224,10 @@ pub mod path {
     pub const PLAN: &str = "/v1/tasks/plan";
     /// POST [`Empty`](super::Empty): this peer takes fragments again. Answers [`Empty`](super::Empty).
     pub const UNDRAIN: &str = "/v1/drain/undo";
+    /// GET, answers [`Backends`](super::Backends); POST [`AddBackend`](super::AddBackend), answers [`Backend`](super::Backend).
+    pub const BACKENDS: &str = "/v1/backends";
+    /// POST [`RemoveBackend`](super::RemoveBackend), answers the [`Backend`](super::Backend) as it was.
+    pub const BACKEND_REMOVE: &str = "/v1/backends/remove";
     /// GET, answers [`Keys`](super::Keys); POST [`CreateKey`](super::CreateKey), answers
     /// [`CreatedKey`](super::CreatedKey).
     pub const KEYS: &str = "/v1/keys";

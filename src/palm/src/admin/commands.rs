@@ -27,6 +27,8 @@ pub(super) enum Refusal {
     Wrong(String),
     /// What it is about does not exist.
     Unknown(String),
+    /// The peer failed.
+    Failed(String),
     /// The pool could not do it.
     Pool(PoolError),
     /// The ledger could not.
@@ -45,6 +47,7 @@ impl IntoResponse for Refusal {
             Self::Wrong(error) | Self::Pool(PoolError::Refused(error)) => (StatusCode::BAD_REQUEST, error),
             Self::Pool(PoolError::Wrong(error)) => (StatusCode::BAD_REQUEST, error.message.into_owned()),
             Self::Unknown(error) => (StatusCode::NOT_FOUND, error),
+            Self::Failed(error) => (StatusCode::INTERNAL_SERVER_ERROR, error),
             Self::Pool(error @ PoolError::Ledger(_)) => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
             Self::Store(error) => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
             Self::Pool(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
@@ -58,8 +61,8 @@ pub(super) type Answer<T> = Result<Json<T>, Refusal>;
 /// What commands are about.
 #[derive(Clone)]
 pub(super) struct Peer {
-    pool: Pool,
-    store: Store,
+    pub(super) pool: Pool,
+    pub(super) store: Store,
     tasks: Tasks,
     scrub: Duration,
 }
@@ -89,6 +92,7 @@ pub(super) fn router(pool: Pool, store: Store, scrub: Duration) -> Router {
         .route(path::STATUS, get(status))
         .route(path::DURABILITY, get(durability))
         .merge(super::identity::routes())
+        .merge(super::backends::routes())
         .route(path::QUOTA, post(quota))
         .route(path::TASKS, post(start_task))
         .route(path::TASK, post(task))
@@ -222,6 +226,7 @@ fn describe(pool: &Pool, member: MemberStatus) -> api::Member {
         state: if member.live { api::MemberState::Live } else { api::MemberState::Absent },
         absent_seconds: member.absent_for.as_secs(),
         voter: member.voter,
+        gateway: told.is_some_and(|told| told.gateway),
         this_peer: member.peer == pool.me(),
         joined_ms: member.joined_ms,
         addresses,
@@ -235,7 +240,7 @@ fn describe(pool: &Pool, member: MemberStatus) -> api::Member {
 }
 
 /// Free space from here on means that nothing bounds it: it is told in steps, and so not exactly `u64::MAX`.
-const UNBOUNDED_FREE: u64 = 1 << 62;
+pub(super) const UNBOUNDED_FREE: u64 = 1 << 62;
 
 async fn status(State(Peer { pool, store, .. }): State<Peer>) -> Json<api::StatusReport> {
     Json(report::of(&pool, &store).await)

@@ -8,6 +8,7 @@ use palm_backends::{BackendState, FragmentStore as _};
 use palm_core::repair::{Health, Redundancy};
 use prometheus::{Error, GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
+use super::backend_metrics::BackendMetrics;
 use crate::object::Store;
 use crate::pool::Pool;
 
@@ -141,6 +142,7 @@ async fn backend_figures(page: &Page, pool: &Pool) -> Result<(), Error> {
             state.with_label_values(&[&name, possible]).set(i64::from(possible == found));
         }
     }
+    page.0.register(Box::new(BackendMetrics::new(pool)?))?;
     page.gauge("palm_backend_ills", "Backends that are not well", ills)
 }
 

@@ -32,6 +32,8 @@ use crate::pool::Pool;
 
 pub mod api;
 mod audit;
+mod backend_metrics;
+mod backends;
 pub mod client;
 mod commands;
 pub mod console;

@@ -9,6 +9,7 @@ use tracing::debug;
 
 use super::api::{Absent, Damaged, Draining, StatusReport, Waiting};
 use crate::object::{PoolHealth, Store};
+use crate::pool::gossip::Told;
 use crate::pool::{MemberStatus, Pool};
 
 /// How long the voters may take to say who waits.
@@ -32,7 +33,9 @@ pub(super) async fn of(pool: &Pool, store: &Store) -> StatusReport {
         }
         _ => status,
     };
-    let draining = members.iter().filter(|member| member.told.as_ref().is_some_and(|told| told.draining));
+    // A gateway is meant to be empty.
+    let drains_now = |told: &Told| told.draining && (told.used > 0 || !told.gateway);
+    let draining = members.iter().filter(|member| member.told.as_ref().is_some_and(drains_now));
     let mut report = StatusReport {
         repair_eta_seconds: health.queued_bytes.checked_div(health.bytes_per_second).filter(|_| health.queued > 0),
         absent: members.iter().filter(|member| !member.live).map(absent).collect(),

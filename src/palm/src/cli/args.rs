@@ -152,6 +152,9 @@ pub(super) enum Ask {
     /// Manage buckets beyond what S3 can
     #[command(subcommand)]
     Bucket(Bucket),
+    /// Show, add and remove the places where this peer keeps fragments
+    #[command(subcommand)]
+    Backend(Backend),
     /// Manage S3 access keys
     #[command(subcommand)]
     Key(Key),
@@ -182,6 +185,37 @@ pub(super) enum Bucket {
         /// No quota any more
         #[arg(long, conflicts_with_all = ["bytes", "objects"])]
         none: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Backend {
+    /// Show the backends of this peer
+    List,
+    /// Use one more, from now on and after restarts
+    Add {
+        /// Its URL, as `disk:///srv/palm`, or a directory
+        url: String,
+        /// Bytes contributed at most: 500GiB
+        #[arg(long, value_name = "SIZE")]
+        max_bytes: Option<Size>,
+        /// Bytes of the disk left free for others
+        #[arg(long, value_name = "SIZE")]
+        reserve: Option<Size>,
+        /// Bytes a second at most, reads and writes together
+        #[arg(long, value_name = "SIZE")]
+        bandwidth: Option<Size>,
+    },
+    /// Move its fragments to this peer's others, and to other peers where those are full, then do without it
+    Remove {
+        /// Its number or URL; `palm backend list` shows them
+        backend: String,
+        /// At once, with what it has: for a disk that is dead
+        #[arg(long, conflicts_with = "undo")]
+        force: bool,
+        /// Keep it after all
+        #[arg(long)]
+        undo: bool,
     },
 }
 
@@ -250,6 +284,8 @@ impl Args {
         one("s3.address", "--s3", listen.s3.map(|address| address.to_string()));
         one("quic.address", "--quic", listen.quic.map(|address| address.to_string()));
         one("admin.address", "--admin", self.admin.clone());
+        one("s3.enabled", "--storage-only", listen.storage_only.then(|| "false".to_owned()));
+        one("backend.enabled", "--gateway-only", listen.gateway_only.then(|| "false".to_owned()));
         let mut many = |name: &'static str, flag: &str, values: &[String]| {
             if !values.is_empty() {
                 given.push(Given { name, values: values.to_vec(), origin: flag.to_owned() });

@@ -49,7 +49,8 @@ async fn measure(arguments: Arguments, json: bool) -> Result<(), CliError> {
 async fn this_endpoint(reach: &Reach) -> Result<String, CliError> {
     let members: api::Members = ask(reach, path::MEMBERS, None::<&()>).await?;
     let this = members.members.into_iter().find(|member| member.this_peer);
-    this.and_then(|member| member.s3).ok_or_else(|| CliError::Failed("this peer has no S3 endpoint".into()))
+    let missing = || CliError::Failed("this peer has no S3 endpoint: name another's with --endpoint".into());
+    this.and_then(|member| member.s3).ok_or_else(missing)
 }
 
 async fn make_key(reach: &Reach) -> Result<api::CreatedKey, CliError> {

@@ -75,7 +75,7 @@ async fn look(loaded: &Loaded) -> Vec<Check> {
     let settings = &loaded.settings;
     let changed = loaded.origins.iter().filter(|(_, _, origin)| origin != "default").count();
     let mut checks = vec![Check::ok("settings", format!("{changed} set, the others as they are by default"))];
-    checks.extend(host::directory(&settings.data));
+    checks.push(host::directory(&settings.data));
     checks.push(host::secrets(&settings.data));
     checks.push(host::descriptors());
     checks.extend(host::disks(settings).await);

@@ -12,6 +12,7 @@ use clap::Parser;
 
 mod args;
 mod ask;
+mod backend;
 mod bench;
 mod confirm;
 mod console;
@@ -115,7 +116,10 @@ async fn dispatch(args: Args, loaded: Result<Loaded, SettingsError>) -> Result<(
         Command::DiscoverPools { timeout } => discover::run(&loaded?.settings, timeout, json).await,
         Command::Ask(command) => obey(command, &reach(admin, admin_token, loaded?.settings.data)?, json).await,
         Command::Doctor => doctor::run(loaded, json).await,
-        Command::Bench(wish) => bench::run(reach(admin, admin_token, loaded?.settings.data), wish, json).await,
+        Command::Bench(wish) => {
+            let reach = reach(admin, admin_token, loaded?.settings.data);
+            Box::pin(bench::run(reach, wish, json)).await
+        }
         Command::Config { print: _ } => {
             print::config(&loaded?.origins, json);
             Ok(())
@@ -156,6 +160,7 @@ async fn obey(command: Ask, reach: &Reach, json: bool) -> Result<(), CliError> {
             let quota = (none || quota != Quota::default()).then_some(quota);
             ask::quota(reach, bucket, quota, json).await
         }
+        Ask::Backend(wish) => backend::run(reach, wish, json).await,
         Ask::Key(key) => identity::key(reach, key, json).await,
         Ask::Role(role) => identity::role(reach, role, json).await,
     }

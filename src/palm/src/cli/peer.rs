@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use palm_backends::{Backends, IndexStore};
+use palm_core::id::PeerId;
 use palm_core::record::MemberState;
 use serde::Serialize;
 use tokio::net::TcpListener;
@@ -65,7 +66,7 @@ pub(super) struct Ready {
 /// What listens, before anything is answered.
 struct Listeners {
     net: Net,
-    s3: TcpListener,
+    s3: Option<TcpListener>,
     tls: Option<(TcpListener, Tls)>,
     admin: TcpListener,
 }
@@ -78,8 +79,8 @@ impl Listeners {
         };
         Ok(Self {
             net: Net::bind(identity, quic).map_err(|error| cannot_listen("quic", quic, &error, "--quic"))?,
-            s3: listen("s3", settings.s3.address, "--s3").await?,
-            tls: match settings.s3.tls() {
+            s3: if settings.s3.enabled { Some(listen("s3", settings.s3.address, "--s3").await?) } else { None },
+            tls: match settings.s3.tls().filter(|_| settings.s3.enabled) {
                 Some((address, certificate, key)) => {
                     let tls = Tls::load(certificate, key).map_err(failed("s3.tls_certificate"))?;
                     Some((listen("s3 tls", address, "s3.tls_address").await?, tls))
@@ -103,7 +104,7 @@ pub(super) async fn run(settings: Settings, start: Start, json: bool) -> Result<
     let dir = DataDir::take(&settings.data)?;
     let identity = Identity::load_or_create(dir.path())?;
     let admin_token = AdminToken::load_or_create(dir.path()).map_err(failed("admin token"))?;
-    let (index, fragments) = open_stores(dir.path(), &settings.backend).await?;
+    let (index, fragments) = open_stores(dir.path(), &settings.backend, identity.peer_id()).await?;
     let state = PoolState::load(&index).map_err(failed(dir.path().display()))?;
     let listeners = Listeners::bind(&identity, &settings).await?;
     let parts = Parts {
@@ -112,6 +113,7 @@ pub(super) async fn run(settings: Settings, start: Start, json: bool) -> Result<
         fragments: Arc::clone(&fragments),
         name: peer_name(&settings),
         domain: settings.backend.domain.clone(),
+        is_gateway: !settings.backend.enabled,
         grace: settings.members.grace.0,
     };
 
@@ -136,10 +138,13 @@ pub(super) async fn run(settings: Settings, start: Start, json: bool) -> Result<
         collect: collect_settings(&settings),
         repair: repair_settings(&settings),
         chores: chore_settings(&settings)?,
+        traffic: settings.traffic.bound(),
     });
 
-    let s3_address = listeners.s3.local_addr().map_err(failed("s3 endpoint"))?;
-    let services = Services { s3: Some(s3_address), admin: listeners.admin.local_addr().ok() };
+    let services = Services {
+        s3: listeners.s3.as_ref().and_then(|s3| s3.local_addr().ok()),
+        admin: listeners.admin.local_addr().ok(),
+    };
     let discovery = Discovery {
         mdns: settings.discovery.mdns,
         interfaces: settings.discovery.interfaces.clone(),
@@ -159,7 +164,9 @@ pub(super) async fn run(settings: Settings, start: Start, json: bool) -> Result<
     let console = Arc::new(ForConsole { service: service.clone(), region });
     let stop_s3 = CancellationToken::new();
     let mut serving = JoinSet::new();
-    serving.spawn(s3::serve(listeners.s3, None, service.clone(), stop_s3.clone()));
+    if let Some(listener) = listeners.s3 {
+        serving.spawn(s3::serve(listener, None, service.clone(), stop_s3.clone()));
+    }
     let collectors = service.collectors(listeners.tls.as_ref().map(|(_, tls)| tls));
     let mut upkeep = upkeep(&store, fragments, settings.scrub.period.0);
     if let Some((listener, tls)) = listeners.tls {
@@ -172,6 +179,8 @@ pub(super) async fn run(settings: Settings, start: Start, json: bool) -> Result<
     let stop_admin = CancellationToken::new();
     let socket = socket::listen(dir.path()).map_err(failed("admin socket"))?;
     let commands = tokio::spawn(admin.clone().serve_commands(socket, stop_admin.clone()));
+    // Without an endpoint the links that the console shares are those of another member to make good.
+    let s3_address = services.s3.unwrap_or(settings.s3.address);
     let http = tokio::spawn(admin.serve_http(listeners.admin, (console, s3_address), stop_admin.clone()));
 
     let root_key = root_key(&pool, root);
@@ -231,6 +240,8 @@ fn upkeep(store: &Store, fragments: Arc<Backends>, scrub_period: Duration) -> Jo
     tasks.spawn(async move { expiring.keep_lifecycle().await });
     tasks.spawn(async move { home.keep_scrubbing(scrub_period).await });
     tasks.spawn(async move { fragments.watch().await });
+    let emptying = store.clone();
+    tasks.spawn(async move { emptying.keep_emptying().await });
     tasks
 }
 
@@ -313,10 +324,10 @@ fn collect_settings(settings: &Settings) -> CollectSettings {
 }
 
 fn repair_settings(settings: &Settings) -> RepairSettings {
-    let config::Repair { bandwidth, every, settle } = &settings.repair;
+    let config::Repair { every, settle, .. } = &settings.repair;
     RepairSettings {
         grace: settings.members.grace.0,
-        bandwidth: bandwidth.map(|size| size.0),
+        bandwidth: settings.repair.bound(),
         every: every.0,
         settle: settle.0,
     }
@@ -337,7 +348,7 @@ fn chore_settings(settings: &Settings) -> Result<ChoreSettings, CliError> {
 type Stores = (Arc<dyn IndexStore>, Arc<Backends>);
 
 /// Opens the index in the peer's directory, and the fragments where the settings say.
-async fn open_stores(dir: &Path, backend: &config::Backend) -> Result<Stores, CliError> {
+async fn open_stores(dir: &Path, backend: &config::Backend, me: PeerId) -> Result<Stores, CliError> {
     let index = palm_backends::open::index(&format!("disk://{}", dir.join("index").display()));
     let index = index.map_err(failed("index"))?;
     let mut urls: Vec<String> = backend.urls.iter().chain(&backend.url).cloned().collect();
@@ -349,7 +360,11 @@ async fn open_stores(dir: &Path, backend: &config::Backend) -> Result<Stores, Cl
         let options: Vec<String> = options.into_iter().flatten().collect();
         urls.push(format!("disk://{}?{}", dir.join("fragments").display(), options.join("&")));
     }
-    let fragments = Backends::open(&urls, &*index).await.map_err(failed("backend"))?;
+    if !backend.enabled {
+        // A gateway makes no store; one that it had before it was one is emptied.
+        urls = Backends::known(urls, &*index).map_err(failed("backend"))?;
+    }
+    let fragments = Backends::open(&urls, Arc::clone(&index), &me.to_string()).await.map_err(failed("backend"))?;
     Ok((index, fragments))
 }
 

@@ -16,11 +16,13 @@ use crate::admin::api;
 use crate::admin::words::size;
 use crate::pool::ledger::CatchUp;
 
+mod backends;
 mod members;
 mod pages;
 mod status;
 mod table;
 
+pub(super) use backends::{added_backend, backends, removed_backend};
 pub(super) use members::{approved, evicted, invited, left, members, pools, recovered, recovery_plan};
 pub(super) use pages::{completions, manual};
 pub(super) use status::{durability, status};
@@ -51,9 +53,15 @@ pub(super) fn ready(ready: &Ready, data: &Path, as_json: bool) {
     }
     let mut text = format!(
         "\nPool      {} ({})\nPeer      {}\nS3        {}\nConsole   {}/\n",
-        ready.pool, ready.pool_id, ready.peer_id, ready.s3, ready.admin
+        ready.pool,
+        ready.pool_id,
+        ready.peer_id,
+        if ready.s3.is_empty() { "none: this peer only stores" } else { &ready.s3 },
+        ready.admin
     );
-    if let (Some(access_key), Some(secret_key)) = (&ready.access_key, &ready.secret_key) {
+    if let (Some(access_key), Some(secret_key)) = (&ready.access_key, &ready.secret_key)
+        && !ready.s3.is_empty()
+    {
         let _ = write!(
             text,
             "\nAccess key {access_key}\nSecret key {secret_key}\n\

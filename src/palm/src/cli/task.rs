@@ -20,7 +20,7 @@ const SPINNER: &str = "{spinner} {msg}";
 
 /// Has the peer do a task, and prints what came of it; for people the plan first.
 pub(super) async fn run(reach: &Reach, task: Task, dry_run: bool, json: bool) -> Result<(), CliError> {
-    if !dry_run && !json && task != Task::Drain {
+    if !dry_run && !json && !matches!(task, Task::Drain | Task::EmptyBackends) {
         let plan = finish(reach, StartTask { task, dry_run: true }, json).await?;
         print::plan(&plan);
     }

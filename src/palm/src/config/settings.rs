@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use palm_backends::decorate::{Bandwidth, QuietHours};
 use palm_core::record::{Consistency, WhenMinority};
 use serde::{Deserialize, Serialize};
 
-use super::{ClassSetting, CustomDomains, Lasting, PolicySetting, Size, TargetSetting};
+use super::{ClassSetting, CustomDomains, Hours, Lasting, PolicySetting, Size, TargetSetting};
 use crate::pool::DEFAULT_MAX_MEMBERS;
 
 /// All settings.
@@ -22,12 +23,15 @@ pub struct Settings {
     pub s3: S3,
     /// The endpoint other peers speak to.
     pub quic: Quic,
-    /// Health, metrics and service discovery, without authentication, and commands with the admin token: local by default.
+    /// Health, metrics and service discovery, without authentication, commands with the admin token, and the console with an access
+    /// key: local by default.
     pub admin: Admin,
     /// How peers find each other.
     pub discovery: Discovery,
     /// Where fragments are kept.
     pub backend: Backend,
+    /// How fast fragments go from peer to peer.
+    pub traffic: Traffic,
     /// How the pool deals with its members.
     pub members: Members,
     /// How lost fragments are made again.
@@ -52,6 +56,8 @@ pub struct Settings {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct S3 {
+    /// Whether there is one; without it this peer only stores.
+    pub enabled: bool,
     /// Where it listens; port 0 picks a free one.
     pub address: SocketAddr,
     /// Domains under which buckets are host names (`bucket.domain`). Path style works always.
@@ -99,9 +105,11 @@ pub struct Discovery {
 }
 
 /// Where fragments are kept.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Backend {
+    /// Whether this peer keeps fragments; otherwise it is a gateway, and gives away what it has.
+    pub enabled: bool,
     /// `disk:///DIRECTORY` or another backend's URL; none means `fragments` in the data directory.
     pub url: Option<String>,
     /// Several of them, each on a disk of its own. Not beside `url`.
@@ -112,6 +120,40 @@ pub struct Backend {
     pub reserve: Option<Size>,
     /// What fails together with it (a host, a room); none means the peer by itself.
     pub domain: String,
+}
+
+/// How fast fragments go from this peer to others and come from them, together.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Traffic {
+    /// Bytes a second at most; none means no limit.
+    pub bandwidth: Option<Size>,
+    /// Hours with another limit.
+    pub quiet: Option<Hours>,
+    /// That one.
+    pub quiet_bandwidth: Option<Size>,
+}
+
+impl Traffic {
+    /// The bound they are.
+    pub fn bound(&self) -> Bandwidth {
+        bound(self.bandwidth, self.quiet, self.quiet_bandwidth)
+    }
+}
+
+impl Repair {
+    /// The bound of what repairs move.
+    pub fn bound(&self) -> Bandwidth {
+        bound(self.bandwidth, self.quiet, self.quiet_bandwidth)
+    }
+}
+
+fn bound(usual: Option<Size>, quiet: Option<Hours>, quiet_bandwidth: Option<Size>) -> Bandwidth {
+    let quiet = quiet.zip(quiet_bandwidth);
+    Bandwidth {
+        bytes_per_second: usual.map(|size| size.0),
+        quiet: quiet.map(|(Hours(from, until), size)| QuietHours { from, until, bytes_per_second: size.0 }),
+    }
 }
 
 /// How the pool deals with its members.
@@ -128,6 +170,10 @@ pub struct Members {
 pub struct Repair {
     /// Bytes of fragments that this peer reads and writes for repairs at most, each second; none means no limit of its own.
     pub bandwidth: Option<Size>,
+    /// Hours with another limit.
+    pub quiet: Option<Hours>,
+    /// That one.
+    pub quiet_bandwidth: Option<Size>,
     /// How often the objects are counted and looked after when nothing happens.
     pub every: Lasting,
     /// How long the pool has to have been as it is before old objects are coded anew for it, or fragments moved to level
@@ -235,6 +281,7 @@ impl Default for Settings {
             admin: Admin::default(),
             discovery: Discovery::default(),
             backend: Backend::default(),
+            traffic: Traffic::default(),
             members: Members::default(),
             repair: Repair::default(),
             scrub: Scrub::default(),
@@ -251,6 +298,7 @@ impl Default for Settings {
 impl Default for S3 {
     fn default() -> Self {
         Self {
+            enabled: true,
             address: ([0, 0, 0, 0], 9000).into(),
             domains: Vec::new(),
             website_domains: Vec::new(),
@@ -288,6 +336,13 @@ impl Default for Discovery {
     }
 }
 
+impl Default for Backend {
+    fn default() -> Self {
+        let (url, urls, max_bytes, reserve, domain) = (None, Vec::new(), None, None, String::new());
+        Self { enabled: true, url, urls, max_bytes, reserve, domain }
+    }
+}
+
 impl Default for Members {
     fn default() -> Self {
         Self { grace: Lasting(Duration::from_mins(15)) }
@@ -297,7 +352,7 @@ impl Default for Members {
 impl Default for Repair {
     fn default() -> Self {
         let (every, settle) = (Lasting(Duration::from_mins(10)), Lasting(Duration::from_mins(10)));
-        Self { bandwidth: None, every, settle }
+        Self { bandwidth: None, quiet: None, quiet_bandwidth: None, every, settle }
     }
 }
 

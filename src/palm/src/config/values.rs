@@ -49,6 +49,26 @@ impl<'de> Deserialize<'de> for Size {
     }
 }
 
+/// Hours of every day by this machine's clock, `23:00-07:00`: first minute after midnight, and first one after them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct Hours(pub u16, pub u16);
+
+impl TryFrom<String> for Hours {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let hours = palm_backends::decorate::parse_hours(text.trim());
+        hours.map(|(from, until)| Self(from, until)).ok_or_else(|| format!("not hours such as 23:00-07:00: {text:?}"))
+    }
+}
+
+impl From<Hours> for String {
+    fn from(Hours(from, until): Hours) -> Self {
+        format!("{:02}:{:02}-{:02}:{:02}", from / 60, from % 60, until / 60, until % 60)
+    }
+}
+
 /// `auto`, or any k of n.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PolicySetting(pub Option<Policy>);

@@ -193,7 +193,11 @@ impl Lane {
                 }
                 Ok(reader.read(range).await?)
             }
-            Source::Remote(download) => Ok(download.read(len).await?),
+            Source::Remote(download) => {
+                let bytes = download.read(len).await?;
+                store.traffic.take(bytes.len() as u64).await;
+                Ok(bytes)
+            }
         }
     }
 

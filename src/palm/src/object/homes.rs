@@ -1,9 +1,11 @@
 //! Talking to homes: this peer's own without QUIC, the others over it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use palm_backends::StoreError;
+use palm_backends::decorate::Pace;
 use palm_core::code::Shape;
 use palm_core::id::{FragmentId, PeerId, SegmentId};
 use palm_core::place::{self, Candidate, Plan, Policy};
@@ -81,6 +83,7 @@ impl Store {
         if home == self.me {
             return Ok(self.home.put(self.me, &origin, bytes).await?.id);
         }
+        self.traffic.take(bytes.len() as u64).await;
         let response = if bytes.len() <= MAX_SMALL_FRAGMENT_BYTES {
             self.net.call(home, Request::PutSmall { origin, bytes }, SMALL_TIMEOUT).await?
         } else {
@@ -96,7 +99,7 @@ impl Store {
         if home == self.me {
             return Ok(Upload::Local(self.home.begin(self.me, origin).await?));
         }
-        Ok(Upload::Remote(self.net.put_fragment(home, origin).await?))
+        Ok(Upload::Remote(self.net.put_fragment(home, origin).await?, Arc::clone(&self.traffic)))
     }
 
     /// The whole of a small fragment.
@@ -105,7 +108,10 @@ impl Store {
             return Ok(self.home.get(id).await?);
         }
         match self.net.call(home, Request::GetSmall { id }, SMALL_TIMEOUT).await? {
-            Response::Small(bytes) => Ok(bytes),
+            Response::Small(bytes) => {
+                self.traffic.take(bytes.len() as u64).await;
+                Ok(bytes)
+            }
             other => Err(other.into()),
         }
     }
@@ -167,7 +173,7 @@ impl Planned {
 /// A fragment being stored at a home. Dropping it abandons the fragment.
 pub(super) enum Upload {
     Local(HomeUpload),
-    Remote(FragmentUpload),
+    Remote(FragmentUpload, Arc<Pace>),
 }
 
 impl Upload {
@@ -175,7 +181,10 @@ impl Upload {
     pub(super) async fn write(&mut self, bytes: Bytes) -> Result<(), HomeError> {
         match self {
             Self::Local(upload) => Ok(upload.write(bytes).await?),
-            Self::Remote(upload) => Ok(upload.write(bytes).await?),
+            Self::Remote(upload, traffic) => {
+                traffic.take(bytes.len() as u64).await;
+                Ok(upload.write(bytes).await?)
+            }
         }
     }
 
@@ -183,7 +192,7 @@ impl Upload {
     pub(super) async fn finish(self) -> Result<FragmentId, HomeError> {
         match self {
             Self::Local(upload) => Ok(upload.finish().await?.id),
-            Self::Remote(upload) => stored(upload.finish().await?),
+            Self::Remote(upload, _) => stored(upload.finish().await?),
         }
     }
 }

@@ -15,6 +15,7 @@
 //!   races explained at its top.
 //! - `identity`: whose an access key is.
 //! - `home`: what this peer does as a home; `scrub`: how it finds rot; `collect`: how garbage goes.
+//! - `emptying`: how a backend goes that is to be removed.
 //! - `placement`: where segments are now; `repair`: how they are made whole again; `audit`: who counts them and finds what
 //!   needs it.
 //! - `chores`: what happens without a client waiting: `lifecycle`, `events`, `access_log`, `quota`.
@@ -38,6 +39,7 @@ mod customer;
 mod delete;
 mod digest;
 mod draft;
+mod emptying;
 mod error;
 mod events;
 mod fetch;
@@ -73,6 +75,7 @@ pub use conditions::WriteConditions;
 pub use customer::{CLIENT_KEY_BYTES, Cipher, ClientKey};
 pub use delete::{Deleted, Deletion};
 pub use digest::Digested;
+pub use emptying::Stuck;
 pub use error::ObjectError;
 pub use events::{About, EVENTS_MAX, EventFigures, Notice, NotifyTarget};
 pub use home::{Damaged, Home, HomeFigures};

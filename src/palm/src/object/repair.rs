@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use palm_backends::decorate::Bandwidth;
 use palm_core::code::{CodeError, Shape};
 use palm_core::place::Policy;
 use palm_core::record::{Placed, Segment};
@@ -56,7 +57,7 @@ pub struct RepairSettings {
     /// A home absent for longer is gone: its fragments are made again elsewhere.
     pub grace: Duration,
     /// Bytes of fragments read and written at most, each second.
-    pub bandwidth: Option<u64>,
+    pub bandwidth: Bandwidth,
     /// How often objects are counted and looked after when nothing happens.
     pub every: Duration,
     /// How long the pool has to have been as it is before segments are coded anew for it.
@@ -66,7 +67,7 @@ pub struct RepairSettings {
 impl Default for RepairSettings {
     fn default() -> Self {
         let (grace, settle) = (Duration::from_mins(15), Duration::from_mins(10));
-        Self { grace, bandwidth: None, every: Duration::from_mins(10), settle }
+        Self { grace, bandwidth: Bandwidth::UNBOUNDED, every: Duration::from_mins(10), settle }
     }
 }
 

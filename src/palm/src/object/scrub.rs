@@ -202,7 +202,7 @@ impl Home {
                 let within =
                     listed.iter().map(|stat| stat.id).take_while(|id| noted.last().is_none_or(|end| id <= end));
                 let ids: Vec<FragmentId> = within.collect();
-                let found = ids.iter().filter(|&&id| !self.is_noted(id, &noted, backend));
+                let found = ids.iter().filter(|&&id| !self.is_noted(id, &noted, &backend));
                 strays.extend(found.map(|&id| (backend.clone(), id)));
                 if ids.len() < PAGE || strays.len() >= MAX_STRAYS {
                     break;

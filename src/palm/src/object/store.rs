@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
+use palm_backends::decorate::{Bandwidth, Pace as Bound, local_minute};
 use palm_backends::{Backends, IndexStore, Strain};
 use palm_core::code::SegmentSecret;
 use palm_core::hlc::{Ballot, Stamp};
@@ -23,6 +24,7 @@ use super::access_log::AccessLog;
 use super::audit::Audit;
 use super::budget::Budget;
 use super::collect::Collector;
+use super::emptying::Emptying;
 use super::events::Events;
 use super::home::Home;
 use super::repair::{Pace, Queue};
@@ -101,6 +103,8 @@ pub struct StoreParts {
     pub repair: RepairSettings,
     /// How chores are done.
     pub chores: ChoreSettings,
+    /// How fast fragments may come from other peers and go to them, together.
+    pub traffic: Bandwidth,
 }
 
 /// Buckets, objects and uploads over the ledger and the homes. Cheap to clone.
@@ -124,6 +128,8 @@ pub struct Inner {
     pub(super) chores: ChoreSettings,
     pub(super) events: Events,
     pub(super) access_log: AccessLog,
+    pub(super) emptying: Emptying,
+    pub(super) traffic: Arc<Bound>,
     pub(super) index: Arc<dyn IndexStore>,
     pub(super) repairs: Queue,
     pub(super) pace: Pace,
@@ -170,11 +176,13 @@ impl Counters {
 impl Store {
     /// A store of these parts. Nothing runs by itself: see [`collect`](Self::collect).
     pub fn new(parts: StoreParts) -> Self {
-        let StoreParts { ledger, net, view, fragments, index, sealing_key, collect, repair, chores } = parts;
+        let StoreParts { ledger, net, view, fragments, index, sealing_key, collect, repair, chores, traffic } = parts;
+        let traffic = Arc::new(Bound::new(traffic, local_minute));
         let in_flight = Arc::new(InFlight::default());
         let clock = ledger.clone();
         let repairs = Queue::new(Arc::clone(&index));
-        let home = Home::new(fragments, Arc::clone(&index), in_flight.clone(), move || clock.now_ms());
+        let home =
+            Home::new(fragments, Arc::clone(&index), in_flight.clone(), Arc::clone(&traffic), move || clock.now_ms());
         Self(Arc::new(Inner {
             me: view.me(),
             ledger,
@@ -191,6 +199,8 @@ impl Store {
             events: Events::new(chores.targets.clone()),
             index,
             access_log: AccessLog::default(),
+            emptying: Emptying::default(),
+            traffic,
             chores,
             repairs,
             pace: Pace::new(repair.bandwidth),

@@ -72,7 +72,14 @@ pub(super) fn is_draining(index: &Arc<dyn IndexStore>) -> Result<bool, StateErro
 /// Begins or ends to give this peer's fragments away.
 pub(super) async fn drain(shared: &Shared, draining: bool) -> Result<(), PoolError> {
     if draining && shared.view.member_count() == 1 {
-        return Err(PoolError::Refused("this is the only member: nobody could take its fragments; `palm invite` others first".into()));
+        return Err(PoolError::Refused(
+            "this is the only member: nobody could take its fragments; `palm invite` others first".into(),
+        ));
+    }
+    if !draining && shared.is_gateway {
+        return Err(PoolError::Refused(
+            "this peer is a gateway by its settings (backend.enabled): it takes no fragments".into(),
+        ));
     }
     let key = Bytes::from_static(DRAINING_KEY);
     let write = if draining { Write::Put(Space::Meta, key, Bytes::new()) } else { Write::Delete(Space::Meta, key) };
@@ -137,7 +144,10 @@ fn check(shared: &Shared, peer: PeerId) -> Result<(), PoolError> {
         )));
     }
     if shared.view.member_count() == 1 {
-        return Err(PoolError::Refused("this is the only member: without it there is no pool; to end it, stop the peer and remove its directory".into()));
+        return Err(PoolError::Refused(
+            "this is the only member: without it there is no pool; to end it, stop the peer and remove its directory"
+                .into(),
+        ));
     }
     let mut electors = shared.view.electors();
     for elector in electors.iter_mut().filter(|elector| elector.peer == peer) {

@@ -70,6 +70,8 @@ pub struct Told {
     pub busy: bool,
     /// It takes no more fragments and gives away those it has.
     pub draining: bool,
+    /// It keeps no fragments at all; it drains, too, for as long as it has some.
+    pub gateway: bool,
     /// Its backends that work.
     pub disks: u8,
 }
@@ -78,7 +80,7 @@ pub struct Told {
 const MAX_VALUE_BYTES: usize = 1024;
 
 impl Told {
-    fn entries(&self) -> [(&'static str, String); 11] {
+    fn entries(&self) -> [(&'static str, String); 12] {
         let address = |at: Option<SocketAddr>| at.map(|at| at.to_string()).unwrap_or_default();
         let quic: Vec<String> = self.quic.iter().map(SocketAddr::to_string).collect();
         [
@@ -92,6 +94,7 @@ impl Told {
             ("role", self.role.clone()),
             ("busy", self.busy.to_string()),
             ("draining", self.draining.to_string()),
+            ("gateway", self.gateway.to_string()),
             ("disks", self.disks.to_string()),
         ]
     }
@@ -111,6 +114,7 @@ impl Told {
             // Older peers do not tell these: they have one backend and never drain.
             busy: get("busy").parse().unwrap_or(false),
             draining: get("draining").parse().unwrap_or(false),
+            gateway: get("gateway").parse().unwrap_or(false),
             disks: get("disks").parse().unwrap_or(1),
         })
     }
@@ -346,6 +350,7 @@ mod tests {
             role: "voter".into(),
             busy: true,
             draining: true,
+            gateway: true,
             disks: 3,
         };
         let entries: HashMap<_, _> = told.entries().into();

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use palm_backends::Backend;
 use palm_core::id::PeerId;
 use palm_core::wire::{Request, Response};
 use tokio::task::JoinSet;
@@ -237,7 +238,7 @@ fn hint_told_addresses<V>(net: &Net, heard: &HashMap<PeerId, Heard>, members: &B
 pub(super) async fn own_figures(shared: &Shared) -> Told {
     let usage = shared.fragments.usage().await.unwrap_or_default();
     let services = *shared.services.read();
-    let disks = shared.fragments.iter().filter(|backend| backend.takes_writes()).count();
+    let disks = shared.fragments.iter().filter(Backend::takes_writes).count();
     let is_voter = shared.ledger.config().voters.contains(&shared.me);
     Told {
         quic: super::address::advertised(shared.net.local_addr()),
@@ -250,6 +251,7 @@ pub(super) async fn own_figures(shared: &Shared) -> Told {
         role: if is_voter { "voter" } else { "learner" }.to_owned(),
         busy: shared.view.is_busy(),
         draining: shared.view.is_draining(),
+        gateway: shared.is_gateway,
         disks: u8::try_from(disks).unwrap_or(u8::MAX),
     }
 }

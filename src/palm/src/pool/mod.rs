@@ -120,6 +120,8 @@ pub struct Parts {
     pub name: String,
     /// What fails together with it; empty when not set.
     pub domain: String,
+    /// It keeps no fragments, and gives away those it has.
+    pub is_gateway: bool,
     /// How long a member may be absent before the others go on without it.
     pub grace: Duration,
 }
@@ -168,6 +170,7 @@ struct Shared {
     me: PeerId,
     name: String,
     domain: String,
+    is_gateway: bool,
     grace: Duration,
     index: Arc<dyn IndexStore>,
     state: PoolState,
@@ -240,7 +243,7 @@ impl Pool {
 
     /// Opens the pool this peer belongs to. A creator writes what a crash kept it from writing.
     pub async fn open(parts: Parts, state: PoolState, root: Option<AccessKey>) -> Result<Self, PoolError> {
-        let Parts { net, index, fragments, name, domain, grace } = parts;
+        let Parts { net, index, fragments, name, domain, is_gateway, grace } = parts;
         let me = net.me();
         let pool_key = PoolKey::from_seed(&state.seed)?;
         let ledger = Ledger::open(me, Arc::clone(&index), net.clone(), Some(state.initial.clone())).await?;
@@ -250,6 +253,7 @@ impl Pool {
             me,
             name,
             domain,
+            is_gateway,
             grace,
             index: Arc::clone(&index),
             state,
@@ -265,7 +269,7 @@ impl Pool {
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
         };
-        shared.view.set_draining(departure::is_draining(&index)?);
+        shared.view.set_draining(is_gateway || departure::is_draining(&index)?);
         shared.finish_creating(&index, root).await?;
         members::introduce(&shared);
         members::refresh_from_copy(&shared);

@@ -10,6 +10,7 @@ use palm::config::CustomDomains;
 use palm::object::{CollectSettings, CompletedPart, Completion, NewObject, NewUpload, RepairSettings, Store};
 use palm::pool::NewPool;
 use palm::s3::S3Options;
+use palm_backends::decorate::Bandwidth;
 use palm_core::id::BodyId;
 use palm_core::place::Policy;
 use palm_core::record::{BucketConfig, Consistency};
@@ -21,7 +22,7 @@ use crate::object::{Peer, body, eventually, holds, put, sample, settings};
 /// Nothing is counted unless asked for, and nobody who is away is given up.
 const PATIENT: RepairSettings = RepairSettings {
     grace: Duration::from_hours(1),
-    bandwidth: None,
+    bandwidth: Bandwidth::UNBOUNDED,
     every: Duration::from_hours(1),
     settle: Duration::from_hours(1),
 };

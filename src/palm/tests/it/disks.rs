@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use palm::object::{CollectSettings, RepairSettings};
+use palm_backends::decorate::Bandwidth;
+use palm_backends::disk::{DiskFragments, DiskOptions};
 use palm_backends::memory::{MemoryFragments, MemoryIndex};
 use palm_backends::{BackendState, Backends, FragmentStore};
 use palm_core::record::{BucketConfig, Consistency};
@@ -16,7 +18,7 @@ use crate::object::{Peer, eventually, holds, put, sample, settings};
 
 const EAGER: RepairSettings = RepairSettings {
     grace: Duration::from_secs(60),
-    bandwidth: None,
+    bandwidth: Bandwidth::UNBOUNDED,
     every: Duration::from_secs(1),
     settle: Duration::from_secs(1),
 };
@@ -26,7 +28,7 @@ const SIZES: [usize; 12] = [1, 900, 5_000, 40_000, 70_000, 150_000, 300_000, 700
 
 async fn two_disks(dir: &Path) -> Arc<Backends> {
     let urls = ["a", "b"].map(|name| format!("disk://{}?reserve=0", dir.join(name).display()));
-    Backends::open(&urls, &MemoryIndex::new()).await.unwrap()
+    Backends::open(&urls, Arc::new(MemoryIndex::new()), "me").await.unwrap()
 }
 
 /// Two peers with a disk each, and a third that keeps its fragments in these.
@@ -159,4 +161,45 @@ async fn a_lone_peer_survives_the_loss_of_a_disk() {
     for (key, bytes) in &objects {
         assert!(holds(&peer, key, bytes).await, "{key}");
     }
+}
+
+/// Story: a peer gets another disk and is to do without its first one, while clients write and read at it; another disk is
+/// too small for all. Danger: a fragment that is acknowledged and gone, by being written, read, deleted or
+/// collected while it is moved; a disk taken off with fragments left. All must be read at all times, and the disk end empty.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_is_replaced_while_clients_work() {
+    let dir = tempfile::tempdir().unwrap();
+    let url = |name: &str| format!("disk://{}?reserve=0", dir.path().join(name).display());
+    let backends = Backends::open(&[url("a")], Arc::new(MemoryIndex::new()), "me").await.unwrap();
+    let peers = three_peers(Arc::clone(&backends)).await;
+    let objects: Vec<_> = SIZES.iter().zip(0..).map(|(&size, at)| (format!("object-{at}"), sample(size, at))).collect();
+    for (key, bytes) in &objects {
+        put(&peers[2], key, bytes).await.unwrap();
+    }
+    let first = backends.get(0).unwrap();
+    backends.add(&format!("{}&max_bytes=300KiB", url("small"))).await.unwrap();
+    backends.add(&url("b")).await.unwrap();
+    let mut upkeep = JoinSet::new();
+    let emptying = peers[2].store.clone();
+    upkeep.spawn(async move { emptying.keep_emptying().await });
+    backends.leave(&first).await.unwrap();
+
+    let mut late = 0;
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+    while late < 20 || backends.get(0).is_some() {
+        assert!(tokio::time::Instant::now() < deadline, "the first disk is not gone: {:?}", peers[2].store.stuck(0));
+        let (key, bytes) = (format!("late-{late}"), sample(5_000 * (late % 50), late as u64));
+        put(&peers[2], &key, &bytes).await.unwrap();
+        assert!(holds(&peers[2], &key, &bytes).await, "{key}");
+        let (key, bytes) = &objects[late % objects.len()];
+        assert!(holds(&peers[1], key, bytes).await, "{key}");
+        late += 1;
+    }
+    for (key, bytes) in &objects {
+        assert!(holds(&peers[2], key, bytes).await, "{key}");
+        assert_eq!(peers[2].store.home().figures().await.damaged, 0);
+    }
+    assert!(!dir.path().join("a/palm.owner").exists());
+    let emptied = DiskFragments::open(&dir.path().join("a"), DiskOptions::default()).unwrap();
+    assert_eq!(emptied.list(None, 10).await.unwrap(), []);
 }

@@ -149,6 +149,7 @@ impl Peer {
             fragments: Arc::clone(&backends),
             name: name.clone(),
             domain: String::new(),
+            is_gateway: false,
             grace: repair.grace,
         };
         let pool = match first {
@@ -169,6 +170,7 @@ impl Peer {
             collect,
             repair,
             chores: palm::object::ChoreSettings::default(),
+            traffic: palm_backends::decorate::Bandwidth::UNBOUNDED,
         });
         let homes = Arc::new(store.clone());
         pool.serve(homes, Services::default(), Discovery::default()).await.unwrap();

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use futures::future::join_all;
 use palm::object::{CollectSettings, RepairSettings};
 use palm::pool::NewPool;
+use palm_backends::decorate::Bandwidth;
 use palm_core::place::Policy;
 use palm_core::record::{BucketConfig, Consistency};
 use palm_core::repair::{Health, Redundancy};
@@ -16,7 +17,7 @@ use crate::object::{Peer, eventually, holds, put, sample, settings};
 
 const EAGER: RepairSettings = RepairSettings {
     grace: Duration::from_secs(1),
-    bandwidth: None,
+    bandwidth: Bandwidth::UNBOUNDED,
     every: Duration::from_secs(1),
     settle: Duration::from_secs(1),
 };

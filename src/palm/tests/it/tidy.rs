@@ -43,7 +43,10 @@ fn sources(endings: &[&str]) -> Vec<(String, String)> {
         let Ok(entries) = fs::read_dir(dir) else { continue };
         for path in entries.map(|entry| entry.unwrap().path()) {
             if path.is_dir() {
-                open.push(path);
+                // Others' files, fetched to build the console.
+                if !path.ends_with("node_modules") {
+                    open.push(path);
+                }
             } else if path.extension().is_some_and(|ending| endings.iter().any(|wanted| ending == *wanted)) {
                 let name = path.strip_prefix(&root).unwrap().to_string_lossy().into_owned();
                 found.push((name, fs::read_to_string(&path).unwrap()));

@@ -10,6 +10,7 @@ use palm::object::{CollectSettings, RepairSettings, Store, StoreParts};
 use palm::pool::join::Coordinator;
 use palm::pool::voters::wanted;
 use palm::pool::{Discovery, JoinToken, JoinWish, NewPool, Parts, Pool, PoolState, Services};
+use palm_backends::decorate::Bandwidth;
 use palm_backends::{Backends, IndexStore};
 use palm_core::record::{BucketConfig, Consistency, FragmentRecord, WhenMinority};
 use palm_core::s3::version::Versioning;
@@ -51,8 +52,12 @@ fn eager_collection(trash: Duration) -> CollectSettings {
 }
 
 /// And what is lost is made again at once.
-const EAGER_REPAIR: RepairSettings =
-    RepairSettings { grace: GRACE, bandwidth: None, every: Duration::from_secs(2), settle: Duration::from_secs(3) };
+const EAGER_REPAIR: RepairSettings = RepairSettings {
+    grace: GRACE,
+    bandwidth: Bandwidth::UNBOUNDED,
+    every: Duration::from_secs(2),
+    settle: Duration::from_secs(3),
+};
 
 /// What a machine does from being switched on until its power fails.
 pub async fn run(machine: usize, world: Rc<World>) -> turmoil::Result {
@@ -109,6 +114,7 @@ async fn start(machine: usize, world: &World) -> anyhow::Result<Peer> {
         fragments: Arc::clone(&fragments),
         name: name(machine),
         domain: String::new(),
+        is_gateway: false,
         grace: GRACE,
     };
     let started = async {
@@ -123,6 +129,7 @@ async fn start(machine: usize, world: &World) -> anyhow::Result<Peer> {
             collect: if world.eager { eager_collection(world.trash) } else { CollectSettings::default() },
             repair: if world.eager { EAGER_REPAIR } else { RepairSettings::default() },
             chores: palm::object::ChoreSettings::default(),
+            traffic: palm_backends::decorate::Bandwidth::UNBOUNDED,
         });
         pool.serve(Arc::new(store.home().clone()), Services::default(), Discovery::default()).await?;
         if machine == FIRST && world.tokens.borrow().len() < world.machines - 1 {

@@ -16,6 +16,8 @@ pub enum Task {
     Gc,
     /// This peer gives its fragments away.
     Drain,
+    /// The backends that are to be removed are emptied.
+    EmptyBackends,
 }
 
 /// Asks to begin a task, or to join the one of its kind that is under way.

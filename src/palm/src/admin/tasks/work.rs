@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use palm_backends::{Backend, FragmentStore as _};
 use palm_core::repair::Health;
 use serde_json::{Map, Value, json};
 use tokio::time::sleep;
@@ -24,6 +25,7 @@ impl Tasks {
             (Task::Rebalance, true) => Ok(self.plan_rebalance()),
             (Task::Rebalance, false) => self.rebalance(progress).await,
             (Task::Drain, _) => self.drain(progress).await,
+            (Task::EmptyBackends, _) => self.empty_backends(progress).await,
             (Task::Scrub, true) => self.plan_scrub().await,
             (Task::Scrub, false) => self.scrub(progress).await,
             (Task::Gc, dry_run) => self.collect(dry_run, progress).await,
@@ -165,6 +167,48 @@ impl Tasks {
 }
 
 impl Tasks {
+    /// Watches until the backends that are to be removed are gone; who empties them needs no watching.
+    async fn empty_backends(&self, progress: &Progress) -> Result<Outcome, String> {
+        let backends = self.pool.fragments();
+        let named: Vec<Backend> = backends.iter().filter(Backend::is_leaving).collect();
+        let (mut most, mut changes) = (0, backends.changes());
+        loop {
+            changes.mark_unchanged();
+            let leaving = || named.iter().filter(|one| one.is_leaving() && backends.get(one.number()).is_some());
+            let mut left = 0;
+            for backend in leaving() {
+                left += backend.usage().await.map_or(0, |usage| usage.fragments);
+            }
+            most = most.max(left);
+            progress.tell("moving fragments", most - left, most);
+            if leaving().next().is_none() {
+                break;
+            }
+            let stuck = leaving().find_map(|one| Some((one, self.store.stuck(one.number())?)));
+            if let Some((backend, stuck)) = stuck.filter(|(_, stuck)| stuck.passes >= MAX_IDLE_COUNTS) {
+                return Err(format!(
+                    "{} of backend {} ({}) cannot be moved as things are: {}. This is tried again on and on; `palm backend remove {1} \
+                     --undo` ends that, --force gives them up",
+                    counted(stuck.fragments, "fragment"),
+                    backend.number(),
+                    backend.place(),
+                    stuck.why
+                ));
+            }
+            tokio::select! {
+                _ = changes.changed() => {}
+                () = sleep(LOOK) => {}
+            }
+        }
+        let is_gone = |one: &&Backend| backends.get(one.number()).is_none();
+        let words = named.iter().map(|one| {
+            let how = if is_gone(&one) { "is empty, and removed" } else { "stays" };
+            format!("Backend {} ({}) {how}.", one.number(), one.place())
+        });
+        let removed: Vec<u16> = named.iter().filter(is_gone).map(Backend::number).collect();
+        Ok(outcome(words.collect(), json!({ "removed": removed })))
+    }
+
     async fn plan_scrub(&self) -> Result<Outcome, String> {
         let here = self.pool.fragments().usage().await.map_err(|error| error.to_string())?;
         let words = format!("{} ({}) to be read and hashed.", counted(here.fragments, "fragment"), size(here.bytes));

@@ -25,6 +25,12 @@ pub(in crate::cli) struct Listen {
     /// directory]
     #[arg(long = "backend", value_name = "URL")]
     pub(super) backends: Vec<String>,
+    /// Keep fragments and serve no S3
+    #[arg(long, conflicts_with = "gateway_only")]
+    pub(super) storage_only: bool,
+    /// Serve S3 and keep no fragments
+    #[arg(long)]
+    pub(super) gateway_only: bool,
 }
 
 #[derive(Debug, clap::Args)]

@@ -70,6 +70,9 @@ fn documented_lines_mean_what_they_say() {
         "rebalance --dry-run",
         "gc --dry-run",
         "drain --undo",
+        "backend list",
+        "backend add /mnt/b --max-bytes 5GiB",
+        "backend remove 1",
         "status --durability",
         "status --watch",
         "status --admin http://127.0.0.1:9001 --admin-token t",
@@ -102,6 +105,8 @@ fn wrong_lines_are_refused() {
         "palm config",
         "palm evict",
         "palm pool",
+        "palm backend add",
+        "palm backend remove 1 --force --undo",
     ] {
         assert!(parse(line).is_err(), "{line}");
     }

@@ -25,18 +25,18 @@ const LITTLE_ROOM: u64 = 1 << 30;
 const PROBE_FILE: &str = ".palm-doctor";
 
 /// The peer's directory: there, ours, and closed to others.
-pub(super) fn directory(dir: &Path) -> Option<Check> {
+pub(super) fn directory(dir: &Path) -> Check {
     const NAME: &str = "directory";
     let shown = dir.display();
     let metadata = match fs::metadata(dir) {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Some(Check::ok(NAME, format!("{shown} is not there yet: the first start makes it")));
+            return Check::ok(NAME, format!("{shown} is not there yet: the first start makes it"));
         }
-        Err(error) => return Some(Check::fail(NAME, format!("{shown}: {error}"), "name another with --data")),
+        Err(error) => return Check::fail(NAME, format!("{shown}: {error}"), "name another with --data"),
     };
     let (mode, owner, me) = (metadata.permissions().mode() & 0o777, metadata.uid(), geteuid().as_raw());
-    Some(if !metadata.is_dir() {
+    if !metadata.is_dir() {
         Check::fail(NAME, format!("{shown} is no directory"), "name another with --data")
     } else if owner != me {
         let mend = "run palm as the user that owns it";
@@ -45,7 +45,7 @@ pub(super) fn directory(dir: &Path) -> Option<Check> {
         Check::warn(NAME, format!("{shown} has mode {mode:o}: others can look into it"), format!("chmod 700 {shown}"))
     } else {
         Check::ok(NAME, format!("{shown}, closed to others"))
-    })
+    }
 }
 
 /// The files that make whoever reads them this peer.
@@ -162,7 +162,7 @@ mod tests {
     fn open_secrets_are_told() {
         let root = tempfile::tempdir().unwrap();
         let (dir, key) = (root.path().join("data"), root.path().join("data").join(IDENTITY_FILE));
-        let verdicts = |dir: &Path| (directory(dir).unwrap().verdict, secrets(dir).verdict);
+        let verdicts = |dir: &Path| (directory(dir).verdict, secrets(dir).verdict);
         assert_eq!(verdicts(&dir), (Verdict::Ok, Verdict::Ok), "nothing is there yet");
         fs::create_dir(&dir).unwrap();
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).unwrap();

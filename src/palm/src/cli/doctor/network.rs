@@ -19,12 +19,13 @@ const PACKET: &[u8] = b"palm doctor";
 /// Whether a peer could listen where the settings say. Asked only where none runs.
 pub(super) fn ports(settings: &Settings) -> Vec<Check> {
     let tcp = |address: SocketAddr| TcpListener::bind(address).map(drop);
-    let mut checks = vec![
-        port("s3 port", settings.s3.address, "--s3", tcp),
-        port("quic port", settings.quic.address, "--quic", |address| UdpSocket::bind(address).map(drop)),
-        port("admin port", settings.admin.address, "--admin", tcp),
-    ];
-    checks.extend(settings.s3.tls_address.map(|address| port("tls port", address, "s3.tls_address", tcp)));
+    let mut checks = Vec::new();
+    if settings.s3.enabled {
+        checks.push(port("s3 port", settings.s3.address, "--s3", tcp));
+        checks.extend(settings.s3.tls_address.map(|address| port("tls port", address, "s3.tls_address", tcp)));
+    }
+    checks.push(port("quic port", settings.quic.address, "--quic", |address| UdpSocket::bind(address).map(drop)));
+    checks.push(port("admin port", settings.admin.address, "--admin", tcp));
     checks
 }
 

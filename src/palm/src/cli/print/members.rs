@@ -100,7 +100,12 @@ pub(in crate::cli) fn members(members: &api::Members, as_json: bool) {
             api::MemberState::Live => "live",
             api::MemberState::Absent => "ABSENT",
         };
-        let role = if member.voter { "voter" } else { "learner" };
+        let role = match (member.voter, member.gateway) {
+            (true, false) => "voter",
+            (false, false) => "learner",
+            (true, true) => "voter, gateway",
+            (false, true) => "learner, gateway",
+        };
         vec![
             format!("{}{}", member.name, if member.this_peer { " (this peer)" } else { "" }),
             state.to_owned(),

@@ -18,7 +18,10 @@ pub(in crate::cli) fn status(report: &api::StatusReport, as_json: bool) {
 
 fn text(report: &api::StatusReport) -> String {
     let (status, health) = (&report.status, &report.health);
-    let mut text = report.words.iter().map(|words| format!("{}\n", paint(words))).collect::<String>();
+    let mut text = String::new();
+    for words in &report.words {
+        let _ = writeln!(text, "{}", paint(words));
+    }
     let free = |bytes: Option<u64>| bytes.map(|free| format!(", {} free", size(free))).unwrap_or_default();
     let _ = write!(
         text,

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use blake3::Hasher;
 use futures::{StreamExt, stream};
-use palm_backends::{Backend, BackendState, FragmentStore as _, StoreError};
+use palm_backends::{BackendState, FragmentStore as _, StoreError};
 use palm_core::id::{BodyId, FragmentId, SegmentId};
 use palm_core::record::FragmentRecord;
 use palm_core::wire::FragmentState;
@@ -134,7 +134,7 @@ impl Home {
         let backends = &self.0.backends;
         let mut at_backend: BTreeMap<u16, Vec<FragmentId>> = BTreeMap::new();
         for (id, note) in noted.filter_map(|(id, note)| Some((id, note.as_ref()?))) {
-            at_backend.entry(backends.only().map_or(note.backend, Backend::number)).or_default().push(id);
+            at_backend.entry(backends.only().map_or(note.backend, |only| only.number())).or_default().push(id);
         }
         let mut lengths = HashMap::new();
         for (number, ids) in at_backend {
@@ -180,7 +180,12 @@ impl Home {
         state
     }
 
-    async fn found_wrong(&self, id: FragmentId, note: &FragmentRecord, cause: &str) -> Result<(), StoreError> {
+    pub(super) async fn found_wrong(
+        &self,
+        id: FragmentId,
+        note: &FragmentRecord,
+        cause: &str,
+    ) -> Result<(), StoreError> {
         // Stored again or deleted since it was read: then nothing is wrong.
         if !self.renote_if(id, note, &FragmentRecord { corrupt: true, ..note.clone() }).await? {
             return Ok(());

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use palm_backends::{Backend, FragmentReader, FragmentStat, FragmentStore, FragmentWriter, StoreError};
-use palm_core::id::{FragmentId, PeerId, SegmentId};
+use palm_core::id::{BodyId, FragmentId, PeerId, SegmentId};
 use palm_core::wire::{FragmentOrigin, MAX_SMALL_FRAGMENT_BYTES, Response};
 use tokio::sync::Mutex;
 use tracing::debug;
@@ -129,10 +129,10 @@ impl Home {
     /// Backends to look for a fragment in: the noted one first. A single one needs no look at the note.
     fn readable(&self, id: FragmentId) -> Vec<Backend> {
         if let Some(only) = self.0.backends.only() {
-            return vec![only.clone()];
+            return vec![only];
         }
         let noted = self.record(id).ok().flatten().map(|record| record.backend);
-        let mut backends: Vec<Backend> = self.0.backends.iter().cloned().collect();
+        let mut backends: Vec<Backend> = self.0.backends.iter().collect();
         backends.sort_by_key(|backend| Some(backend.number()) != noted);
         backends
     }
@@ -152,7 +152,7 @@ impl Home {
                 held.remove(&oldest);
             }
             order.push_back(origin.segment);
-            held.insert(origin.segment, self.noted_of(origin).await);
+            held.insert(origin.segment, self.noted_of(origin.segment, origin.body).await);
         }
         let held = held.entry(origin.segment).or_default();
         let backends = self.0.backends.for_writing(len, held).await;
@@ -163,8 +163,8 @@ impl Home {
     }
 
     /// How many fragments of a segment each backend holds by the notes.
-    async fn noted_of(&self, origin: &FragmentOrigin) -> BTreeMap<u16, u32> {
-        let (home, segment, body) = (self.clone(), origin.segment, origin.body);
+    pub(super) async fn noted_of(&self, segment: SegmentId, body: BodyId) -> BTreeMap<u16, u32> {
+        let home = self.clone();
         let noted = spawn_blocking(move || home.some_fragments_of(body, MAX_LOOKED)).await;
         let mut held = BTreeMap::new();
         for (_, record) in noted.ok().and_then(Result::ok).unwrap_or_default() {

@@ -2,11 +2,13 @@
 //!
 //! - `keep`: storing and reading, on one backend or several.
 //! - `notes`: what is noted of each fragment; how notes change and fragments go without a race.
+//! - `emptying`: moving what a backend holds to the others.
 //! - `check`: whether a fragment is there and right, and what happens when it is not.
 //!
 //! The walk that checks all of them from time to time is `scrub.rs`, beside this.
 
 mod check;
+mod emptying;
 mod keep;
 mod notes;
 #[cfg(test)]
@@ -17,6 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use async_trait::async_trait;
+use palm_backends::decorate::Pace;
 use palm_backends::{Backends, IndexStore, StoreError, Usage};
 use palm_core::code::{SEGMENT_BYTES, STRIPE_BYTES};
 use palm_core::id::{BodyId, FragmentId, PeerId};
@@ -30,6 +33,7 @@ use crate::net::{FragmentSink, FragmentSource};
 use crate::pool::Homes;
 
 pub use check::{Damaged, HomeFigures};
+pub(super) use emptying::Pass;
 pub(super) use keep::HomeUpload;
 pub(super) use notes::after_body;
 
@@ -54,6 +58,8 @@ pub(super) struct Inner {
     pub(super) backends: Arc<Backends>,
     pub(super) index: Arc<dyn IndexStore>,
     in_flight: Arc<InFlight>,
+    /// Bounds what comes from other peers and goes to them.
+    traffic: Arc<Pace>,
     now_ms: Box<dyn Fn() -> u64 + Send + Sync>,
     released: Mutex<VecDeque<(BodyId, u64)>>,
     spread: Spread,
@@ -70,12 +76,19 @@ impl Homes for Home {
     async fn call(&self, from: PeerId, request: Request) -> Response {
         match request {
             Request::PutSmall { origin, bytes } if bytes.len() <= MAX_SMALL_FRAGMENT_BYTES => {
+                self.0.traffic.take(bytes.len() as u64).await;
                 match self.put(from, &origin, bytes).await {
                     Ok(stat) => Response::Stored { id: stat.id, len: stat.len },
                     Err(error) => refused(&error),
                 }
             }
-            Request::GetSmall { id } => self.get_small(id).await,
+            Request::GetSmall { id } => {
+                let answer = self.get_small(id).await;
+                if let Response::Small(bytes) = &answer {
+                    self.0.traffic.take(bytes.len() as u64).await;
+                }
+                answer
+            }
             Request::DeleteFragments { ids } if ids.len() <= MAX_DELETE_IDS => {
                 for id in ids {
                     if let Err(error) = self.delete_of(from, id).await {
@@ -108,6 +121,7 @@ impl Homes for Home {
                     return malformed("fragment too long");
                 }
                 Ok(Some(bytes)) => {
+                    self.0.traffic.take(bytes.len() as u64).await;
                     if let Err(error) = upload.write(bytes).await {
                         return refused(&error);
                     }
@@ -146,7 +160,10 @@ impl Homes for Home {
             while at < end {
                 let next = (at + SEND_BYTES).min(end);
                 match reader.read(at..next).await {
-                    Ok(bytes) => out.write(bytes).await?,
+                    Ok(bytes) => {
+                        home.0.traffic.take(bytes.len() as u64).await;
+                        out.write(bytes).await?;
+                    }
                     Err(error) => {
                         // Dropping the sink resets the stream: the reader turns to another home.
                         warn!(fragment = %id, %error, "fragment does not read");
@@ -170,12 +187,14 @@ impl Home {
         backends: Arc<Backends>,
         index: Arc<dyn IndexStore>,
         in_flight: Arc<InFlight>,
+        traffic: Arc<Pace>,
         now_ms: impl Fn() -> u64 + Send + Sync + 'static,
     ) -> Self {
         Self(Arc::new(Inner {
             backends,
             index,
             in_flight,
+            traffic,
             now_ms: Box::new(now_ms),
             released: Mutex::default(),
             spread: Spread::default(),

@@ -156,6 +156,34 @@ impl Home {
         }
     }
 
+    /// A fragment has been copied from one backend to another: notes that, and deletes it where it was, if its note is still the
+    /// one that was judged; otherwise the copy goes, unless the new note is of that. Whether it is there no more.
+    pub(super) async fn settle_move(
+        &self,
+        id: FragmentId,
+        judged: Option<&FragmentRecord>,
+        from: &Backend,
+        to: &Backend,
+    ) -> Result<bool, StoreError> {
+        let _held = self.hold(id).await;
+        let note = self.record(id)?;
+        let _deleting = Deleting::begin(&self.0.guard.deletions);
+        if note.as_ref() != judged {
+            if note.is_none_or(|note| note.backend != to.number()) && !self.has_twins(id)? {
+                to.delete(id).await?;
+            }
+            return Ok(false);
+        }
+        if let Some(note) = note
+            && note.backend != to.number()
+        {
+            let moved = FragmentRecord { backend: to.number(), ..note.clone() };
+            self.0.index.commit(change(id, Some(&note), Some(&moved)), Durability::Buffered).await?;
+        }
+        from.delete(id).await?;
+        Ok(true)
+    }
+
     /// Changes a note, if it is still the one that was judged; whether it was.
     pub(in crate::object) async fn renote_if(
         &self,
@@ -213,7 +241,7 @@ impl Home {
         Ok(true)
     }
 
-    fn has_twins(&self, id: FragmentId) -> Result<bool, StoreError> {
+    pub(super) fn has_twins(&self, id: FragmentId) -> Result<bool, StoreError> {
         Ok(self.0.backends.only().is_none() && self.0.index.get(Space::Fragments, &twin_key(id))?.is_some())
     }
 

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use palm_backends::decorate::{Bandwidth, Pace};
 use palm_backends::memory::{MemoryFragments, MemoryIndex};
 use palm_backends::{FragmentReader, FragmentStat, FragmentStore, FragmentWriter};
 use palm_core::id::SegmentId;
@@ -97,9 +98,13 @@ fn clock() -> impl Fn() -> u64 {
     move || 1_000_000 + u64::try_from(born.elapsed().as_millis()).unwrap()
 }
 
+fn unbounded() -> Arc<Pace> {
+    Arc::new(Pace::new(Bandwidth::UNBOUNDED, || 0))
+}
+
 fn home(disks: &[Shaky], index: &MemoryIndex) -> Home {
     let stores = disks.iter().map(|disk| Arc::new(disk.clone()) as Arc<dyn FragmentStore>);
-    Home::new(Backends::of(stores), Arc::new(index.clone()), Arc::default(), clock())
+    Home::new(Backends::of(stores), Arc::new(index.clone()), Arc::default(), unbounded(), clock())
 }
 
 fn origin(segment: u8, index: u8) -> FragmentOrigin {
@@ -212,7 +217,7 @@ async fn a_stored_answer_is_kept_against_deletions_under_way() {
         // Each look at the clock takes a while.
         let clock = AtomicU64::new(1);
         let ticking = move || clock.fetch_add(1, Ordering::Relaxed);
-        let home = Home::new(Backends::of(stores), Arc::new(MemoryIndex::new()), Arc::default(), ticking);
+        let home = Home::new(Backends::of(stores), Arc::new(MemoryIndex::new()), Arc::default(), unbounded(), ticking);
         let id = put(&home, 1).await;
         let judged = home.record(id).unwrap().unwrap();
         let mut random = SmallRng::seed_from_u64(round.into());
@@ -378,10 +383,11 @@ async fn scrubbing_is_even_and_survives_a_restart() {
     assert!((8..=11).contains(&done), "{done} of {all} after a quarter of the time");
     assert!(scrub(&before, 10).await.is_err());
     let elapsed_ms = before.now_ms();
-    let after = Home::new(Backends::single(Arc::new(disk.clone())), Arc::new(index.clone()), Arc::default(), {
-        let clock = clock();
-        move || clock() - 1_000_000 + elapsed_ms
-    });
+    let after =
+        Home::new(Backends::single(Arc::new(disk.clone())), Arc::new(index.clone()), Arc::default(), unbounded(), {
+            let clock = clock();
+            move || clock() - 1_000_000 + elapsed_ms
+        });
     assert!(scrub(&after, 12).await.is_err());
     let (done, _) = after.figures().await.scrubbed;
     assert!((27..=35).contains(&done), "{done} after three quarters");

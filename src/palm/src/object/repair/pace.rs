@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use palm_backends::decorate::{Bandwidth, local_minute};
 use parking_lot::Mutex;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 /// While requests are served, a job is followed by a rest of this many times its own length.
 const REST: u32 = 4;
@@ -18,9 +19,7 @@ const STEP: Duration = Duration::from_secs(1);
 
 /// The pace of one peer's repairs, and what they did.
 pub(in crate::object) struct Pace {
-    bandwidth: Option<u64>,
-    /// When the bytes let through so far are paid for.
-    paid_until: Mutex<Instant>,
+    bound: palm_backends::decorate::Pace,
     recent: Mutex<VecDeque<(Instant, u64)>>,
     /// Segments repaired.
     pub(in crate::object) repaired: AtomicU64,
@@ -66,10 +65,9 @@ impl Rest {
 }
 
 impl Pace {
-    pub(in crate::object) fn new(bandwidth: Option<u64>) -> Self {
+    pub(in crate::object) fn new(bandwidth: Bandwidth) -> Self {
         Self {
-            bandwidth: bandwidth.map(|bandwidth| bandwidth.max(1)),
-            paid_until: Mutex::new(Instant::now()),
+            bound: palm_backends::decorate::Pace::new(bandwidth, local_minute),
             recent: Mutex::default(),
             repaired: AtomicU64::new(0),
             read: AtomicU64::new(0),
@@ -101,16 +99,7 @@ impl Pace {
                 recent.pop_front();
             }
         }
-        let Some(bandwidth) = self.bandwidth else { return };
-        let wait = {
-            let mut paid_until = self.paid_until.lock();
-            let wait = paid_until.saturating_duration_since(now);
-            *paid_until = (*paid_until).max(now) + Duration::from_secs_f64(bytes as f64 / bandwidth as f64);
-            wait
-        };
-        if !wait.is_zero() {
-            sleep(wait).await;
-        }
+        self.bound.take(bytes).await;
     }
 
     pub(in crate::object) fn figures(&self, (queued, queued_bytes): (u64, u64), oldest: Duration) -> Figures {
@@ -133,13 +122,15 @@ impl Pace {
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::sleep;
+
     use super::*;
 
     /// Somebody gives repairs 1 MB a second on a slow line. Ten pieces of 500 kB must take about five seconds, whichever
     /// way they go, and the figure shown must be what went through.
     #[tokio::test(start_paused = true)]
     async fn bandwidth_is_kept_to() {
-        let pace = Pace::new(Some(1_000_000));
+        let pace = Pace::new(Bandwidth { bytes_per_second: Some(1_000_000), quiet: None });
         let begun = Instant::now();
         for piece in 0..10 {
             if piece % 2 == 0 { pace.read(500_000).await } else { pace.wrote(500_000).await }

@@ -161,7 +161,10 @@ async fn decide(shared: &Shared, applicant: &Applicant) -> Result<Verdict, PoolE
     };
     // Two doors may each let the last one in: one member too many is no harm, refusing a rightful one would be.
     if members::count_active(&shared.ledger).await? >= usize::from(pool.max_members) {
-        return Ok(Verdict::Refused(format!("the pool is full: it takes {} members; `palm evict` makes room where one is gone for good", pool.max_members)));
+        return Ok(Verdict::Refused(format!(
+            "the pool is full: it takes {} members; `palm evict` makes room where one is gone for good",
+            pool.max_members
+        )));
     }
     let verdict = match applicant.token {
         Some(secret) => redeem(&shared.ledger, applicant.peer, &secret).await?,
@@ -212,7 +215,9 @@ async fn redeem(ledger: &Ledger, peer: PeerId, secret: &[u8; 32]) -> Result<Verd
         Redeemed::Yes => Verdict::Admitted,
         Redeemed::Unknown => Verdict::Refused("unknown join token: `palm invite` at a member makes one".into()),
         Redeemed::Expired => Verdict::Refused("the join token has expired: `palm invite` makes a new one".into()),
-        Redeemed::Used => Verdict::Refused("the join token was used by another peer: `palm invite` makes a new one".into()),
+        Redeemed::Used => {
+            Verdict::Refused("the join token was used by another peer: `palm invite` makes a new one".into())
+        }
     })
 }
 
@@ -224,7 +229,9 @@ async fn look_for_approval(ledger: &Ledger, applicant: &Applicant) -> Result<Ver
         return Ok(if request.approved { Verdict::Admitted } else { Verdict::Wait });
     }
     if scan_all(ledger, &key::join_requests()).await?.len() >= MAX_WAITING {
-        return Ok(Verdict::Refused("too many peers wait for approval: `palm approve` admits them, a token passes them by".into()));
+        return Ok(Verdict::Refused(
+            "too many peers wait for approval: `palm approve` admits them, a token passes them by".into(),
+        ));
     }
     let request = JoinRequestRecord {
         name: applicant.name.clone(),
