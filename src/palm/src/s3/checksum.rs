@@ -393,8 +393,8 @@ mod tests {
         assert_eq!(code(read(&[("content-md5", "AAAA")])), "InvalidDigest");
         assert_eq!(code(read(&[("content-md5", "")])), "InvalidDigest");
         assert_eq!(code(read(&[("x-amz-checksum-crc32", "AAAA")])), "InvalidRequest");
-        assert_eq!(code(read(&[("x-amz-checksum-sha512", "AAAA")])), "NotImplemented");
-        assert_eq!(code(read(&[("x-amz-trailer", "x-amz-checksum-xxhash3")])), "NotImplemented");
+        assert_eq!(code(read(&[("x-amz-checksum-sha512", "AAAA")])), "InvalidRequest");
+        assert_eq!(code(read(&[("x-amz-trailer", "x-amz-checksum-xxhash3")])), "InvalidRequest");
         let two = [("x-amz-checksum-crc32", "y/Q5Jg=="), ("x-amz-checksum-crc32c", "y/Q5Jg==")];
         assert_eq!(code(read(&two)), "InvalidRequest");
         let both = [("x-amz-checksum-crc32", "y/Q5Jg=="), ("x-amz-trailer", "x-amz-checksum-crc32")];

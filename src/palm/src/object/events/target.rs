@@ -222,7 +222,7 @@ mod tests {
             b"INFO {}\r\nPONG\r\nHMSG a 1 2 9999999999\r\n",
             b"INFO not json\r\n",
             b"\x20\x02\x00\x00\x40\xff\xff\xff\xff",
-            &[b'x'; 100 << 10],
+            "x".repeat(100 << 10).leak().as_bytes(),
         ];
         let letter = Letter { about: "bucket/key".into(), time_ms: 0, body: "{}".into() };
         for answer in nonsense {
