@@ -109,7 +109,7 @@ mod tests {
             key: "a b/ü+(1).txt",
             version: Some("3/L4kqtJlcpXroDTDmpUMLUo"),
             at: OffsetDateTime::from_unix_timestamp(1_369_353_600).expect("date"),
-            lasts: Duration::from_secs(86_400),
+            lasts: Duration::from_hours(24),
         };
         let url = link.sign(("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"));
         assert!(url.starts_with("http://127.0.0.1:9000/photos/a%20b/%C3%BC%2B%281%29.txt?X-Amz-Algorithm="), "{url}");
