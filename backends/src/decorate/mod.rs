@@ -1,4 +1,4 @@
-//! Decorators: stores that add one thing to another store. Each is a plain implementation of [`FragmentStore`], so they
+//! Decorators: stores that add one thing to another store. Each is a plain implementation of [`FragmentStore`](crate::FragmentStore), so they
 //! stack in any order, and each passes the conformance suite around a store that does.
 //!
 //! | decorator | adds | in a URL |
@@ -7,7 +7,7 @@
 //! | [`Throttle`] | a bound on bytes a second, another one in quiet hours | `bandwidth=50MB`, `quiet=23:00-07:00`, `quiet_bandwidth=5MB` |
 //! | [`Cached`] | small fragments kept in memory | `cache=64MiB` |
 //! | [`Metered`] | counts and times of operations | always |
-//! | [`Faulty`] | failures, by a seed; for tests | |
+//! | `Faulty` | failures, by a seed; for tests | |
 
 mod cached;
 mod clock;

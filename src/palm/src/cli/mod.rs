@@ -2,7 +2,7 @@
 //!
 //! [`args`] is the grammar, [`peer`] runs a peer ([`service`]: what systemd is told of it), [`ask`] are the commands to a running one
 //! ([`confirm`]: some ask back; [`task`]: some take long; [`identity`]: keys and roles; [`status`]), [`discover`] looks around,
-//! [`doctor`] looks for what may go wrong, [`bench`] measures. [`print`] is what all of them say.
+//! [`doctor`] looks for what may go wrong, [`bench`](mod@bench) measures. [`print`](mod@print) is what all of them say.
 //! Results go to stdout (one line of JSON each with `--json`), logs to stderr. Exit codes: 0 done, 1 failed, 2 wrong
 //! usage or settings.
 
