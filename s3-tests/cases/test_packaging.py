@@ -1,5 +1,6 @@
 """What people install: the Debian package, the systemd unit, the container files."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -70,7 +71,8 @@ def test_debian_package(tmp_path):
     alone = ["unshare", "--mount", "--pid", "--net", "--ipc", "--uts", "--fork", "--kill-child"]
     if call(*alone, "mount", "-t", "tmpfs", "tmpfs", root).returncode != 0:
         pytest.skip("needs root, and namespaces")
-    made = call(ROOT / "packaging" / "deb.sh", "dev", given)
+    built = {"CARGO_TARGET_DIR": str(palm_binary().parent.parent)}
+    made = call(ROOT / "packaging" / "deb.sh", "dev", given, env=os.environ | built)
     assert made.returncode == 0, made.stderr
     done = call(*alone, "bash", "-c", THROWAWAY, "throwaway", root, given, AS_AN_OWNER, timeout=INSTALL_TIMEOUT_S)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
