@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -279,6 +280,15 @@ async fn a_dead_backend_can_be_given_up() {
     backends.abandon(&backends.get(1).unwrap()).await.unwrap();
     assert!(matches!(backends.abandon(&backends.get(0).unwrap()).await, Err(RemoveError::Last)));
     assert!(places::load(&*index).unwrap()[open::place(&url(&b))].is_removed);
-    let back = backends.add(&url(&b)).await.unwrap();
+    // A dead disk is not waited for: its database may be closing still, and is in use until it has.
+    let added = async {
+        loop {
+            match backends.add(&url(&b)).await {
+                Err(OpenError::InUse(_)) => tokio::time::sleep(Duration::from_millis(10)).await,
+                added => break added.unwrap(),
+            }
+        }
+    };
+    let back = tokio::time::timeout(Duration::from_secs(60), added).await.unwrap();
     assert_eq!((back.number(), back.stat(kept.id).await.unwrap()), (1, Some(kept)));
 }
