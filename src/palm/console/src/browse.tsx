@@ -3,7 +3,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { api } from "./api";
 import { bytes, counted, moment } from "./format";
 import { downloadUrl, isReachable, isVersioned, list, listAll, type Listed, type Page, remove, setVersioned } from "./s3";
-import { Act, attempt, confirm, Copy, Dialog, Empty, Field, Problem, words } from "./ui";
+import { Act, attempt, confirm, Copy, Dialog, Empty, Field, Lasts, Problem, words } from "./ui";
 import { type Chosen, Uploads, useDrop, useUploads } from "./uploads";
 
 const link = (bucket: string, prefix: string) => `#/buckets/${[bucket, ...prefix.split("/")].map(encodeURIComponent).join("/")}`;
@@ -229,11 +229,7 @@ function Share(props: { bucket: string; object: Listed; close: () => void }) {
       ) : (
         <Act label="Make a link" act={act}>
           <Field label="Good for">
-            <select name="lasts">
-              <option value="3600">an hour</option>
-              <option value="86400">a day</option>
-              <option value="604800">a week</option>
-            </select>
+            <Lasts />
           </Field>
         </Act>
       )}

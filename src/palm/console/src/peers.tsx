@@ -5,7 +5,7 @@ import { renderSVG } from "uqr";
 import { api, type Invited, type Member, type Waiting } from "./api";
 import { bytes, moment, short, span } from "./format";
 import { Progress } from "./tasks";
-import { Act, attempt, Card, confirm, Copy, Dialog, Field, Meter, Problem, usePoll } from "./ui";
+import { Act, attempt, Card, confirm, Copy, Dialog, Field, Lasts, Meter, Problem, usePoll } from "./ui";
 
 export function Peers(props: { administrator: boolean }) {
   const { data, error, again } = usePoll(api.members, 2000);
@@ -149,11 +149,7 @@ function Invite(props: { close: () => void }) {
       <Dialog title="Invite a peer" close={props.close}>
         <Act label="Make an invitation" act={async (form) => setInvited(await api.invite(Number(form.get("lasts"))))}>
           <Field label="Good once, for" hint="Whoever has it can bring one machine into the pool.">
-            <select name="lasts">
-              <option value="3600">an hour</option>
-              <option value="86400">a day</option>
-              <option value="604800">a week</option>
-            </select>
+            <Lasts />
           </Field>
         </Act>
       </Dialog>

@@ -147,6 +147,17 @@ export function Field(props: { label: string; hint?: string; children: Component
   );
 }
 
+/** How long something that is handed out is good, in seconds; the form's `lasts`. */
+export function Lasts() {
+  return (
+    <select name="lasts">
+      <option value="3600">an hour</option>
+      <option value="86400">a day</option>
+      <option value="604800">a week</option>
+    </select>
+  );
+}
+
 /** Asks before what cannot be undone; answers what was said. */
 export function confirm(title: string, text: ComponentChildren, label: string): Promise<boolean> {
   return new Promise((resolve) => {

@@ -11,6 +11,7 @@ use tokio::time::MissedTickBehavior;
 use tracing::debug;
 
 use super::{Console, Parts};
+
 /// Between samples.
 const EVERY: Duration = Duration::from_secs(5);
 /// Samples kept: half an hour.
@@ -65,7 +66,7 @@ pub(super) async fn keep(parts: &Parts) {
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
-        match parts.admin.figures().await {
+        match parts.admin.request_figures() {
             Ok(page) => {
                 let mut samples = parts.history.0.lock();
                 if samples.len() >= KEPT {
