@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import itertools
 import json
 import pathlib
 import random
@@ -24,7 +25,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 import linearizable
 from linearizable import Op
-from palm_cluster import Peer, Pool, s3_client
+from palm_cluster import Peer, Pool, eventually, s3_client
 
 BUCKET = "consistency"
 CLIENTS = 6
@@ -32,6 +33,10 @@ KEYS_AT_ONCE = 3
 # Keys are left for fresh ones after this long: a short history is quickly checked, however many outcomes are unknown.
 ERA_S = 4.0
 CALL_TIMEOUT_S = 8
+# After a trouble the pool serves again at every peer within this: a bound on a loaded machine, not what it usually takes (the report says that).
+SERVES_WITHIN_S = 30
+# How often the nemesis waits for that. Else the next trouble meets a pool that is still getting over the last one.
+PEACE_SHARE = 0.5
 
 
 class History:
@@ -143,6 +148,9 @@ class Nemesis:
     def __init__(self, pool: Pool, rng: random.Random):
         self.pool, self.rng = pool, rng
         self.counts: collections.Counter = collections.Counter()
+        self.recoveries_s: list[float] = []
+        self._numbers = itertools.count()
+        self._witnesses = [s3_client(peer.endpoint, pool.access_key, pool.secret_key, CALL_TIMEOUT_S) for peer in pool.peers]
         self.troubles = [self.kill, self.freeze, self.split, self.one_way, self.kill_in_a_split, self.kill_all]
         nft("add table inet nemesis", "add chain inet nemesis out { type filter hook output priority 0 ; }")
 
@@ -152,6 +160,23 @@ class Nemesis:
             trouble = self.rng.choice(self.troubles)
             self.counts[trouble.__name__] += 1
             trouble()
+            if self.rng.random() < PEACE_SHARE:
+                self.await_service()
+
+    def await_service(self) -> None:
+        """Waits until each peer has taken a write and given it back. Counts of failed calls would say little: a dead peer refuses thousands."""
+        began = time.monotonic()
+        for peer, witness in zip(self.pool.peers, self._witnesses, strict=True):
+            eventually(lambda: self._serves(witness), began + SERVES_WITHIN_S - time.monotonic(), f"{peer.name} serves after {dict(self.counts)}")  # noqa: B023
+        self.recoveries_s.append(time.monotonic() - began)
+
+    def _serves(self, witness) -> bool:
+        value = str(next(self._numbers)).encode()
+        try:
+            witness.put_object(Bucket=BUCKET, Key="witness", Body=value)
+            return witness.get_object(Bucket=BUCKET, Key="witness")["Body"].read() == value
+        except (ClientError, BotoCoreError, OSError):
+            return False
 
     def _wait(self) -> None:
         time.sleep(self.rng.uniform(0.5, 5))
@@ -219,15 +244,14 @@ def run(seconds: float, seed: str, root: pathlib.Path) -> dict:
         for thread in threads:
             thread.join()
         pool.wait_live(len(pool.peers))
+        nemesis.await_service()
         # What is there when all is well again belongs to the histories.
         for number, key in enumerate(history.keys()):
             clients[number % CLIENTS].get(key)
         pool.assert_up()
-        if history.counts["get unknown"] > history.counts["get ok"]:
-            raise SystemExit("most reads failed: the pool did not serve between the troubles")
         return {
             "seed": seed, "seconds": seconds, "keys": len(history.keys()), "operations": dict(sorted(history.counts.items())),
-            "troubles": dict(sorted(nemesis.counts.items())), "violations": history.problems(),
+            "troubles": dict(sorted(nemesis.counts.items())), "slowest recovery s": round(max(nemesis.recoveries_s), 2), "violations": history.problems(),
         }
 
 
