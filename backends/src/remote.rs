@@ -75,6 +75,8 @@ struct Remote {
     service: Service,
     /// By first byte of the id: a folder that holds nothing is not listed.
     counters: Mutex<Vec<Counters>>,
+    /// The folder that a listing is in the middle of.
+    listed: Mutex<Option<Listed>>,
     /// One change of a fragment at a time, so that counting is exact.
     claims: Vec<tokio::sync::Mutex<()>>,
 }
@@ -83,6 +85,8 @@ struct Remote {
 struct Counters {
     fragments: u64,
     bytes: u64,
+    /// How often it was counted: while this stays, so does what is there.
+    changes: u64,
 }
 
 impl Counters {
@@ -90,6 +94,7 @@ impl Counters {
     fn count(&mut self, before: Option<u64>, after: Option<u64>) {
         self.fragments = (self.fragments + u64::from(after.is_some())).saturating_sub(u64::from(before.is_some()));
         self.bytes = (self.bytes + after.unwrap_or(0)).saturating_sub(before.unwrap_or(0));
+        self.changes += 1;
     }
 }
 
@@ -109,7 +114,7 @@ impl RemoteFragments {
     pub async fn open(place: &str, options: Vec<(String, String)>, found: Found) -> Result<Self, OpenError> {
         let (operator, service) = service::open(place, options)?;
         let claims = std::iter::repeat_with(tokio::sync::Mutex::default).take(SHARDS).collect();
-        let remote = Remote { operator, service, counters: Mutex::new(Vec::new()), claims };
+        let remote = Remote { operator, service, counters: Mutex::new(Vec::new()), listed: Mutex::default(), claims };
         remote.take_possession(place, found).await?;
         remote.remove_parts().await?;
         let counted = remote.count_all().await?;

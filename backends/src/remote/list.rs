@@ -1,5 +1,7 @@
 //! What is in the place: listings in order, and the count of all.
 
+use std::sync::Arc;
+
 use futures::TryStreamExt;
 use opendal::{Entry, ErrorKind};
 use palm_core::id::FragmentId;
@@ -58,7 +60,8 @@ impl Remote {
         Ok(())
     }
 
-    /// Of one that lists a folder as it likes: folder by folder, each put in order here. Holds the names of one folder.
+    /// Of one that lists a folder as it likes, and only as a whole: folder by folder, each put in order here. Holds the names of one
+    /// folder, for the pages that follow.
     async fn list_sharded(&self, after: Option<FragmentId>, limit: usize) -> Result<Vec<FragmentStat>, StoreError> {
         let first = after.map_or(0, |after| usize::from(after.as_bytes()[0]));
         let mut found = Vec::new();
@@ -66,15 +69,30 @@ impl Remote {
             if self.counters.lock()[shard].fragments == 0 {
                 continue;
             }
-            let mut stats = self.shard(shard).await?;
-            stats.retain(|stat| Some(stat.id) > after);
-            stats.sort_unstable_by_key(|stat| stat.id);
-            found.extend(stats.into_iter().take(limit - found.len()));
+            let stats = self.shard_in_order(shard).await?;
+            let rest = &stats[stats.partition_point(|stat| Some(stat.id) <= after)..];
+            found.extend_from_slice(&rest[..rest.len().min(limit - found.len())]);
             if found.len() == limit {
                 break;
             }
+            // Others may change what is here: nobody is told of it for longer than one walk through the folder.
+            self.listed.lock().take();
         }
         Ok(found)
+    }
+
+    async fn shard_in_order(&self, shard: usize) -> Result<Arc<[FragmentStat]>, StoreError> {
+        let changes = self.counters.lock()[shard].changes;
+        if let Some(listed) = &*self.listed.lock()
+            && (listed.shard, listed.changes) == (shard, changes)
+        {
+            return Ok(listed.stats.clone());
+        }
+        let mut stats = self.shard(shard).await?;
+        stats.sort_unstable_by_key(|stat| stat.id);
+        let stats: Arc<[FragmentStat]> = stats.into();
+        *self.listed.lock() = Some(Listed { shard, changes, stats: stats.clone() });
+        Ok(stats)
     }
 
     async fn shard(&self, shard: usize) -> Result<Vec<FragmentStat>, StoreError> {
