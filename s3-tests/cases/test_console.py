@@ -310,6 +310,14 @@ def test_a_day_at_the_console(pool, browser, tmp_path):
     assert page.get_by_alt_text("The command as a QR code").evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
     page.get_by_role("button", name="Close").click()
 
+    # Asked before it begins, and undone by who looks again later.
+    page.get_by_role("button", name="Drain", exact=True).click()
+    page.get_by_role("dialog").get_by_role("button", name="Drain", exact=True).click()
+    page.get_by_role("button", name="Take fragments again").wait_for()
+    page.reload()
+    page.get_by_role("button", name="Take fragments again").click()
+    page.get_by_role("button", name="Drain", exact=True).wait_for()
+
     page.get_by_role("link", name="Buckets").click()
     page.get_by_role("button", name="Create a bucket").click()
     page.get_by_label("Name").fill("photos")

@@ -70,6 +70,7 @@ export interface Status {
     queued_bytes: number;
     bytes_per_second: number;
   };
+  draining: { peer_id: string }[];
   words: string[];
 }
 
