@@ -302,8 +302,8 @@ def browser():
 
 
 def test_a_day_at_the_console(pool, browser, tmp_path):
-    """Somebody logs in, refuses a peer and lets it in when it asks again, stores a file and a large one, gets one back, shares it, makes a key, and sees a peer die. Expected: all of it works,
-    progress shows, and the browser has nothing to complain of."""
+    """Somebody logs in, refuses a peer and lets it in when it asks again, stores a file and a large one, gets one back, shares it, makes a key, and
+    sees a peer die. Expected: all of it works, progress shows, and the browser has nothing to complain of."""
     founder = pool.peers[0]
     watched = Watched(browser, founder, viewport={"width": 1280, "height": 900})
     page = watched.page
@@ -333,6 +333,14 @@ def test_a_day_at_the_console(pool, browser, tmp_path):
     assert f"palm join-pool --pool-id {pool.id} --coordinator " in page.get_by_label("Command to join").input_value()
     assert page.get_by_alt_text("The command as a QR code").evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
     page.get_by_role("button", name="Close").click()
+
+    # Asked before it begins, and undone by who looks again later.
+    page.get_by_role("button", name="Drain", exact=True).click()
+    page.get_by_role("dialog").get_by_role("button", name="Drain", exact=True).click()
+    page.get_by_role("button", name="Take fragments again").wait_for()
+    page.reload()
+    page.get_by_role("button", name="Take fragments again").click()
+    page.get_by_role("button", name="Drain", exact=True).wait_for()
 
     page.get_by_role("link", name="Buckets").click()
     page.get_by_role("button", name="Create a bucket").click()

@@ -74,6 +74,7 @@ export interface Status {
     queued_bytes: number;
     bytes_per_second: number;
   };
+  draining: { peer_id: string }[];
   words: string[];
 }
 

@@ -50,7 +50,8 @@ function All(props: { session: Session }) {
                 {key.root && <span class="tag good">root</span>}
                 {!key.enabled && <span class="tag">disabled</span>}
                 {key.expires_ms && <span class="tag">until {moment(key.expires_ms)}</span>}
-                <small class="dim">{key.description}</small>
+                {key.user && <small class="narrow">{key.user}</small>}
+                {!key.root && <small class="dim">{key.description}</small>}
               </th>
               <td class="wide">{key.user ? `${key.user}, ${key.account}` : key.account}</td>
               <td class="wide dim">{moment(key.created_ms)}</td>
@@ -124,7 +125,7 @@ function Create(props: { session: Session; again: () => Promise<void>; close: ()
         </Field>
         <Field label="It may">
           <select name="may" value={may} onChange={(event) => setMay(event.currentTarget.value)}>
-            <option value="all">do everything with the buckets of the main account</option>
+            <option value="all">do everything, in all buckets</option>
             <option value="write">read and write one bucket</option>
             <option value="read">only read one bucket</option>
           </select>
