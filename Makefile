@@ -19,7 +19,7 @@ PEER ?= 2
 SOAK_SECONDS ?= 600
 
 .PHONY: help setup build test test-conformance compatibility test-long test-mixed soak-sim soak-peers soak-consistency lint deb demo bench \
-	bench-backends bench-million console pictures \
+	bench-backends bench-million book console pictures \
 	dev-create dev-discover dev-join create discover join
 
 help: ## this list
@@ -106,6 +106,16 @@ bench-backends: setup ## what storing, reading and listing cost with each storag
 bench-million: setup ## a million fragments of 4 KiB in one `disk` backend below DIR: bytes taken, opening, accesses for each read (5 GiB)
 	$(ENV)
 	cargo run -p palm-backends --example million $$PALM_CARGO_FLAGS -- $(or $(DIR),$(CARGO_TARGET_DIR)/million) $(COUNT)
+
+# The pages stand where they are read on GitHub. For the book they and what they lead to are laid side by side, so that every link leads there too.
+book: ## the pages as a book, target/book/index.html (mdbook has to be there: `cargo install mdbook`)
+	rm -rf target/book target/book-source
+	mkdir -p target/book-source
+	git ls-files -z '*.md' docs examples monitoring backends/src src/palm/src/object | xargs -0 cp --parents -t target/book-source
+	mv target/book-source/docs/book.toml target/book-source
+	sed -e 's|](|](docs/|' -e 's|docs/\.\./||' target/book-source/docs/SUMMARY.md > target/book-source/SUMMARY.md
+	rm target/book-source/docs/SUMMARY.md
+	mdbook build target/book-source
 
 console: ## the console's pages anew, after a change to their sources (npm); they are part of the binary and of the repository
 	cd src/palm/console

@@ -66,6 +66,17 @@ def anchors(page) -> set[str]:
 
 
 def test_book():
-    """The summary of the book names each page of docs once, and no other."""
-    named = re.findall(r"\]\(([^)]+)\)", (BOOK / "SUMMARY.md").read_text())
-    assert sorted(named) == sorted(page.name for page in BOOK.glob("*.md") if page.name != "SUMMARY.md")
+    """The book (`make book`). Danger: a link that works on GitHub and is dead in the book, which has the pages of its summary alone, and shows no folders.
+    Expected: the summary names each page of docs, and each page that a page of the book leads to, once; no link leads to a folder."""
+    named = [(BOOK / page).resolve() for page in re.findall(r"\]\(([^)]+)\)", (BOOK / "SUMMARY.md").read_text())]
+    led_to = {target for page in named for target in targets(page)}
+    assert not [name(target) for target in led_to if target.is_dir()], "are folders"
+    pages = {page for page in [*BOOK.rglob("*.md"), *led_to] if page.suffix == ".md" and page.name != "SUMMARY.md"}
+    assert not [name(page) for page in pages - set(named)], "are not in the summary"
+    assert len(named) == len(set(named))
+
+
+def targets(page) -> set:
+    """What of the project a page leads to."""
+    links = (next(filter(None, found)) for found in LINK.findall(FENCE.sub("", page.read_text())))
+    return {(page.parent / link.partition("#")[0]).resolve() for link in links if not re.match(r"[a-z]+:|#", link)}

@@ -24,6 +24,8 @@ interface Plot {
 }
 
 const rate = (value: number) => (value === 0 || value >= 10 ? value.toFixed(0) : value.toFixed(1));
+/** Steps of the axis of time, in seconds: its labels tell no less than a minute. */
+const MINUTES = [1, 2, 5, 10, 30].map((minutes) => minutes * 60);
 /** Steps of an axis of bytes. */
 const POWERS = Array.from({ length: 50 }, (_, power) => 2 ** power);
 const PLOTS: Plot[] = [
@@ -135,7 +137,7 @@ function options(plot: Plot, host: HTMLElement): UPlot.Options {
     padding: [8, 8, 0, 0],
     scales: { y: { range: (_, __, most) => [0, Math.max(most * 1.15, plot.least)] } },
     axes: [
-      { ...axis, size: 28, space: 70, values: "{HH}:{mm}" },
+      { ...axis, size: 28, space: 70, incrs: MINUTES, values: "{HH}:{mm}" },
       { ...axis, size: 66, space: 34, ...(plot.steps && { incrs: plot.steps }), values: (_, ticks) => ticks.map(plot.write) },
     ],
     series: [

@@ -1,5 +1,5 @@
 import type { ComponentChildren } from "preact";
-import { useState } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 import { renderSVG } from "uqr";
 
 import { api, type Invited, type Member, type Waiting } from "./api";
@@ -9,6 +9,8 @@ import { Act, attempt, Card, confirm, Copy, Dialog, Field, Lasts, Meter, Problem
 
 export function Peers(props: { administrator: boolean }) {
   const { data, error, again } = usePoll(api.members, 2000);
+  const status = usePoll(api.status, 3000);
+  const drained = new Set(status.data?.draining.map((one) => one.peer_id));
   const [inviting, setInviting] = useState(false);
   return (
     <>
@@ -28,7 +30,14 @@ export function Peers(props: { administrator: boolean }) {
       </div>
       <div class="peers">
         {data?.members.map((member) => (
-          <Peer key={member.peer_id} member={member} administrator={props.administrator} again={again} alone={data.members.length === 1} />
+          <Peer
+            key={member.peer_id}
+            member={member}
+            administrator={props.administrator}
+            again={again}
+            alone={data.members.length === 1}
+            drained={drained.has(member.peer_id)}
+          />
         ))}
       </div>
       {inviting && <Invite close={() => setInviting(false)} />}
@@ -43,6 +52,11 @@ function Asks(props: { waiting: Waiting; administrator: boolean; again: () => Pr
       await api.approve(waiting.peer_id);
       await props.again();
     }, `${waiting.name} may join`);
+  const refuse = async () => {
+    const text = <p>It is told so, and stops waiting. It may ask again, and invitations stay good.</p>;
+    if (!(await confirm(`Refuse ${waiting.name}?`, text, "Refuse"))) return;
+    await attempt(async () => (await api.refuse(waiting.peer_id), props.again()), `${waiting.name} is refused`);
+  };
   return (
     <div class="notice">
       <span>
@@ -50,24 +64,32 @@ function Asks(props: { waiting: Waiting; administrator: boolean; again: () => Pr
         shows: <code class="wrap">{waiting.peer_id}</code>
       </span>
       {props.administrator && (
-        <button type="button" class="main" onClick={approve} aria-label={`Approve ${waiting.name}`}>
-          Approve
-        </button>
+        <div class="row">
+          <button type="button" class="main" onClick={approve} aria-label={`Approve ${waiting.name}`}>
+            Approve
+          </button>
+          <button type="button" onClick={refuse} aria-label={`Refuse ${waiting.name}`}>
+            Refuse
+          </button>
+        </div>
       )}
     </div>
   );
 }
 
-function Peer(props: { member: Member; administrator: boolean; alone: boolean; again: () => Promise<void> }) {
+function Peer(props: { member: Member; administrator: boolean; alone: boolean; drained: boolean; again: () => Promise<void> }) {
   const { member, again } = props;
-  const [draining, setDraining] = useState(false);
+  // Told by the pool a little later than it is asked for.
+  const [asked, setAsked] = useState<boolean>();
+  useEffect(() => setAsked(undefined), [props.drained]);
+  const drained = asked ?? props.drained;
   const away = member.state === "absent";
   const used = member.used_bytes ?? 0;
   const evict = async () => {
     const text = (
       <>
         <p>
-          {member.name} keeps {bytes(used)} of fragments. It can never come back with its key.
+          {member.name} keeps {bytes(used)} of fragments. It is sent away for good: to come back it joins anew, with an empty directory.
         </p>
         <p>Objects with fragments there can lose one peer fewer until the others have made these again.</p>
       </>
@@ -75,7 +97,12 @@ function Peer(props: { member: Member; administrator: boolean; alone: boolean; a
     if (!(await confirm(`Evict ${member.name}?`, text, "Evict"))) return;
     await attempt(async () => (await api.evict(member.peer_id, "evicted at the console"), again()), `${member.name} is evicted`);
   };
-  const drain = () => attempt(async () => (await api.start("drain"), setDraining(true)));
+  const drain = async () => {
+    const text = <p>Its fragments move to the other peers, and it takes no more until this is undone. It goes on serving requests.</p>;
+    if (!(await confirm(`Drain ${member.name}?`, text, "Drain"))) return;
+    await attempt(async () => (await api.start("drain"), setAsked(true)));
+  };
+  const undrain = () => attempt(async () => (await api.undrain(), setAsked(false)), "This peer takes fragments again");
   return (
     <Card
       title={member.name}
@@ -86,6 +113,11 @@ function Peer(props: { member: Member; administrator: boolean; alone: boolean; a
           {member.voter && (
             <span class="tag" title="Votes on metadata">
               voter
+            </span>
+          )}
+          {drained && (
+            <span class="tag" title="Gives its fragments away and takes no more">
+              draining
             </span>
           )}
           <span class={`tag ${away ? "bad" : "good"}`}>{away ? "absent" : "live"}</span>
@@ -108,20 +140,13 @@ function Peer(props: { member: Member; administrator: boolean; alone: boolean; a
           <code title={member.peer_id}>{short(member.peer_id)}</code>
         </Fact>
       </dl>
-      {draining && <Progress task="drain" />}
+      {member.this_peer && drained && <Progress task="drain" />}
       {props.administrator && !props.alone && (
         <div class="row">
           {member.this_peer ? (
-            <>
-              <button type="button" onClick={drain} title="Moves this peer's fragments to the others; it takes no more">
-                Drain
-              </button>
-              {draining && (
-                <button type="button" onClick={() => attempt(async () => (await api.undrain(), setDraining(false)), "This peer takes fragments again")}>
-                  Undo
-                </button>
-              )}
-            </>
+            <button type="button" onClick={drained ? undrain : drain}>
+              {drained ? "Take fragments again" : "Drain"}
+            </button>
           ) : (
             <button type="button" class={away ? "danger" : ""} onClick={evict} aria-label={`Evict ${member.name}`}>
               Evict
