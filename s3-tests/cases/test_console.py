@@ -150,7 +150,7 @@ def test_keys_open_what_they_open_in_s3(pool, console, tmp_path):
     assert user.ask("PUT", "/console/s3/theirs/new", b"")[0] == 403
     assert user.ask("DELETE", "/console/s3/theirs/key")[0] == 403
     assert user.ask("GET", "/console/api/v1/status")[0] == 200
-    for path in ["keys", "invite", "approve", "members/evict", "keys/revoke", "keys/enable", "tasks", "buckets/quota", "drain/undo"]:
+    for path in ["keys", "invite", "approve", "refuse", "members/evict", "keys/revoke", "keys/enable", "tasks", "buckets/quota", "drain/undo"]:
         assert user.ask("POST", f"/console/api/v1/{path}", {})[0] == 403, path
     assert user.ask("GET", "/console/api/v1/keys")[0] == 403
     # A made-up signature and another's token change nothing about who asks.
@@ -205,6 +205,26 @@ def test_shared_links_are_what_sdks_make(pool, console):
         assert refused.value.code == 403
     for seconds in [0, 604_801]:
         assert console.ask("POST", "/console/api/share", {"bucket": "shares", "key": key, "seconds": seconds})[0] == 400
+
+
+def test_links_of_a_peer_without_s3(tmp_path):
+    """A member that only stores has a console, too. Danger: its links lead to a port where nobody listens. Expected: they lead to a member that
+    serves S3; while there is none, no link, and words that say why."""
+    with Pool(tmp_path / "pool", settings=QUICK | {"s3.enabled": "false"}) as pool:
+        console = Console(pool.create())
+        assert console.login(pool.access_key, pool.secret_key)[0] == 200
+        assert console.ask("PUT", "/console/s3/shares")[0] == console.ask("PUT", "/console/s3/shares/key", b"bytes")[0] == 200
+        endpoint = lambda: json.loads(console.ask("GET", "/console/api/session")[2])["s3"]  # noqa: E731
+        wish = {"bucket": "shares", "key": "key", "seconds": 60}
+        status, _, told = console.ask("POST", "/console/api/share", wish)
+        assert (endpoint(), status) == (None, 503) and "serves S3" in json.loads(told)["error"]
+        del pool.environment["PALM_S3__ENABLED"]
+        server = pool.join()
+        eventually(lambda: endpoint() == server.endpoint, 30, "the console knows who serves S3")
+        url = json.loads(console.ask("POST", "/console/api/share", wish)[2])["url"]
+        assert url.startswith(f"{server.endpoint}/shares/key?")
+        with urllib.request.urlopen(url, timeout=60) as answer:
+            assert answer.read() == b"bytes"
 
 
 def test_large_bodies_pass_through(pool, console):
@@ -282,8 +302,8 @@ def browser():
 
 
 def test_a_day_at_the_console(pool, browser, tmp_path):
-    """Somebody logs in, lets a peer in, stores a file and a large one, gets one back, shares it, makes a key, and sees a peer die. Expected: all of it works,
-    progress shows, and the browser has nothing to complain of."""
+    """Somebody logs in, refuses a peer and lets it in when it asks again, stores a file and a large one, gets one back, shares it, makes a key, and
+    sees a peer die. Expected: all of it works, progress shows, and the browser has nothing to complain of."""
     founder = pool.peers[0]
     watched = Watched(browser, founder, viewport={"width": 1280, "height": 900})
     page = watched.page
@@ -297,8 +317,12 @@ def test_a_day_at_the_console(pool, browser, tmp_path):
 
     joiner = pool.new_peer()
     joiner.spawn_join(pool.id, founder.quic_address, None)
-    joiner.wait_event("waiting")
     page.get_by_role("link", name="Look").click()
+    page.get_by_role("button", name=f"Refuse {joiner.name}").click()
+    page.get_by_role("dialog").get_by_role("button", name="Refuse").click()
+    assert joiner.wait_ended() == 1
+    page.get_by_role("button", name=f"Approve {joiner.name}").wait_for(state="detached")
+    joiner.spawn_join(pool.id, founder.quic_address, None)
     page.get_by_role("button", name=f"Approve {joiner.name}").click()
     joiner.wait_ready()
     page.get_by_role("heading", name=joiner.name).wait_for()

@@ -6,6 +6,7 @@ import urllib.request
 import pytest
 
 import sigv4
+from console import Console
 from palm_cluster import Pool, eventually
 
 pytestmark = pytest.mark.own_pool
@@ -16,7 +17,7 @@ TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 @pytest.fixture(scope="module")
 def audited(tmp_path_factory):
     root = tmp_path_factory.mktemp("audited")
-    settings = {"log.audit": str(root / "audit"), "log.audit_writes": "true", "log.format": "json", "log.level": "debug"}
+    settings = {"log.audit": str(root / "audit"), "log.audit_writes": "true", "log.format": "json", "log.level": "debug", "access_log.every": "1s"}
     with Pool.form(root / "pool", 1, settings=settings) as pool:
         yield pool, root / "audit"
 
@@ -47,6 +48,44 @@ def test_every_change_is_in_the_audit_log(audited):
     text = audit.read_text()
     assert not any(secret in text for secret in (pool.secret_key, key["secret_key"], "palm1"))
     assert audit.stat().st_mode & 0o077 == 0
+
+
+def test_requests_of_the_console_count_as_others(audited):
+    """Objects are put, read and asked for in vain at the console. Danger: who works there is in no figures, no access log and no audit. Expected:
+    each request and its bytes are counted once, the write is in the audit log and all are in the bucket's, by the key that is logged in."""
+    pool, audit = audited
+    peer = pool.peers[0]
+    client = peer.client()
+    for name in ("watched", "logs"):
+        client.create_bucket(Bucket=name)
+    client.put_bucket_logging(Bucket="watched", BucketLoggingStatus={"LoggingEnabled": {"TargetBucket": "logs", "TargetPrefix": "of/"}})
+    console = Console(peer)
+    assert console.login(pool.access_key, pool.secret_key)[0] == 200
+    counted = {
+        f'palm_s3_requests_total{{code_class="{end}",operation="{name}"}}': 1
+        for name, end in (("PutObject", "2xx"), ("GetObject", "2xx"), ("GetObject", "4xx"))
+    } | {"palm_s3_received_bytes_total": 1234, 'palm_s3_request_duration_seconds_count{operation="PutObject"}': 1}
+    before = peer.metrics()
+    assert console.ask("PUT", "/console/s3/watched/at-the-console", b"x" * 1234)[0] == 200
+    assert console.ask("GET", "/console/s3/watched/at-the-console")[2] == b"x" * 1234
+    assert console.ask("GET", "/console/s3/watched/none")[0] == 404
+
+    def grown() -> bool:
+        now = peer.metrics()
+        return {name: now.get(name, 0) - before.get(name, 0) for name in counted} == counted and now["palm_s3_requests_in_flight"] == 0
+
+    eventually(grown, 20, "they are counted")
+    sent = peer.metrics()["palm_s3_sent_bytes_total"] - before["palm_s3_sent_bytes_total"]
+    assert 1234 < sent < 4096, "the object and an error's XML"
+    written = lambda: [line for line in lines_of(audit) if line.get("path") == "/watched/at-the-console"]  # noqa: E731
+    assert [line["access_key"] for line in eventually(written, 20, "a line of the write")] == [pool.access_key]
+
+    def logged() -> bool:
+        keys = [entry["Key"] for entry in client.list_objects_v2(Bucket="logs").get("Contents", [])]
+        text = "".join(client.get_object(Bucket="logs", Key=key)["Body"].read().decode() for key in keys)
+        return all(words in text for words in ("REST.PUT.OBJECT at-the-console", "REST.GET.OBJECT at-the-console", "REST.GET.OBJECT none"))
+
+    eventually(logged, 60, "lines in the bucket's access log")
 
 
 def test_log_lines_are_json_and_name_their_request(audited):

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import hashlib
+import json
 import subprocess
 import time
 
@@ -68,6 +69,44 @@ def test_joining_by_approval(pool_root):
     founder.ask("approve", waiting["peer_id"])
     assert joiner.wait_ready().id == waiting["peer_id"]
     pool_root.wait_live(2)
+
+
+def test_joining_refused(tmp_path):
+    """Somebody nobody knows asks one member to be let in and is refused at another. Danger: it waits on for ever, asks again by itself, or is
+    kept out for good. Expected: it ends with 1 and a reason in words and stays outside, and may ask again and be let in; the audit log says
+    what was done."""
+    audit = tmp_path / "audit"
+    with Pool(tmp_path / "pool", settings={"log.audit": str(audit)}) as pool:
+        founder = pool.create()
+        member = pool.join()
+        stranger = pool.new_peer()
+
+        def asks() -> str:
+            stranger.spawn_join(pool.id, founder.quic_address, None)
+            return eventually(lambda: founder.ask("list-members")["waiting"], 30, "the stranger waits")[0]["peer_id"]
+
+        def refused(by, *who: str) -> None:
+            told = by.ask("refuse", *who)
+            assert told == {"refused": [stranger_id]}
+            assert stranger.wait_ended() == 1
+            assert "turned the request down" in json.loads(stranger.log.read_text().splitlines()[-1])["error"]
+            assert founder.ask("list-members")["waiting"] == [] and len(founder.members()) == 2
+
+        stranger_id = asks()
+        # It was told to ask again, and may be about to.
+        assert stranger.wait_event("waiting")["peer_id"] == stranger_id
+        refused(member, stranger_id[:12])
+        assert asks() == stranger_id
+        refused(founder, "--all")
+        with pytest.raises(CommandFailed, match="waits for approval"):
+            founder.ask("refuse", stranger_id)
+        assert founder.ask("refuse --all") == {"refused": []}
+        founder.ask("approve", asks())
+        assert stranger.wait_ready().id == stranger_id
+        with pytest.raises(CommandFailed, match="palm evict"):
+            founder.ask("refuse", stranger_id)
+    acts = [(line["act"], line["status"]) for line in map(json.loads, audit.read_text().splitlines())]
+    assert [act for act in acts if act[0] == "refuse"] == [("refuse", 200), ("refuse", 200), ("refuse", 404), ("refuse", 200), ("refuse", 400)]
 
 
 def refused_join(pool, founder, token: str | None, pool_id: str | None = None) -> None:

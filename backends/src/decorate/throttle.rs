@@ -94,12 +94,17 @@ impl Pace {
         Self { bandwidth, clock, taken_until: Mutex::new(Instant::now()) }
     }
 
+    /// Bytes a second that may go now; `None` for no bound.
+    pub fn bound(&self) -> Option<u64> {
+        self.bandwidth.at((self.clock)())
+    }
+
     /// Waits until so many bytes may go.
     pub async fn take(&self, bytes: u64) {
         if self.bandwidth == Bandwidth::UNBOUNDED {
             return;
         }
-        let Some(rate) = self.bandwidth.at((self.clock)()) else { return };
+        let Some(rate) = self.bound() else { return };
         let takes = Duration::from_secs_f64(bytes as f64 / rate.max(1) as f64);
         let turn = {
             let mut taken = self.taken_until.lock();

@@ -42,8 +42,12 @@ export interface Session {
   pool: string;
   peer: string;
   version: string;
-  s3: string;
+  /** The S3 endpoint; null: no member in reach has one. */
+  s3: string | null;
 }
+
+/** The S3 endpoint for commands that are run elsewhere. */
+export const endpoint = (session: Session): string => session.s3 ?? "http://PEER:9000";
 
 export interface Tally {
   objects: number;
@@ -155,6 +159,7 @@ export const api = {
   members: () => get<Members>("/v1/members"),
   history: () => get<Sample[]>("/history"),
   approve: (peer_id: string) => post("/v1/approve", { peer_id }),
+  refuse: (peer_id: string) => post("/v1/refuse", { peer_id }),
   invite: (expires_seconds: number) => post<Invited>("/v1/invite", { expires_seconds }),
   evict: (peer_id: string, reason: string) => post("/v1/members/evict", { peer_id, reason }),
   start: (task: Task) => post<TaskState>("/v1/tasks", { task, dry_run: false }),

@@ -3,7 +3,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { api } from "./api";
 import { bytes, counted, moment } from "./format";
 import { downloadUrl, isReachable, isVersioned, list, listAll, type Listed, type Page, remove, setVersioned } from "./s3";
-import { Act, attempt, confirm, Copy, Dialog, Empty, Field, Lasts, Problem, words } from "./ui";
+import { Act, attempt, confirm, Copy, Dialog, Empty, Field, Lasts, List, Problem, words } from "./ui";
 import { type Chosen, Uploads, useDrop, useUploads } from "./uploads";
 
 const link = (bucket: string, prefix: string) => `#/buckets/${[bucket, ...prefix.split("/")].map(encodeURIComponent).join("/")}`;
@@ -104,44 +104,28 @@ export function Browse(props: { bucket: string; prefix: string }) {
         </Empty>
       )}
       {page && !isEmpty && (
-        <table class="list">
-          <thead>
-            <tr>
-              <th scope="col">Name</th>
-              <th scope="col" class="right wide">
-                Size
+        <List columns={[["Name"], ["Size", "right wide"], ["Changed", "wide"]]}>
+          {page.folders.map((folder) => (
+            <tr key={folder}>
+              <th scope="row">
+                <a href={link(bucket, folder)}>
+                  <span class="icon folder" aria-hidden="true" />
+                  {folder.slice(prefix.length)}
+                </a>
               </th>
-              <th scope="col" class="wide">
-                Changed
-              </th>
-              <th scope="col">
-                <span class="unseen">Actions</span>
-              </th>
+              <td class="wide" />
+              <td class="wide" />
+              <td class="actions">
+                <button type="button" class="quiet" onClick={() => removeFolder(folder)} aria-label={`Delete the folder ${folder}`}>
+                  Delete
+                </button>
+              </td>
             </tr>
-          </thead>
-          <tbody>
-            {page.folders.map((folder) => (
-              <tr key={folder}>
-                <th scope="row">
-                  <a href={link(bucket, folder)}>
-                    <span class="icon folder" aria-hidden="true" />
-                    {folder.slice(prefix.length)}
-                  </a>
-                </th>
-                <td class="wide" />
-                <td class="wide" />
-                <td class="actions">
-                  <button type="button" class="quiet" onClick={() => removeFolder(folder)} aria-label={`Delete the folder ${folder}`}>
-                    Delete
-                  </button>
-                </td>
-              </tr>
-            ))}
-            {page.objects.map((object) => (
-              <Row key={object.key + object.version} {...{ bucket, prefix, object }} share={() => setShared(object)} remove={() => removeObject(object)} />
-            ))}
-          </tbody>
-        </table>
+          ))}
+          {page.objects.map((object) => (
+            <Row key={object.key + object.version} {...{ bucket, prefix, object }} share={() => setShared(object)} remove={() => removeObject(object)} />
+          ))}
+        </List>
       )}
       {page?.next && (
         <p class="center">

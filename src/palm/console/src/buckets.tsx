@@ -1,9 +1,9 @@
 import { useState } from "preact/hooks";
 
-import type { Session } from "./api";
+import { endpoint, type Session } from "./api";
 import { moment } from "./format";
 import { createBucket, deleteBucket, listBuckets, setVersioned } from "./s3";
-import { Act, attempt, confirm, Copy, Dialog, Empty, Field, Problem, usePoll } from "./ui";
+import { Act, attempt, confirm, Copy, Dialog, Empty, Field, List, Problem, usePoll } from "./ui";
 
 export function Buckets(props: { session: Session }) {
   const { data, error, again } = usePoll(listBuckets, 10_000);
@@ -26,41 +26,28 @@ export function Buckets(props: { session: Session }) {
       {data?.length === 0 && (
         <Empty title="There are no buckets yet.">
           <p>Create one here, or with any S3 client:</p>
-          <Copy label="Command to make a bucket" text={`aws --endpoint-url ${props.session.s3} s3 mb s3://photos`} />
+          <Copy label="Command to make a bucket" text={`aws --endpoint-url ${endpoint(props.session)} s3 mb s3://photos`} />
         </Empty>
       )}
       {data && data.length > 0 && (
-        <table class="list">
-          <thead>
-            <tr>
-              <th scope="col">Name</th>
-              <th scope="col" class="wide">
-                Created
+        <List columns={[["Name"], ["Created", "wide"]]}>
+          {data.map((bucket) => (
+            <tr key={bucket.name}>
+              <th scope="row">
+                <a href={`#/buckets/${encodeURIComponent(bucket.name)}/`}>
+                  <span class="icon bucket" aria-hidden="true" />
+                  {bucket.name}
+                </a>
               </th>
-              <th scope="col">
-                <span class="unseen">Actions</span>
-              </th>
+              <td class="wide dim">{moment(bucket.created)}</td>
+              <td class="actions">
+                <button type="button" class="quiet" onClick={() => remove(bucket.name)} aria-label={`Delete ${bucket.name}`}>
+                  Delete
+                </button>
+              </td>
             </tr>
-          </thead>
-          <tbody>
-            {data.map((bucket) => (
-              <tr key={bucket.name}>
-                <th scope="row">
-                  <a href={`#/buckets/${encodeURIComponent(bucket.name)}/`}>
-                    <span class="icon bucket" aria-hidden="true" />
-                    {bucket.name}
-                  </a>
-                </th>
-                <td class="wide dim">{moment(bucket.created)}</td>
-                <td class="actions">
-                  <button type="button" class="quiet" onClick={() => remove(bucket.name)} aria-label={`Delete ${bucket.name}`}>
-                    Delete
-                  </button>
-                </td>
-              </tr>
-            ))}
-          </tbody>
-        </table>
+          ))}
+        </List>
       )}
       {creating && <Create close={() => setCreating(false)} again={again} />}
     </>

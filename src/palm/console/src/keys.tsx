@@ -1,8 +1,8 @@
 import { useState } from "preact/hooks";
 
-import { api, type Key, type NewKey, type Session } from "./api";
+import { api, endpoint, type Key, type NewKey, type Session } from "./api";
 import { moment } from "./format";
-import { Act, attempt, confirm, Copy, Dialog, Empty, Field, Problem, usePoll } from "./ui";
+import { Act, attempt, confirm, Copy, Dialog, Empty, Field, List, Problem, usePoll } from "./ui";
 
 export function Keys(props: { administrator: boolean; session: Session }) {
   return (
@@ -42,50 +42,34 @@ function All(props: { session: Session }) {
       </div>
       <Problem words={error} />
       {data && (
-        <table class="list">
-          <thead>
-            <tr>
-              <th scope="col">Access key</th>
-              <th scope="col" class="wide">
-                Whose
+        <List columns={[["Access key"], ["Whose", "wide"], ["Created", "wide"]]}>
+          {data.keys.map((key) => (
+            <tr key={key.access_key} class={key.enabled ? "" : "old"}>
+              <th scope="row">
+                <code>{key.access_key}</code>
+                {key.root && <span class="tag good">root</span>}
+                {!key.enabled && <span class="tag">disabled</span>}
+                {key.expires_ms && <span class="tag">until {moment(key.expires_ms)}</span>}
+                {key.user && <small class="narrow">{key.user}</small>}
+                {!key.root && <small class="dim">{key.description}</small>}
               </th>
-              <th scope="col" class="wide">
-                Created
-              </th>
-              <th scope="col">
-                <span class="unseen">Actions</span>
-              </th>
+              <td class="wide">{key.user ? `${key.user}, ${key.account}` : key.account}</td>
+              <td class="wide dim">{moment(key.created_ms)}</td>
+              <td class="actions">
+                {!key.root && (
+                  <>
+                    <button type="button" class="quiet" onClick={() => enable(key)}>
+                      {key.enabled ? "Disable" : "Enable"}
+                    </button>
+                    <button type="button" class="quiet" onClick={() => revoke(key)} aria-label={`Revoke ${key.access_key}`}>
+                      Revoke
+                    </button>
+                  </>
+                )}
+              </td>
             </tr>
-          </thead>
-          <tbody>
-            {data.keys.map((key) => (
-              <tr key={key.access_key} class={key.enabled ? "" : "old"}>
-                <th scope="row">
-                  <code>{key.access_key}</code>
-                  {key.root && <span class="tag good">root</span>}
-                  {!key.enabled && <span class="tag">disabled</span>}
-                  {key.expires_ms && <span class="tag">until {moment(key.expires_ms)}</span>}
-                  {key.user && <small class="narrow">{key.user}</small>}
-                  {!key.root && <small class="dim">{key.description}</small>}
-                </th>
-                <td class="wide">{key.user ? `${key.user}, ${key.account}` : key.account}</td>
-                <td class="wide dim">{moment(key.created_ms)}</td>
-                <td class="actions">
-                  {!key.root && (
-                    <>
-                      <button type="button" class="quiet" onClick={() => enable(key)}>
-                        {key.enabled ? "Disable" : "Enable"}
-                      </button>
-                      <button type="button" class="quiet" onClick={() => revoke(key)} aria-label={`Revoke ${key.access_key}`}>
-                        Revoke
-                      </button>
-                    </>
-                  )}
-                </td>
-              </tr>
-            ))}
-          </tbody>
-        </table>
+          ))}
+        </List>
       )}
       {creating && <Create session={props.session} again={again} close={() => setCreating(false)} />}
     </>
@@ -115,7 +99,7 @@ function Create(props: { session: Session; again: () => Promise<void>; close: ()
     const lines = [
       `export AWS_ACCESS_KEY_ID=${made.access_key}`,
       `export AWS_SECRET_ACCESS_KEY=${made.secret_key}`,
-      `export AWS_ENDPOINT_URL=${props.session.s3}`,
+      `export AWS_ENDPOINT_URL=${endpoint(props.session)}`,
     ];
     return (
       <Dialog title="The new key" close={props.close}>

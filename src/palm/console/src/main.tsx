@@ -89,7 +89,8 @@ function Frame(props: { session: Session; leave: () => void }) {
         <Page session={props.session} />
       </main>
       <footer class="foot">
-        PALM {props.session.version} · S3 at <code>{props.session.s3}</code>
+        PALM {props.session.version} · {props.session.s3 ? "S3 at " : "no member in reach serves S3"}
+        <code>{props.session.s3}</code>
       </footer>
     </>
   );

@@ -52,6 +52,11 @@ function Asks(props: { waiting: Waiting; administrator: boolean; again: () => Pr
       await api.approve(waiting.peer_id);
       await props.again();
     }, `${waiting.name} may join`);
+  const refuse = async () => {
+    const text = <p>It is told so, and stops waiting. It may ask again, and invitations stay good.</p>;
+    if (!(await confirm(`Refuse ${waiting.name}?`, text, "Refuse"))) return;
+    await attempt(async () => (await api.refuse(waiting.peer_id), props.again()), `${waiting.name} is refused`);
+  };
   return (
     <div class="notice">
       <span>
@@ -59,9 +64,14 @@ function Asks(props: { waiting: Waiting; administrator: boolean; again: () => Pr
         shows: <code class="wrap">{waiting.peer_id}</code>
       </span>
       {props.administrator && (
-        <button type="button" class="main" onClick={approve} aria-label={`Approve ${waiting.name}`}>
-          Approve
-        </button>
+        <div class="row">
+          <button type="button" class="main" onClick={approve} aria-label={`Approve ${waiting.name}`}>
+            Approve
+          </button>
+          <button type="button" onClick={refuse} aria-label={`Refuse ${waiting.name}`}>
+            Refuse
+          </button>
+        </div>
       )}
     </div>
   );

@@ -53,6 +53,27 @@ export function Card(props: { title: string; aside?: ComponentChildren; class?: 
   );
 }
 
+/** A table of names: its columns with their classes, and one for what can be done with each. */
+export function List(props: { columns: [name: string, look?: string][]; children: ComponentChildren }) {
+  return (
+    <table class="list">
+      <thead>
+        <tr>
+          {props.columns.map(([name, look]) => (
+            <th key={name} scope="col" class={look}>
+              {name}
+            </th>
+          ))}
+          <th scope="col">
+            <span class="unseen">Actions</span>
+          </th>
+        </tr>
+      </thead>
+      <tbody>{props.children}</tbody>
+    </table>
+  );
+}
+
 /** What a page says when it has nothing to show. */
 export function Empty(props: { title: string; children?: ComponentChildren }) {
   return (

@@ -59,9 +59,9 @@ pub struct BucketQuota {
     pub usage: Option<Usage>,
 }
 
-/// Asks to approve one peer, or all that wait.
+/// Asks to approve or to refuse one peer, or all that wait.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct ApproveRequest {
+pub struct Applicants {
     /// Which; none means all.
     pub peer_id: Option<String>,
 }
@@ -71,6 +71,13 @@ pub struct ApproveRequest {
 pub struct Approved {
     /// Peer ids.
     pub approved: Vec<String>,
+}
+
+/// Who was refused.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Refused {
+    /// Peer ids.
+    pub refused: Vec<String>,
 }
 
 /// The members of the pool, and who waits to become one.
@@ -197,8 +204,10 @@ pub struct Failure {
 pub mod path {
     /// POST [`InviteRequest`](super::InviteRequest), answers [`Invited`](super::Invited).
     pub const INVITE: &str = "/v1/invite";
-    /// POST [`ApproveRequest`](super::ApproveRequest), answers [`Approved`](super::Approved).
+    /// POST [`Applicants`](super::Applicants), answers [`Approved`](super::Approved).
     pub const APPROVE: &str = "/v1/approve";
+    /// POST [`Applicants`](super::Applicants), answers [`Refused`](super::Refused).
+    pub const REFUSE: &str = "/v1/refuse";
     /// POST [`FindMember`](super::FindMember), answers [`Member`](super::Member).
     pub const FIND: &str = "/v1/members/find";
     /// POST [`EvictRequest`](super::EvictRequest), answers [`Evicted`](super::Evicted).

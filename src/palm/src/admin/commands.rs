@@ -15,7 +15,7 @@ use super::api::{self, path};
 use super::report;
 use super::tasks::Tasks;
 use crate::object::{ObjectError, Store};
-use crate::pool::join::Approval;
+use crate::pool::join::Answered;
 use crate::pool::{MemberStatus, Pool, PoolError, address};
 
 /// Invitations last at most this long: one that is forgotten must not stay open for ever.
@@ -84,6 +84,7 @@ pub(super) fn router(pool: Pool, store: Store, scrub: Duration) -> Router {
     Router::new()
         .route(path::INVITE, post(invite))
         .route(path::APPROVE, post(approve))
+        .route(path::REFUSE, post(refuse))
         .route(path::MEMBERS, get(members))
         .route(path::FIND, post(find))
         .route(path::EVICT, post(evict))
@@ -117,22 +118,43 @@ async fn invite(State(pool): State<Pool>, Json(request): Json<api::InviteRequest
     }))
 }
 
-async fn approve(State(pool): State<Pool>, Json(request): Json<api::ApproveRequest>) -> Answer<api::Approved> {
-    let peers: Vec<PeerId> = match request.peer_id {
-        None => pool.waiting().await?.into_iter().map(|waiting| waiting.peer).collect(),
-        Some(text) => vec![find_waiting(&pool, &text).await?],
-    };
-    let mut approved = Vec::with_capacity(peers.len());
-    for peer in peers {
+async fn approve(State(pool): State<Pool>, Json(request): Json<api::Applicants>) -> Answer<api::Approved> {
+    let mut approved = Vec::new();
+    for peer in applicants(&pool, request).await? {
         match pool.approve(peer).await? {
-            Approval::Approved | Approval::Already => approved.push(peer.to_string()),
-            Approval::Unknown => {
-                return Err(Refusal::Unknown(format!("no peer {peer} waits for approval")));
-            }
+            Answered::Now | Answered::Approved => approved.push(peer.to_string()),
+            Answered::Unknown => return Err(waits_not(peer)),
         }
         info!(%peer, "peer approved");
     }
     Ok(Json(api::Approved { approved }))
+}
+
+async fn refuse(State(pool): State<Pool>, Json(request): Json<api::Applicants>) -> Answer<api::Refused> {
+    let mut refused = Vec::new();
+    for peer in applicants(&pool, request).await? {
+        match pool.refuse(peer).await? {
+            Answered::Now => refused.push(peer.to_string()),
+            Answered::Approved => {
+                return Err(Refusal::Wrong(format!("peer {peer} was approved; `palm evict` sends members away")));
+            }
+            Answered::Unknown => return Err(waits_not(peer)),
+        }
+        info!(%peer, "peer refused");
+    }
+    Ok(Json(api::Refused { refused }))
+}
+
+fn waits_not(peer: PeerId) -> Refusal {
+    Refusal::Unknown(format!("no peer {peer} waits for approval"))
+}
+
+/// Who is meant among those that wait.
+async fn applicants(pool: &Pool, request: api::Applicants) -> Result<Vec<PeerId>, Refusal> {
+    Ok(match request.peer_id {
+        None => pool.waiting().await?.into_iter().map(|waiting| waiting.peer).collect(),
+        Some(text) => vec![find_waiting(pool, &text).await?],
+    })
 }
 
 /// The peer with this id; the beginning of an id will do where only one waiting peer has it.

@@ -79,11 +79,11 @@ impl Admin {
     }
 
     /// Serves health, metrics and service discovery, the commands to who has the token, and the console, until `stop`. The
-    /// console's S3 requests go to `s3`, which listens at `s3_address` for others.
+    /// console's S3 requests go to `s3`, which listens at `s3_address` for others, if it does.
     pub async fn serve_http(
         self,
         listener: TcpListener,
-        (s3, s3_address): (Arc<dyn console::S3>, SocketAddr),
+        (s3, s3_address): (Arc<dyn console::S3>, Option<SocketAddr>),
         stop: CancellationToken,
     ) -> std::io::Result<()> {
         let commands = self.token.clone().guard(self.commands.clone());

@@ -141,7 +141,10 @@ impl StatusReport {
             [] => None,
             [one] => {
                 let beginning = one.peer_id.get(..SHOWN_ID_LETTERS).unwrap_or(&one.peer_id);
-                Some(format!("{} waits to be let in: `palm approve {beginning}` if you know it.", one.name))
+                Some(format!(
+                    "{} waits to be let in: `palm approve {beginning}` if you know it, `palm refuse` if not.",
+                    one.name
+                ))
             }
             several => {
                 let names: Vec<&str> = several.iter().map(|one| one.name.as_str()).collect();
@@ -359,7 +362,7 @@ mod tests {
                 "Voter barn has been absent for 15 min; its vote is being taken over.",
                 "Voter hut has been absent for 2 min; keeps its vote: no other member can take it over.",
                 "Member lodge has been absent for 3 s.",
-                "tent waits to be let in: `palm approve 01234567` if you know it.",
+                "tent waits to be let in: `palm approve 01234567` if you know it, `palm refuse` if not.",
                 "cellar is draining: 5.0 GiB left there.",
                 "3 objects (3.0 KiB) at reduced redundancy, 1000 objects (3.0 MiB) at full.",
                 "Not counted, as they do not answer: roof.",

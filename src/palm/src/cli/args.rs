@@ -93,14 +93,9 @@ pub(super) enum Ask {
         expires: Lasting,
     },
     /// Let a peer in that waits
-    Approve {
-        /// Its id, or the beginning of it; `palm list-members` shows who waits
-        #[arg(required_unless_present = "all", conflicts_with = "all")]
-        peer_id: Option<String>,
-        /// All that wait
-        #[arg(long)]
-        all: bool,
-    },
+    Approve(Applicants),
+    /// Turn a peer away that waits; it may ask again
+    Refuse(Applicants),
     /// Show the members of the pool, and who waits to become one
     ListMembers,
     /// Send a member away for good: its key opens nothing any more
@@ -161,6 +156,16 @@ pub(super) enum Ask {
     /// Manage roles, which are assumed for a while (STS)
     #[command(subcommand)]
     Role(Role),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Applicants {
+    /// Its id, or the beginning of it; `palm list-members` shows who waits
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    pub(super) peer_id: Option<String>,
+    /// All that wait
+    #[arg(long)]
+    all: bool,
 }
 
 #[derive(Debug, clap::Args)]

@@ -23,8 +23,14 @@ pub(super) async fn invite(reach: &Reach, lasts: Duration, json: bool) -> Result
 }
 
 pub(super) async fn approve(reach: &Reach, peer_id: Option<String>, json: bool) -> Result<(), CliError> {
-    let approved: api::Approved = ask(reach, path::APPROVE, Some(&api::ApproveRequest { peer_id })).await?;
+    let approved: api::Approved = ask(reach, path::APPROVE, Some(&api::Applicants { peer_id })).await?;
     print::approved(&approved, json);
+    Ok(())
+}
+
+pub(super) async fn refuse(reach: &Reach, peer_id: Option<String>, json: bool) -> Result<(), CliError> {
+    let refused: api::Refused = ask(reach, path::REFUSE, Some(&api::Applicants { peer_id })).await?;
+    print::refused(&refused, json);
     Ok(())
 }
 

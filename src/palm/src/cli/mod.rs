@@ -142,7 +142,8 @@ async fn dispatch(args: Args, loaded: Result<Loaded, SettingsError>) -> Result<(
 async fn obey(command: Ask, reach: &Reach, json: bool) -> Result<(), CliError> {
     match command {
         Ask::Invite { expires } => ask::invite(reach, expires.0, json).await,
-        Ask::Approve { peer_id, all: _ } => ask::approve(reach, peer_id, json).await,
+        Ask::Approve(who) => ask::approve(reach, who.peer_id, json).await,
+        Ask::Refuse(who) => ask::refuse(reach, who.peer_id, json).await,
         Ask::ListMembers => ask::members(reach, json).await,
         Ask::Evict { peer, reason, yes } => ask::evict(reach, peer, reason, yes, json).await,
         Ask::Leave { force, yes } => ask::leave(reach, force, yes, json).await,

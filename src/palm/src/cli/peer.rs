@@ -179,9 +179,7 @@ pub(super) async fn run(settings: Settings, start: Start, json: bool) -> Result<
     let stop_admin = CancellationToken::new();
     let socket = socket::listen(dir.path()).map_err(failed("admin socket"))?;
     let commands = tokio::spawn(admin.clone().serve_commands(socket, stop_admin.clone()));
-    // Without an endpoint the links that the console shares are those of another member to make good.
-    let s3_address = services.s3.unwrap_or(settings.s3.address);
-    let http = tokio::spawn(admin.serve_http(listeners.admin, (console, s3_address), stop_admin.clone()));
+    let http = tokio::spawn(admin.serve_http(listeners.admin, (console, services.s3), stop_admin.clone()));
 
     let root_key = root_key(&pool, root);
     let ready = ready(&pool, services, root_key, token);

@@ -23,7 +23,7 @@ mod status;
 mod table;
 
 pub(super) use backends::{added_backend, backends, removed_backend};
-pub(super) use members::{approved, evicted, invited, left, members, pools, recovered, recovery_plan};
+pub(super) use members::{approved, evicted, invited, left, members, pools, recovered, recovery_plan, refused};
 pub(super) use pages::{completions, manual};
 pub(super) use status::{durability, status};
 

@@ -90,7 +90,7 @@ impl Store {
 
     /// How repair is getting on.
     pub fn repair_figures(&self) -> Figures {
-        self.pace.figures(self.repairs.len(), self.repairs.oldest())
+        self.pace.figures(self.repairs.len(), self.repairs.oldest(), self.traffic.bound())
     }
 
     /// Works off the queue for as long as it is polled.

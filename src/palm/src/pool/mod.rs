@@ -396,8 +396,13 @@ impl Pool {
     }
 
     /// Lets a waiting peer in.
-    pub async fn approve(&self, peer: PeerId) -> Result<join::Approval, PoolError> {
+    pub async fn approve(&self, peer: PeerId) -> Result<join::Answered, PoolError> {
         join::approve(&self.0.ledger, peer).await
+    }
+
+    /// Turns a waiting peer away; it may ask again.
+    pub async fn refuse(&self, peer: PeerId) -> Result<join::Answered, PoolError> {
+        join::refuse(&self.0.ledger, peer).await
     }
 
     /// A root access key from this peer's copy: may be missing where the copy is behind.

@@ -67,13 +67,17 @@ pub(super) struct Shared {
 
 impl Console {
     /// The S3 endpoint as a browser can reach it, which reached this one: where the front end listens everywhere, at the same host.
-    pub(super) fn s3_host(&self, headers: &HeaderMap) -> String {
-        let listens = self.0.s3_address;
+    /// A peer without one names that of another member, always the same as long as it lives; `None`: nobody in reach has one.
+    pub(super) fn s3_host(&self, headers: &HeaderMap) -> Option<String> {
+        let Some(listens) = self.0.s3_address else {
+            let members = self.0.admin.pool.view().members().into_iter().filter(|member| member.live);
+            return members.filter_map(|member| member.told?.s3).min().map(|s3| s3.to_string());
+        };
         let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()?.parse::<Authority>().ok());
-        match host.filter(|_| listens.ip().is_unspecified()) {
+        Some(match host.filter(|_| listens.ip().is_unspecified()) {
             Some(host) => format!("{}:{}", host.host(), listens.port()),
             None => address::local(listens).to_string(),
-        }
+        })
     }
 }
 
@@ -129,11 +133,13 @@ pub(super) async fn share(
     if lasts.is_zero() || lasts > MAX_SHARED {
         return Err(Failed(StatusCode::BAD_REQUEST, "a link lasts from one second to 7 days".into()));
     }
+    let host = console.s3_host(&headers);
+    let host = host.ok_or_else(|| Failed::unavailable("no member in reach serves S3: no link would lead anywhere"))?;
     let parts = &console.0;
     let known = parts.admin.store.access_key(&who.access_key).await.map_err(Failed::unavailable)?;
     let known = known.ok_or_else(|| Failed(StatusCode::UNAUTHORIZED, "the access key is gone".into()))?;
     let key = (who.access_key.as_str(), known.secret.as_str());
-    Ok(Json(Shared { url: parts.s3.link(&console.s3_host(&headers), &share.object, lasts, key) }))
+    Ok(Json(Shared { url: parts.s3.link(&host, &share.object, lasts, key) }))
 }
 
 #[cfg(test)]

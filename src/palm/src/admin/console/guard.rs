@@ -17,9 +17,10 @@ const OWN: &str = "x-palm-console";
 /// What anybody may ask who is logged in.
 const SHOWN: [&str; 3] = [path::STATUS, path::MEMBERS, path::DURABILITY];
 /// What the pool's root key may ask besides. Leaving and recovering stay at the command line.
-const ADMINISTERED: [&str; 10] = [
+const ADMINISTERED: [&str; 11] = [
     path::INVITE,
     path::APPROVE,
+    path::REFUSE,
     path::EVICT,
     path::KEYS,
     path::REVOKE,

@@ -31,8 +31,8 @@ pub(super) struct About {
     /// This peer's name.
     peer: String,
     version: &'static str,
-    /// The S3 endpoint, as the browser can reach it.
-    s3: String,
+    /// The S3 endpoint, as the browser can reach it; none: no member in reach has one.
+    s3: Option<String>,
 }
 
 pub(super) async fn login(
@@ -86,6 +86,6 @@ fn about(console: &Console, who: Who, headers: &HeaderMap) -> About {
         pool: pool.name(),
         peer: pool.peer_name().to_owned(),
         version: env!("CARGO_PKG_VERSION"),
-        s3: format!("http://{}", console.s3_host(headers)),
+        s3: console.s3_host(headers).map(|host| format!("http://{host}")),
     }
 }

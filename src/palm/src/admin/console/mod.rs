@@ -45,15 +45,19 @@ struct Console(Arc<Parts>);
 struct Parts {
     admin: Admin,
     s3: Arc<dyn S3>,
-    /// Where the S3 front end listens.
-    s3_address: SocketAddr,
+    /// Where the S3 front end listens, if it does.
+    s3_address: Option<SocketAddr>,
     sessions: Mutex<Sessions>,
     logins: Mutex<Limiter>,
     history: History,
 }
 
 /// The console's part of the HTTP endpoint, and the work that fills its charts for as long as it is polled.
-pub(super) fn router(admin: Admin, s3: Arc<dyn S3>, s3_address: SocketAddr) -> (Router, impl Future<Output = ()>) {
+pub(super) fn router(
+    admin: Admin,
+    s3: Arc<dyn S3>,
+    s3_address: Option<SocketAddr>,
+) -> (Router, impl Future<Output = ()>) {
     let commands = admin.commands.clone().with_state(()).layer(middleware::from_fn(guard::may_command));
     let sessions = Mutex::new(Sessions::new(&admin.pool.me()));
     let logins = Mutex::new(Limiter::new(LOGIN_BURST, LOGINS_PER_SECOND));

@@ -59,7 +59,9 @@ fn documented_lines_mean_what_they_say() {
     }
     assert!(parse("palm key create --data d --json").unwrap().json);
     assert!(parse("palm invite --expires 1s").is_ok());
-    assert!(parse("palm approve --all").is_ok() && parse("palm approve abc").is_ok());
+    for command in ["approve", "refuse"] {
+        assert!(parse(&format!("palm {command} --all")).is_ok() && parse(&format!("palm {command} abc")).is_ok());
+    }
     assert!(parse("palm evict attic --reason sold --yes").is_ok() && parse("palm leave --force").is_ok());
     assert!(parse("palm bucket quota b --bytes 5GiB --objects 7").is_ok() && parse("palm bucket quota b").is_ok());
     assert!(parse("palm bucket quota b --none --objects 7").is_err());
@@ -95,6 +97,7 @@ fn wrong_lines_are_refused() {
         "palm serve --s3 nowhere",
         "palm approve",
         "palm approve x --all",
+        "palm refuse",
         "palm join-pool",
         "palm join-pool --pool-id x",
         "palm create-pool --policy 5-of-3",

@@ -48,6 +48,18 @@ pub(in crate::cli) fn approved(approved: &api::Approved, as_json: bool) {
     }
 }
 
+pub(in crate::cli) fn refused(refused: &api::Refused, as_json: bool) {
+    if as_json {
+        return say_json(refused);
+    }
+    if refused.refused.is_empty() {
+        return say("Nobody waits for approval.");
+    }
+    for peer in &refused.refused {
+        say(&format!("Refused {peer}. It is told when it asks again, within seconds."));
+    }
+}
+
 pub(in crate::cli) fn evicted(name: &str, evicted: &api::Evicted, as_json: bool) {
     if as_json {
         return say_json(evicted);
@@ -122,7 +134,7 @@ pub(in crate::cli) fn members(members: &api::Members, as_json: bool) {
         let rows = members.waiting.iter().map(|waiting| {
             vec![waiting.name.clone(), waiting.address.clone(), date(waiting.requested_ms), waiting.peer_id.clone()]
         });
-        say("\nWaiting for approval (`palm approve ID`):");
+        say("\nWaiting for approval (`palm approve ID` or `palm refuse ID`):");
         say(&table(&["NAME", "ADDRESS", "SINCE", "ID"], rows));
     }
 }

@@ -11,9 +11,9 @@ mod token;
 
 pub use client::{Coordinator, JoinError, JoinWish, Progress};
 pub use limit::Limiter;
-pub use server::{Approval, Waiting};
+pub use server::{Answered, Waiting};
 pub use token::{JoinToken, TokenError};
 
 pub(super) use client::ask;
-pub(super) use server::{Doorkeeper, approve, invite, waiting};
+pub(super) use server::{Doorkeeper, approve, invite, refuse, waiting};
 pub(super) use standing::ask_standing;

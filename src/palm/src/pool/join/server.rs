@@ -1,5 +1,6 @@
 //! A member's side of joining.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,11 +30,38 @@ const MAX_HELD: usize = 64;
 const MAX_WAITING: usize = 100;
 /// A peer's name for itself is cut to this many characters.
 const MAX_NAME_CHARS: usize = 64;
+/// For how long a door knows who waits at it: longer than a newcomer takes to ask again, which it does about every [`HOLD`].
+const REMEMBERED: Duration = Duration::from_secs(30);
 
 /// Answers those who are not members.
 pub(in crate::pool) struct Doorkeeper {
     limiter: Mutex<Limiter>,
     held: Semaphore,
+    lately: Lately,
+}
+
+/// Who waits at this door, and when that was last seen: of them a request that is gone was refused, and is not to be made anew.
+/// Another door, or this one after a restart, takes them for new.
+#[derive(Default)]
+struct Lately(Mutex<HashMap<PeerId, Instant>>);
+
+impl Lately {
+    /// Whether this peer's request was there when it last asked here.
+    fn has(&self, peer: PeerId) -> bool {
+        self.0.lock().get(&peer).is_some_and(|seen| seen.elapsed() < REMEMBERED)
+    }
+
+    fn note(&self, peer: PeerId) {
+        let mut seen = self.0.lock();
+        seen.retain(|_, at| at.elapsed() < REMEMBERED);
+        if seen.len() < MAX_WAITING || seen.contains_key(&peer) {
+            seen.insert(peer, Instant::now());
+        }
+    }
+
+    fn forget(&self, peer: PeerId) {
+        self.0.lock().remove(&peer);
+    }
 }
 
 /// A newcomer who asks to be let in.
@@ -42,6 +70,8 @@ struct Applicant {
     name: String,
     address: SocketAddr,
     token: Option<[u8; 32]>,
+    /// Its request was there before.
+    waits: bool,
 }
 
 /// What the door decided.
@@ -53,7 +83,7 @@ enum Verdict {
 
 impl Doorkeeper {
     pub(in crate::pool) fn new() -> Self {
-        Self { limiter: Mutex::default(), held: Semaphore::new(MAX_HELD) }
+        Self { limiter: Mutex::default(), held: Semaphore::new(MAX_HELD), lately: Lately::default() }
     }
 
     /// Answers a request from `peer`, seen at `address`.
@@ -76,15 +106,16 @@ impl Doorkeeper {
             JoinRequest::Join { token, name, port, .. } => {
                 let name = name.chars().filter(|c| !c.is_control()).take(MAX_NAME_CHARS).collect();
                 let address = SocketAddr::new(address.ip(), port);
-                self.attend(shared, Applicant { peer, name, address, token }).await
+                let waits = self.lately.has(peer);
+                self.attend(shared, Applicant { peer, name, address, token, waits }).await
             }
             JoinRequest::Standing { .. } => standing::answer(shared, peer),
         }
     }
 
-    /// Decides, and holds a request that has to wait for up to [`HOLD`]: until it is approved, or the ledger has its
-    /// majority back.
-    async fn attend(&self, shared: &Arc<Shared>, applicant: Applicant) -> JoinResponse {
+    /// Decides, and holds a request that has to wait for up to [`HOLD`]: until it is approved or refused, or the ledger has
+    /// its majority back.
+    async fn attend(&self, shared: &Arc<Shared>, mut applicant: Applicant) -> JoinResponse {
         let Ok(_held) = self.held.try_acquire() else { return JoinResponse::Pending };
         let deadline = Instant::now() + HOLD;
         let request_key = key::join_request(applicant.peer);
@@ -98,9 +129,14 @@ impl Doorkeeper {
                 },
                 Ok(Verdict::Refused(reason)) => {
                     info!(peer = %applicant.peer, %reason, "join refused");
+                    self.lately.forget(applicant.peer);
                     return JoinResponse::Refused { reason };
                 }
-                Ok(Verdict::Wait) => deadline,
+                Ok(Verdict::Wait) => {
+                    applicant.waits = true;
+                    self.lately.note(applicant.peer);
+                    deadline
+                }
                 Err(error) if Instant::now() + RETRY >= deadline => return failed(&applicant, &error),
                 Err(_) => Instant::now() + RETRY,
             };
@@ -114,7 +150,7 @@ impl Doorkeeper {
                     }
                     changed = changes.recv() => match changed {
                         Ok(changed) if changed != request_key => {}
-                        // Approved, or so much changed that this may be among it.
+                        // Approved or refused, or so much changed that this may be among it.
                         Ok(_) | Err(RecvError::Lagged(_)) => break,
                         Err(RecvError::Closed) => return JoinResponse::Pending,
                     },
@@ -221,16 +257,26 @@ async fn redeem(ledger: &Ledger, peer: PeerId, secret: &[u8; 32]) -> Result<Verd
     })
 }
 
-/// Admits an approved applicant; writes the request of a new one down for `palm approve`.
+/// Admits an approved applicant, turns a refused one away; writes the request of a new one down for `palm approve` and
+/// `palm refuse`.
 async fn look_for_approval(ledger: &Ledger, applicant: &Applicant) -> Result<Verdict, PoolError> {
     let at = key::join_request(applicant.peer);
     if let Some(found) = ledger.read(&at).await? {
         let request = JoinRequestRecord::decode(&found.value)?;
         return Ok(if request.approved { Verdict::Admitted } else { Verdict::Wait });
     }
+    if applicant.waits {
+        // Whoever admitted it in the meantime has taken its request away, too.
+        return Ok(if is_member(ledger, applicant.peer).await? {
+            Verdict::Admitted
+        } else {
+            Verdict::Refused("a member turned the request down (`palm refuse`); a new one may be made".into())
+        });
+    }
     if scan_all(ledger, &key::join_requests()).await?.len() >= MAX_WAITING {
         return Ok(Verdict::Refused(
-            "too many peers wait for approval: `palm approve` admits them, a token passes them by".into(),
+            "too many peers wait for approval: `palm approve` and `palm refuse` answer them, a token passes them by"
+                .into(),
         ));
     }
     let request = JoinRequestRecord {
@@ -333,36 +379,51 @@ pub(in crate::pool) async fn waiting(ledger: &Ledger) -> Result<Vec<Waiting>, Po
     Ok(waiting)
 }
 
-/// What became of an approval.
+/// What became of the answer to a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Approval {
-    /// It is let in as soon as it asks again, which it does every few seconds.
+pub enum Answered {
+    /// It is given; the peer hears it as soon as it asks again, which it does every few seconds.
+    Now,
+    /// The peer was approved before.
     Approved,
-    /// It was approved before.
-    Already,
     /// Nobody of this id has asked.
     Unknown,
 }
 
 /// Approves a request.
-pub(in crate::pool) async fn approve(ledger: &Ledger, peer: PeerId) -> Result<Approval, PoolError> {
+pub(in crate::pool) async fn approve(ledger: &Ledger, peer: PeerId) -> Result<Answered, PoolError> {
+    let approved = |request| JoinRequestRecord { approved: true, ..request }.encode();
+    answer(ledger, peer, |request| Decision::Put(approved(request), Answered::Now)).await
+}
+
+/// Refuses a request, by taking it away: the door where its peer waits sees that it is gone. Who was approved comes in.
+pub(in crate::pool) async fn refuse(ledger: &Ledger, peer: PeerId) -> Result<Answered, PoolError> {
+    answer(ledger, peer, |_| Decision::Delete(Answered::Now)).await
+}
+
+async fn answer(
+    ledger: &Ledger,
+    peer: PeerId,
+    decide: impl Fn(JoinRequestRecord) -> Decision<Answered> + Send + Sync,
+) -> Result<Answered, PoolError> {
     let updated = ledger
         .update(key::join_request(peer), |current| {
             match current.and_then(|found| JoinRequestRecord::decode(&found.value).ok()) {
-                None => Decision::Keep(Approval::Unknown),
-                Some(request) if request.approved => Decision::Keep(Approval::Already),
-                Some(request) => {
-                    Decision::Put(JoinRequestRecord { approved: true, ..request }.encode(), Approval::Approved)
-                }
+                None => Decision::Keep(Answered::Unknown),
+                Some(request) if request.approved => Decision::Keep(Answered::Approved),
+                Some(request) => decide(request),
             }
         })
         .await?;
-    if updated.answer == Approval::Unknown {
-        // The request is gone once its peer is in.
-        let is_member = members::read(ledger, peer).await?.is_some_and(|member| member.state == MemberState::Active);
-        return Ok(if is_member { Approval::Already } else { Approval::Unknown });
+    // The request is gone once its peer is in.
+    if updated.answer == Answered::Unknown && is_member(ledger, peer).await? {
+        return Ok(Answered::Approved);
     }
     Ok(updated.answer)
+}
+
+async fn is_member(ledger: &Ledger, peer: PeerId) -> Result<bool, PoolError> {
+    Ok(members::read(ledger, peer).await?.is_some_and(|member| member.state == MemberState::Active))
 }
 
 #[cfg(test)]
@@ -382,5 +443,21 @@ mod tests {
         assert_eq!(judge_token(Some(&used), two, 50), Redeemed::Used);
         assert_eq!(judge_token(Some(&used), one, 50), Redeemed::Yes);
         assert_eq!(judge_token(Some(&used), one, 500), Redeemed::Yes, "it was in time when it first came");
+    }
+
+    /// Story: strangers ask, wait and go, one after the other. Danger: a door that remembers them all, or that tells one who comes
+    /// back much later of a refusal it never got. Expected: each is known for a while, until it was told, and the memory is bounded.
+    #[tokio::test(start_paused = true)]
+    async fn a_door_knows_who_waits_at_it() {
+        let lately = Lately::default();
+        let peer = |n: usize| PeerId::from_bytes([n as u8; 32]);
+        for n in 0..2 * MAX_WAITING {
+            lately.note(peer(n));
+        }
+        assert_eq!(lately.0.lock().len(), MAX_WAITING);
+        lately.forget(peer(0));
+        assert!(!lately.has(peer(0)) && lately.has(peer(1)));
+        tokio::time::advance(REMEMBERED).await;
+        assert!(!lately.has(peer(1)));
     }
 }

@@ -16,6 +16,7 @@ use time::macros::format_description;
 
 use super::{Connection, Service};
 use crate::s3::access::{SIGV4, Signer};
+use crate::s3::measure::Counted;
 
 /// What stands for itself anywhere in a URL (RFC 3986, section 2.3); `SigV4` wants the rest percent-encoded.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
@@ -23,12 +24,19 @@ const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b
 const IN_PATH: &AsciiSet = &RESERVED.remove(b'/');
 
 impl Service {
-    /// Answers a request from `from` as if `access_key` had signed it. It carries no signature of its own.
-    pub async fn answer_for<B>(&self, access_key: &str, from: SocketAddr, request: Request<B>) -> Response<Body>
+    /// Answers a request from `from` as if `access_key` had signed it, and counts it as any other. It carries no signature of its
+    /// own.
+    pub async fn answer_for<B>(
+        &self,
+        access_key: &str,
+        from: SocketAddr,
+        request: Request<B>,
+    ) -> Response<Counted<Body>>
     where
-        B: HttpBody<Data = Bytes> + Send + 'static,
+        B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
         StdError: From<B::Error>,
     {
+        let (request, watch) = self.measures.begin(request);
         let mut request =
             request.map(|body| if body.is_end_stream() { Body::empty() } else { Body::http_body_unsync(body) });
         // The gate asks whose key it is and what it may; the secret it takes for verified.
@@ -36,7 +44,7 @@ impl Service {
         let extensions = request.extensions_mut();
         extensions.insert(Signer { credentials, by: "REST-HEADER", version: SIGV4 });
         extensions.insert(Connection { peer: from, tls: None });
-        self.handle(request).await
+        watch.answered(self.handle(request).await)
     }
 }
 
