@@ -11,7 +11,7 @@ version=3.8.0
 
 if ! "$tools/bin/cargo-deb" --version 2>/dev/null | grep -q " $version$"; then
     echo "deb: building cargo-deb $version into $tools, once" >&2
-    cargo install cargo-deb --version "$version" --locked --root "$tools" --quiet
+    cargo install cargo-deb --version "$version" --locked --debug --root "$tools" --quiet
 fi
 # What the package brings besides is made by the program itself.
 built=${CARGO_TARGET_DIR:-target}/${profile/#dev/debug}

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from palm_cluster import HOST, tool
+from palm_cluster import HOST, eventually, tool
 from samples import MIB
 from sigv4 import EMPTY_SHA256, Credentials, Server
 
@@ -18,6 +18,8 @@ PAGE_LIMIT_S = 0.050
 MEMORY_LIMIT = 400 * MIB
 # The objects have no fragments: nobody must look for them meanwhile.
 SETTINGS = {"repair.every": "24h", "collection.every": "24h", "scrub.period": "365d"}
+# Peers that were started count all objects once, and RocksDB tidies what was filled in; a million take about two minutes on two cores.
+QUIET_TIMEOUT_S = 600
 
 
 def pages(peer, query):
@@ -40,11 +42,26 @@ def pages(peer, query):
         token = [("continuation-token", found[1].decode())]
 
 
-def test_a_million_keys(new_pool, rounds, capsys):
+def busy_seconds(pool):
+    """How long all peers together kept a core busy in a second."""
+    before = sum(peer.cpu_seconds() for peer in pool.peers)
+    time.sleep(1)
+    return sum(peer.cpu_seconds() for peer in pool.peers) - before
+
+
+def await_quiet(pool, started):
+    def counted():
+        return all(peer.metrics()["palm_objects_counted_timestamp_seconds"] >= started for peer in pool.peers)
+
+    eventually(counted, QUIET_TIMEOUT_S, "every peer has counted its share")
+    eventually(lambda: busy_seconds(pool) < 0.2, QUIET_TIMEOUT_S, "peers that nobody asks are idle")
+
+
+def test_a_million_keys(new_pool, rounds, request, capsys):
     """A million keys in 100,000 folders (without --long a fiftieth of both), walked flat and by folder at each of five peers, one page after
     the other. Danger: pages that read what they skip, memory that grows with the bucket. Expected: each name once and in order at every
-    peer, and no peer above its memory. Of the times, which are printed, the median must be within 50 ms: whatever else this machine does
-    is in the highest ones."""
+    peer, and no peer above its memory. Of the times, which are printed, 99 of 100 must be within 50 ms with --long, on a machine that
+    does nothing else."""
     keys, folders = rounds(20_000, 1_000_000), rounds(2_000, 100_000)
     pool = new_pool(5, settings=SETTINGS)
     pool.peers[0].client().create_bucket(Bucket="many")
@@ -53,7 +70,10 @@ def test_a_million_keys(new_pool, rounds, capsys):
         [tool("fill_objects"), "--bucket", "many", "--keys", str(keys), "--folders", str(folders), *(peer.data for peer in pool.peers)],
         check=True, stdout=subprocess.DEVNULL,
     )
+    started = int(time.time())
     pool.start_all()
+    if request.config.getoption("--long"):
+        await_quiet(pool, started)
     for what, query, pattern, count in [
         ("flat", [], rb"<Key>([^<]+)</Key>", keys),
         ("folders", [("delimiter", "/")], rb"<CommonPrefixes><Prefix>([^<]+)<", folders),
@@ -73,5 +93,5 @@ def test_a_million_keys(new_pool, rounds, capsys):
                 times = ", ".join(f"{name} {1000 * value:.1f} ms" for name, value in figures.items())
                 figures_of = f"{times}, {1000 * used / len(took):.1f} ms of all peers' cores; at most {peer.peak_memory_bytes() // MIB} MiB resident"
                 print(f"\n{what} at {peer.name}: {len(took)} pages, {figures_of}", end="")
-            assert figures["p50"] < rounds(20, 1) * PAGE_LIMIT_S
+            assert figures[rounds("p50", "p99")] < rounds(20, 1) * PAGE_LIMIT_S
             assert peer.peak_memory_bytes() < MEMORY_LIMIT
