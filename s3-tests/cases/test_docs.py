@@ -12,6 +12,7 @@ PAGES = [ROOT / "README.md", *sorted(BOOK.glob("*.md")), ROOT / "examples" / "RE
 ALL = sorted(path for path in ROOT.rglob("*.md") if not {"node_modules", "target", ".git"} & set(path.relative_to(ROOT).parts))
 # Commands that a test cannot run for a reader: each has its reason, and new ones need a good one.
 MOST_NOT_RUN = 12
+SETTINGS = (ROOT / "examples" / "palm.toml").read_text()
 FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"(?<!!)\[(?:[^\]\[]|\[[^\]]*\])*\]\(([^)\s]+)\)|!\[[^\]]*\]\(([^)\s]+)\)|(?:src|srcset|href)=\"([^\"]+)\"")
 
@@ -65,13 +66,25 @@ def anchors(page) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in plain}
 
 
+@pytest.mark.parametrize("path", PAGES, ids=name)
+def test_names(path):
+    """Files of ours and settings that a page names. Danger: it sends its reader to what was renamed. Expected: each is there."""
+    text = path.read_text()
+    files = re.findall(r"`((?:src|s3-tests|backends|examples|monitoring|tools)/[\w./-]+)`", text)
+    assert not [file for file in files if not (ROOT / file).exists()]
+    tables = re.findall(r"^\[(\w+)\]\n(.*?)(?=^\[|\Z)", SETTINGS, re.MULTILINE | re.DOTALL)
+    settings = {f"{table}.{key}" for table, body in tables for key in re.findall(r"^#(\w+) =", body, re.MULTILINE)}
+    names = "|".join(table for table, _ in tables)
+    assert not set(re.findall(rf"`((?:{names})\.(?!rs\b|py\b|yml\b)\w+)", text)) - settings
+
+
 def test_book():
     """The book (`make book`). Danger: a link that works on GitHub and is dead in the book, which has the pages of its summary alone, and shows no folders.
     Expected: the summary names each page of docs, and each page that a page of the book leads to, once; no link leads to a folder."""
     named = [(BOOK / page).resolve() for page in re.findall(r"\]\(([^)]+)\)", (BOOK / "SUMMARY.md").read_text())]
     led_to = {target for page in named for target in targets(page)}
     assert not [name(target) for target in led_to if target.is_dir()], "are folders"
-    pages = {page for page in [*BOOK.rglob("*.md"), *led_to] if page.suffix == ".md" and page.name != "SUMMARY.md"}
+    pages = {page for page in [*BOOK.rglob("*.md"), *led_to] if page.suffix == ".md"} - ({BOOK / "SUMMARY.md"} - led_to)
     assert not [name(page) for page in pages - set(named)], "are not in the summary"
     assert len(named) == len(set(named))
 
