@@ -37,6 +37,7 @@ use parking_lot::Mutex;
 use crate::fragment::{FragmentReader, FragmentStat, FragmentStore, FragmentWriter, StoreError, Usage};
 use crate::open::OpenError;
 use crate::reader::check_range;
+use list::Listed;
 use service::Service;
 use write::{Content, Writer};
 

@@ -14,6 +14,15 @@ const PAGE: usize = 1000;
 /// Characters of a temporary name before its ending.
 const PART_DIGITS: usize = 16;
 
+/// A folder as it was listed.
+pub(super) struct Listed {
+    shard: usize,
+    /// Its [`Counters::changes`] before.
+    changes: u64,
+    /// In order.
+    stats: Arc<[FragmentStat]>,
+}
+
 impl Remote {
     /// Up to `limit` fragments in order of id, after the one given.
     pub(super) async fn list(&self, after: Option<FragmentId>, limit: usize) -> Result<Vec<FragmentStat>, StoreError> {
