@@ -1,5 +1,6 @@
 """Objects: bytes in, the same bytes out. AWS: API_PutObject, API_GetObject, API_HeadObject, API_DeleteObject(s)."""
 
+import dataclasses
 import email.header
 import datetime
 import hashlib
@@ -248,6 +249,18 @@ def test_conditional_delete(s3, bucket, refused):
     s3.delete_object(Bucket=bucket, Key="k", IfMatch=new)
     with refused("NoSuchKey", 404):
         s3.head_object(Bucket=bucket, Key="k")
+
+
+def test_an_expiry_that_is_no_date_is_answered_as_it_is(target, s3, bucket):
+    """API_GetObject, response-expires: it sets the header Expires. Expected: what was asked for, as a stored Expires that is no date is
+    answered too; nothing for who signs wrongly."""
+    s3.put_object(Bucket=bucket, Key="k", Body=b"data")
+    answer = target.server.signed("GET", f"/{bucket}/k", query=[("response-expires", "whenever")])
+    assert (answer.status, answer.body, answer.headers["expires"]) == (200, b"data", "whenever")
+    presigned = target.server.credentials.presign(target.server.request("GET", f"/{bucket}/k", [("response-expires", "whenever")]))
+    assert target.server.send(presigned).headers["expires"] == "whenever"
+    tampered = dataclasses.replace(presigned, query=[(name, "never" if name == "response-expires" else value) for name, value in presigned.query])
+    assert target.server.send(tampered).code == "SignatureDoesNotMatch"
 
 
 def test_a_reader_can_choose_response_headers(s3, bucket):

@@ -19,7 +19,8 @@ use super::lock::set_lock;
 use super::notification::OfForm;
 use super::range::{Selection, select};
 use super::{
-    Frontend, access, acl, answer, body, checksum, error, lifecycle, notification, signed, tagging, timestamp,
+    Frontend, access, acl, answer, body, checksum, error, http_date, lifecycle, notification, signed, tagging,
+    timestamp,
 };
 use crate::object::{Cipher, Object};
 
@@ -92,13 +93,7 @@ fn not_modified(object: &Object) -> S3Error {
     if let Ok(value) = etag(object).to_http_header() {
         headers.insert(http::header::ETAG, value);
     }
-    let mut date = Vec::new();
-    let modified = timestamp(object.modified_ms());
-    if modified.format(s3s::dto::TimestampFormat::HttpDate, &mut date).is_ok()
-        && let Ok(value) = http::HeaderValue::from_bytes(&date)
-    {
-        headers.insert(http::header::LAST_MODIFIED, value);
-    }
+    headers.extend(http_date(object.modified_ms()).map(|date| (http::header::LAST_MODIFIED, date)));
     told.set_headers(headers);
     told
 }

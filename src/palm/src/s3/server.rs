@@ -30,7 +30,7 @@ use super::hosts::{BadDomain, Hosts, Place};
 use super::measure::{Asking, Measures};
 use super::notification::RequestId;
 use super::sts::Sts;
-use super::{CONSISTENCY, Frontend, error, form, list_versions, mechanism, senseless, website};
+use super::{CONSISTENCY, Frontend, error, form, list_versions, mechanism, senseless, subresource, website};
 use crate::config::CustomDomains;
 use crate::object::{BodyError, MAX_BODY_BYTES, ObjectError, Store};
 
@@ -306,8 +306,9 @@ impl Service {
     {
         let checked = mechanism::check(request.headers())
             .and_then(|()| mechanism::check_query(request.uri().query().unwrap_or_default()))
-            .and_then(|()| guard::check(&request));
-        let promise = match checked.and_then(|()| Promise::of(&request)) {
+            .and_then(|()| guard::check(&request))
+            .and_then(|()| subresource::check(&request, place));
+        let promise = match checked.and_then(|()| Promise::of(&request, place)) {
             Ok(promise) => promise,
             Err(told) => return error_response(told),
         };
@@ -325,8 +326,8 @@ impl Service {
             && request.uri().query().is_some_and(|query| query.split('&').any(|pair| pair.starts_with("select-type=")));
         let answer = match form::target(&request, place, bucket) {
             None => match senseless::find(&request) {
-                names if names.is_empty() => self.dispatch(request).await,
-                names => senseless::pass_over(self, request, &names).await,
+                None => self.dispatch(request).await,
+                Some(what) => senseless::pass_over(self, request, what).await,
             },
             Some(target) => match target {
                 Ok(bucket) => form::receive(self, &bucket, request).await.unwrap_or_else(error_response),
