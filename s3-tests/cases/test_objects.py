@@ -193,6 +193,20 @@ def test_ranges_that_cannot_be_met(s3, bucket, refused, body_of, ranged):
         assert len(body_of(answer)) == RANGED_SIZE
 
 
+def test_a_download_goes_on_only_with_the_same_object(target, s3, bucket):
+    """If-Range (RFC 9110, section 13.1.5), as browsers send it. Danger: the object was replaced meanwhile and a file is made of both. Expected: the
+    rest where tag or date are those of the object, else all of it, for GET and HEAD."""
+    s3.put_object(Bucket=bucket, Key="k", Body=b"0123456789")
+    known = s3.head_object(Bucket=bucket, Key="k")["ResponseMetadata"]["HTTPHeaders"]
+    same = [known["etag"], known["last-modified"]]
+    for named in [*same, '"other"', "W/" + known["etag"], "Sat, 29 Oct 1994 19:43:31 GMT", ""]:
+        for method in ("GET", "HEAD"):
+            answer = target.server.signed(method, f"/{bucket}/k", range="bytes=6-", if_range=named)
+            status, body = (206, b"6789") if named in same else (200, b"0123456789")
+            assert (answer.status, answer.headers["content-length"]) == (status, str(len(body))), named
+            assert answer.body == (body if method == "GET" else b""), named
+
+
 def test_head_of_a_range(s3, bucket, ranged):
     """API_HeadObject with Range: 206 and the length of the range."""
     answer = s3.head_object(Bucket=bucket, Key="k", Range="bytes=10-19")

@@ -273,18 +273,17 @@ fn uploads_start(
     prefix: &str,
     delimiter: Option<&str>,
 ) -> S3Result<(String, Option<BodyId>)> {
-    match id_marker.filter(|_| !key_marker.is_empty()) {
-        Some(id) => {
-            let id = id.parse().map_err(|_| error::invalid_argument("Invalid uploadId marker"))?;
-            Ok((key_marker.to_owned(), Some(id)))
-        }
-        None => {
-            let start = after_marker(key_marker, prefix, delimiter);
-            // The registers of a key's uploads begin with the key and a NUL.
-            let start = start.strip_suffix('\0').map_or_else(|| start.clone(), |key| format!("{key}\u{1}"));
-            Ok((start, None))
-        }
+    if let Some(id) = id_marker.filter(|_| !key_marker.is_empty()) {
+        let id = id.parse().map_err(|_| error::invalid_argument("Invalid uploadId marker"))?;
+        return Ok((key_marker.to_owned(), Some(id)));
     }
+    let mut start = after_marker(key_marker, prefix, delimiter);
+    // The registers of a key's uploads begin with the key and a NUL.
+    if start.ends_with('\0') {
+        start.pop();
+        start.push('\u{1}');
+    }
+    Ok((start, None))
 }
 
 pub async fn list_uploads(

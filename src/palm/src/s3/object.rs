@@ -13,7 +13,7 @@ use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
 use super::asked::take_asked;
 use super::attributes::set_attributes;
 use super::checksum::{Declared, explain, set_checksum};
-use super::condition::{self, ReadConditions, Verdict};
+use super::condition::{self, ReadConditions, Verdict, may_be_partial};
 use super::customer_key::{self, GivenKey, set_encryption, take_key};
 use super::lock::set_lock;
 use super::notification::OfForm;
@@ -101,7 +101,7 @@ fn not_modified(object: &Object) -> S3Error {
 /// What `GetObject` and `HeadObject` have in common: the object, what decrypts it, and the bytes asked for, once the conditions
 /// hold.
 async fn find(
-    (frontend, extensions): (&Frontend, &Extensions),
+    (frontend, extensions, headers): (&Frontend, &Extensions, &http::HeaderMap),
     (bucket, key, version): (&str, &str, Option<&str>),
     given: Option<&GivenKey>,
     conditions: &ReadConditions,
@@ -111,6 +111,7 @@ async fn find(
     let object = access::head(&frontend.store, extensions, (bucket, key, version_name(version)?)).await?;
     let cipher = customer_key::open(object.record.customer_key.as_ref(), given)?;
     obey(conditions.judge(&object.record.etag.to_string(), object.modified_ms()), &object)?;
+    let range = range.filter(|_| may_be_partial(headers, &object.record.etag.to_string(), object.modified_ms()));
     let selection = select(&object.record, range, part)?;
     Ok((object, cipher, selection))
 }
@@ -158,7 +159,8 @@ pub async fn get(frontend: &Frontend, request: S3Request<GetObjectInput>) -> S3R
     let given = take_key!(input)?;
     let place = (input.bucket.as_str(), input.key.as_str(), input.version_id.as_deref());
     let (object, cipher, selection) =
-        find((frontend, &request.extensions), place, given.as_ref(), &conditions, range, part).await?;
+        find((frontend, &request.extensions, &request.headers), place, given.as_ref(), &conditions, range, part)
+            .await?;
     let mut output = GetObjectOutput::default();
     describe!(output, &object, given.as_ref(), &selection, input.checksum_mode.as_ref(), part);
     if input.version_id.is_none() {
@@ -183,7 +185,8 @@ pub async fn head(frontend: &Frontend, request: S3Request<HeadObjectInput>) -> S
     let given = take_key!(input)?;
     let place = (input.bucket.as_str(), input.key.as_str(), input.version_id.as_deref());
     let (object, _, selection) =
-        find((frontend, &request.extensions), place, given.as_ref(), &conditions, range, part).await?;
+        find((frontend, &request.extensions, &request.headers), place, given.as_ref(), &conditions, range, part)
+            .await?;
     let mut output = HeadObjectOutput::default();
     describe!(output, &object, given.as_ref(), &selection, input.checksum_mode.as_ref(), part);
     if input.version_id.is_none() {

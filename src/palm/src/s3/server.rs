@@ -325,10 +325,7 @@ impl Service {
         let is_select = request.method() == Method::POST
             && request.uri().query().is_some_and(|query| query.split('&').any(|pair| pair.starts_with("select-type=")));
         let answer = match form::target(&request, place, bucket) {
-            None => match senseless::find(&request) {
-                None => self.dispatch(request).await,
-                Some(what) => senseless::pass_over(self, request, what).await,
-            },
+            None => self.take(request).await,
             Some(target) => match target {
                 Ok(bucket) => form::receive(self, &bucket, request).await.unwrap_or_else(error_response),
                 Err(told) => error_response(told),
@@ -346,7 +343,15 @@ impl Service {
         }
     }
 
-    /// Hands a request to s3s.
+    /// Hands a request to s3s, less what makes no sense of it.
+    pub(super) async fn take(&self, request: Request<Body>) -> Response<Body> {
+        match senseless::find(&request) {
+            None => self.dispatch(request).await,
+            Some(what) => senseless::pass_over(self, request, what).await,
+        }
+    }
+
+    /// Hands a request to s3s as it is.
     pub(super) async fn dispatch(&self, request: Request<Body>) -> Response<Body> {
         let is_head = request.method() == Method::HEAD;
         match self.s3.call(request).await {
