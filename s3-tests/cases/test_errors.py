@@ -84,6 +84,7 @@ def completed(parts, numbers):
 
 ONE_PART = COMPLETE.format(1, "x").encode()
 SMALL = samples.blob(1000, "small")
+VERSIONING = b"<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>"
 
 # Code, status, and what causes it.
 CASES = {
@@ -91,6 +92,8 @@ CASES = {
     "AuthorizationQueryParametersError": ((400, 403), lambda server, bucket: server.send(
         server.credentials.presign(server.request("GET", f"/{bucket}/{KEY}"), expires_s=8 * 24 * 3600))),
     "BadDigest": (400, signed("PUT", "/{bucket}/k", SMALL, content_md5=samples.base64_md5(b"other"))),
+    "BadDigest setting": (400, signed("PUT", "/{bucket}", VERSIONING, [("versioning", "")], content_md5=samples.base64_md5(b"other"))),
+    "BadDigest setting's checksum": (400, signed("PUT", "/{bucket}", VERSIONING, [("versioning", "")], x_amz_checksum_crc32="AAAAAA==")),
     "BucketNotEmpty": (409, signed("DELETE", "/{bucket}")),
     "EntityTooLarge": (400, too_large),
     "EntityTooSmall": (400, completed({1: SMALL, 2: SMALL}, [1, 2])),
@@ -98,6 +101,8 @@ CASES = {
     "InvalidAccessKeyId": (403, other_credentials(access_key="AKIDOESNOTEXIST00000")),
     "InvalidArgument": (400, signed("GET", "/{bucket}", query=[("max-keys", "-1")])),
     "InvalidArgument max-keys is no number": (400, signed("GET", "/{bucket}", query=[("max-keys", "blah")])),
+    "InvalidArgument encryption of a read": (400, signed("GET", "/{bucket}/" + KEY, x_amz_server_side_encryption="AES256")),
+    "InvalidArgument version of a PUT": (400, signed("PUT", "/{bucket}/" + KEY, SMALL, [("versionId", "null")])),
     "InvalidArgument part number": (400, signed("PUT", "/{bucket}/k", SMALL, [("partNumber", "10001"), ("uploadId", UPLOAD)])),
     "InvalidArgument copy source": (400, signed("PUT", "/{bucket}/k", x_amz_copy_source="nothing")),
     "InvalidBucketName": (400, signed("PUT", "/No_Such_NAME")),
@@ -124,6 +129,8 @@ CASES = {
     "RequestTimeTooSkewed": (403, late),
     "SignatureDoesNotMatch": (403, other_credentials(secret_key="wrong")),
     "XAmzContentSHA256Mismatch": (400, signed("PUT", "/{bucket}/k", SMALL, payload_hash=sigv4.sha256(b"other"))),
+    "XAmzContentSHA256Mismatch setting": (400, signed("PUT", "/{bucket}", VERSIONING, [("versioning", "")], payload_hash=sigv4.sha256(b"other"))),
+    "XAmzContentSHA256Mismatch tags": (400, signed("PUT", "/{bucket}/" + KEY, b"<Tagging/>", [("tagging", "")], payload_hash=sigv4.sha256(b"other"))),
 }
 
 
@@ -140,6 +147,19 @@ def test_an_error_is_exact(target, s3, bucket, name):
     assert error.tag == "Error" and error.findtext("Message") and error.findtext("Resource")
     assert error.findtext("RequestId") == answer.headers["x-amz-request-id"]
     assert [entry["Key"] for entry in s3.list_objects_v2(Bucket=bucket)["Contents"]] == [KEY]
+
+
+@pytest.mark.parametrize("subresource", ["acl", "location", "logging", "notification", "object-lock", "policyStatus", "requestPayment", "uploads", "versioning", "versions"])
+def test_a_setting_that_cannot_be_deleted(target, s3, bucket, subresource):
+    """DELETE of what S3 has no DELETE for, on an empty bucket and on an object. Danger: the bucket or the object is deleted in its place.
+    Expected: 405, and both are there."""
+    answer = target.server.signed("DELETE", f"/{bucket}", query=[(subresource, "")])
+    assert (answer.status, answer.code) == (405, "MethodNotAllowed"), str(answer)
+    s3.put_object(Bucket=bucket, Key=KEY, Body=b"kept")
+    for method in ("DELETE", "PUT") if subresource != "acl" else ("DELETE",):
+        answer = target.server.signed(method, f"/{bucket}/{KEY}", b"lost" if method == "PUT" else b"", [(subresource, "")])
+        assert (answer.status, answer.code) == (405, "MethodNotAllowed"), str(answer)
+    assert s3.get_object(Bucket=bucket, Key=KEY)["Body"].read() == b"kept"
 
 
 @pytest.mark.parametrize("path, status", [("/{bucket}/missing", 404), ("/no-such-bucket-here", 404), ("/no-such-bucket-here/k", 404), ("/{bucket}/" + LONG, 400)])

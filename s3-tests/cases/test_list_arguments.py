@@ -119,6 +119,17 @@ def test_page_sizes_that_are_none(target, bucket, value):
         assert (answer.status, answer.code) == (400, "InvalidArgument"), str(answer)
 
 
+@pytest.mark.parametrize("query", [[], [("list-type", "2")], [("versions", "")]])
+def test_an_empty_page_size_is_none(target, listed, query):
+    """Expected: the page that is answered to who names no size; a wrong key is told so as ever, and gets nothing."""
+    bucket = listed()
+    answer = target.server.signed("GET", f"/{bucket}", query=[*query, ("max-keys", "")])
+    assert answer.status == 200 and b"<MaxKeys>1000</MaxKeys>" in answer.body, str(answer)
+    assert answer.body.count(b"<Key>") == len(KEYS)
+    unsigned = target.server.send(target.server.request("GET", f"/{bucket}", [*query, ("max-keys", "")]))
+    assert (unsigned.status, unsigned.code) == (403, "AccessDenied"), str(unsigned)
+
+
 def test_an_unknown_encoding(target, bucket):
     """Expected: InvalidArgument."""
     answer = target.server.signed("GET", f"/{bucket}", query=[("encoding-type", "base64")])

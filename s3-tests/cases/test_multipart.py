@@ -203,6 +203,10 @@ def test_listing_uploads(s3, bucket):
     assert [entry["Prefix"] for entry in folded["CommonPrefixes"]] == ["b/"]
     assert [entry["Key"] for entry in folded["Uploads"]] == ["a", "a", "c"]
     assert [entry["Key"] for entry in s3.list_multipart_uploads(Bucket=bucket, Prefix="b/")["Uploads"]] == ["b/1", "b/2"]
+    # "If upload-id-marker is not specified, only the keys lexicographically greater than the specified key-marker will be included."
+    for marker, keys in [("a", ["b/1", "b/2", "c"]), ("b/1", ["b/2", "c"]), ("b", ["b/1", "b/2", "c"]), ("c", [])]:
+        page = s3.list_multipart_uploads(Bucket=bucket, KeyMarker=marker)
+        assert [entry["Key"] for entry in page.get("Uploads", [])] == keys, marker
 
 
 def test_copying_parts(s3, bucket, refused):
@@ -300,6 +304,9 @@ def test_full_object_checksums(s3, bucket, refused, algorithm):
     name, expected = f"Checksum{algorithm}", samples.checksum(algorithm, b"".join(parts))
     with refused("BadDigest", 400):
         upload.complete(ChecksumType="FULL_OBJECT", **{name: samples.checksum(algorithm, b"other")})
+    # "If the checksum type doesn't match the checksum type that was specified during CreateMultipartUpload, it'll result in a BadDigest error."
+    with refused("BadDigest", 400):
+        upload.complete(ChecksumType="COMPOSITE")
     completed = upload.complete(ChecksumType="FULL_OBJECT", **{name: expected})
     assert (completed[name], completed["ChecksumType"]) == (expected, "FULL_OBJECT")
     answer = s3.get_object(Bucket=bucket, Key="k", ChecksumMode="ENABLED")

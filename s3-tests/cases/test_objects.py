@@ -1,5 +1,6 @@
 """Objects: bytes in, the same bytes out. AWS: API_PutObject, API_GetObject, API_HeadObject, API_DeleteObject(s)."""
 
+import dataclasses
 import email.header
 import datetime
 import hashlib
@@ -192,6 +193,20 @@ def test_ranges_that_cannot_be_met(s3, bucket, refused, body_of, ranged):
         assert len(body_of(answer)) == RANGED_SIZE
 
 
+def test_a_download_goes_on_only_with_the_same_object(target, s3, bucket):
+    """If-Range (RFC 9110, section 13.1.5), as browsers send it. Danger: the object was replaced meanwhile and a file is made of both. Expected: the
+    rest where tag or date are those of the object, else all of it, for GET and HEAD."""
+    s3.put_object(Bucket=bucket, Key="k", Body=b"0123456789")
+    known = s3.head_object(Bucket=bucket, Key="k")["ResponseMetadata"]["HTTPHeaders"]
+    same = [known["etag"], known["last-modified"]]
+    for named in [*same, '"other"', "W/" + known["etag"], "Sat, 29 Oct 1994 19:43:31 GMT", ""]:
+        for method in ("GET", "HEAD"):
+            answer = target.server.signed(method, f"/{bucket}/k", range="bytes=6-", if_range=named)
+            status, body = (206, b"6789") if named in same else (200, b"0123456789")
+            assert (answer.status, answer.headers["content-length"]) == (status, str(len(body))), named
+            assert answer.body == (body if method == "GET" else b""), named
+
+
 def test_head_of_a_range(s3, bucket, ranged):
     """API_HeadObject with Range: 206 and the length of the range."""
     answer = s3.head_object(Bucket=bucket, Key="k", Range="bytes=10-19")
@@ -248,6 +263,18 @@ def test_conditional_delete(s3, bucket, refused):
     s3.delete_object(Bucket=bucket, Key="k", IfMatch=new)
     with refused("NoSuchKey", 404):
         s3.head_object(Bucket=bucket, Key="k")
+
+
+def test_an_expiry_that_is_no_date_is_answered_as_it_is(target, s3, bucket):
+    """API_GetObject, response-expires: it sets the header Expires. Expected: what was asked for, as a stored Expires that is no date is
+    answered too; nothing for who signs wrongly."""
+    s3.put_object(Bucket=bucket, Key="k", Body=b"data")
+    answer = target.server.signed("GET", f"/{bucket}/k", query=[("response-expires", "whenever")])
+    assert (answer.status, answer.body, answer.headers["expires"]) == (200, b"data", "whenever")
+    presigned = target.server.credentials.presign(target.server.request("GET", f"/{bucket}/k", [("response-expires", "whenever")]))
+    assert target.server.send(presigned).headers["expires"] == "whenever"
+    tampered = dataclasses.replace(presigned, query=[(name, "never" if name == "response-expires" else value) for name, value in presigned.query])
+    assert target.server.send(tampered).code == "SignatureDoesNotMatch"
 
 
 def test_a_reader_can_choose_response_headers(s3, bucket):

@@ -132,6 +132,11 @@ pub fn part(upload: BodyId, number: u16, attempt: u64) -> Bytes {
     join(&[b"p", upload.as_bytes(), &number.to_be_bytes(), &attempt.to_be_bytes()])
 }
 
+/// Prefix of all attempts at a part.
+pub fn attempts(upload: BodyId, number: u16) -> Bytes {
+    join(&[b"p", upload.as_bytes(), &number.to_be_bytes()])
+}
+
 /// Prefix of all parts of an upload.
 pub fn parts(upload: BodyId) -> Bytes {
     join(&[b"p", upload.as_bytes()])

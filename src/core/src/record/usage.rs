@@ -22,13 +22,12 @@ impl Stored for UsageRecord {
 }
 
 impl UsageRecord {
-    /// The usage after something of these bytes is added and something else taken away.
-    pub fn change(self, added: Option<u64>, removed: Option<u64>, quota: Quota) -> Result<Self, Refusal> {
+    /// The usage after something is added and something else taken away.
+    pub fn change(self, added: Usage, removed: Usage, quota: Quota) -> Result<Self, Refusal> {
         let usage = self.usage.change(added, removed, quota)?;
-        let count = |change: Option<u64>| u64::from(change.is_some());
         let turnover = Usage {
-            bytes: self.turnover.bytes.wrapping_add(added.unwrap_or(0)).wrapping_add(removed.unwrap_or(0)),
-            objects: self.turnover.objects.wrapping_add(count(added) + count(removed)),
+            bytes: self.turnover.bytes.wrapping_add(added.bytes).wrapping_add(removed.bytes),
+            objects: self.turnover.objects.wrapping_add(added.objects).wrapping_add(removed.objects),
         };
         Ok(Self { usage, turnover })
     }
@@ -55,13 +54,15 @@ mod tests {
     #[test]
     fn a_count_sets_right_what_no_race_explains() {
         let quota = Quota::default();
-        let before = UsageRecord::default().change(Some(100), None, quota).expect("room");
-        let drifted = before.change(Some(40), None, quota).expect("room");
+        let put =
+            |before: UsageRecord, bytes| before.change(Usage::of(Some(bytes)), Usage::default(), quota).expect("room");
+        let before = put(UsageRecord::default(), 100);
+        let drifted = put(before, 40);
         let found = Usage { bytes: 100, objects: 1 };
         assert_eq!(drifted.counted(found, before), None, "the write may have come after the count");
         let right = UsageRecord { usage: found, ..drifted };
         assert_eq!(drifted.counted(found, drifted), Some(right), "nothing was written meanwhile");
-        let busy = drifted.change(Some(3), None, quota).expect("room");
+        let busy = put(drifted, 3);
         assert_eq!(busy.counted(found, drifted), Some(UsageRecord { usage: found, ..busy }), "40 bytes are not 3");
         assert_eq!(right.counted(found, right), None);
     }

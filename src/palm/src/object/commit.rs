@@ -8,7 +8,7 @@
 use palm_core::hlc::Stamp;
 use palm_core::record::{BucketRecord, Content, HeadRecord, LineRecord, ObjectRecord, Stored, Summary, key};
 use palm_core::s3::lock::{Asking, Lock};
-use palm_core::s3::quota::Quota;
+use palm_core::s3::quota::{Quota, Usage};
 use palm_core::s3::version::{Done, Kind, Name, Stop, VersionId, Versioning};
 use tracing::debug;
 
@@ -51,6 +51,8 @@ pub(super) struct Terms {
     pub(super) conditions: WriteConditions,
     /// It completes an upload, at this time at the latest. Who finds that another has done so comes second.
     pub(super) completes_until_ms: Option<u64>,
+    /// Bytes of the parts it is made of, and of those it is made without.
+    pub(super) parts_bytes: u64,
 }
 
 /// What became of an attempt to make an object visible. Nothing is changed by the latter two.
@@ -116,7 +118,7 @@ impl Store {
         let mut room = None;
         let ready = async {
             let record = ready.await?;
-            room = Box::pin(self.room_for(target, record.size)).await?;
+            room = Box::pin(self.room_for(target, &terms, record.size)).await?;
             Ok(record)
         };
         let committed = match target.id {
@@ -126,7 +128,7 @@ impl Store {
         };
         if let Some(room) = room {
             match &committed {
-                Ok((_, Change::Made { replaced })) => room.taken(*replaced).await,
+                Ok((_, Change::Made { replaced })) => room.taken(terms.removes(*replaced)).await,
                 Ok((_, Change::Nothing)) => room.returned().await,
                 Err(error) if error.is_certain() => room.returned().await,
                 // Whether it was written is not known, so it counts until somebody looks.
@@ -137,7 +139,7 @@ impl Store {
     }
 
     /// Room for a write in a bucket with a quota.
-    async fn room_for(&self, target: &Target, bytes: u64) -> Result<Option<Room>, ObjectError> {
+    async fn room_for(&self, target: &Target, terms: &Terms, bytes: u64) -> Result<Option<Room>, ObjectError> {
         let (at, quota) = (&target.at, target.bucket.config.quota);
         if quota == Quota::default() {
             return Ok(None);
@@ -147,7 +149,7 @@ impl Store {
             None => head_in(self.ledger.read(&at.register).await?.as_ref())?.null_object().map(|(_, old)| old.size),
             Some(_) => None,
         };
-        self.hold_room(&at.bucket, quota, bytes, replaced).await
+        self.hold_room(&at.bucket, quota, Usage::of(Some(bytes)), terms.removes(replaced)).await
     }
 
     async fn commit_null(
@@ -422,6 +424,12 @@ impl Terms {
         self.conditions != WriteConditions::default()
     }
 
+    /// What is gone from the bucket once the object is there, in the place of one of so many bytes.
+    fn removes(&self, replaced: Option<u64>) -> Usage {
+        let Usage { bytes, objects } = Usage::of(replaced);
+        Usage { bytes: bytes.saturating_add(self.parts_bytes), objects }
+    }
+
     /// An update that failed. A conditional one that others outran has lost a race.
     fn lost(&self, error: LedgerError) -> ObjectError {
         match error {
@@ -433,7 +441,7 @@ impl Terms {
 
 impl From<WriteConditions> for Terms {
     fn from(conditions: WriteConditions) -> Self {
-        Self { conditions, completes_until_ms: None }
+        Self { conditions, ..Self::default() }
     }
 }
 

@@ -13,6 +13,7 @@
 
 use std::collections::BTreeSet;
 
+use data_encoding::HEXLOWER_PERMISSIVE;
 use palm_core::hlc::Ballot;
 use palm_core::id::BodyId;
 use palm_core::record::{
@@ -57,6 +58,8 @@ pub struct Completion {
     pub conditions: WriteConditions,
     /// Full-object checksum the client expects.
     pub checksum: Option<Checksum>,
+    /// How the client thinks that the parts' checksums make the object's.
+    pub kind: Option<ChecksumKind>,
     /// `x-amz-mp-object-size`.
     pub size: Option<u64>,
 }
@@ -74,7 +77,7 @@ impl Store {
         let upload = match self.upload(bucket, key, id).await {
             // Completed already, and the answer was lost.
             Err(ObjectError::NoSuchUpload) => {
-                return self.completed(&at, id).await?.ok_or(ObjectError::NoSuchUpload);
+                return self.completed_as(&at, id, etag_of(&completion.parts)).await;
             }
             other => other?,
         };
@@ -104,11 +107,16 @@ impl Store {
             let mark = match store.mark_completing(&register).await {
                 // Another completion has come to its end since.
                 Err(ObjectError::NoSuchUpload) => {
-                    return store.completed(&at, id).await?.ok_or(ObjectError::NoSuchUpload);
+                    return store.completed_as(&at, id, Some(record.etag)).await;
                 }
                 other => other?,
             };
-            let object = store.write_completed(&at, completion.conditions, record).await;
+            let terms = Terms {
+                conditions: completion.conditions,
+                completes_until_ms: Some(store.ledger.now_ms() + GIVE_UP_MS),
+                parts_bytes: parts.bytes(),
+            };
+            let object = store.write_completed(&at, terms, record).await;
             match &object {
                 Ok(object) => {
                     if let Err(error) = store.ledger.update(register, |_| Decision::Delete(())).await {
@@ -130,6 +138,12 @@ impl Store {
             object
         })
         .await
+    }
+
+    /// The object that an upload became, where it was completed with the same parts.
+    async fn completed_as(&self, at: &At, id: BodyId, etag: Option<Etag>) -> Result<Object, ObjectError> {
+        let object = self.completed(at, id).await?.filter(|object| Some(object.record.etag) == etag);
+        object.ok_or(ObjectError::NoSuchUpload)
     }
 
     /// Marks an upload as being completed. Answers the mark's version where it was not marked before.
@@ -169,14 +183,8 @@ impl Store {
         }
     }
 
-    async fn write_completed(
-        &self,
-        at: &At,
-        conditions: WriteConditions,
-        record: ObjectRecord,
-    ) -> Result<Object, ObjectError> {
+    async fn write_completed(&self, at: &At, terms: Terms, record: ObjectRecord) -> Result<Object, ObjectError> {
         let (body, etag) = (record.body, record.etag);
-        let terms = Terms { conditions, completes_until_ms: Some(self.ledger.now_ms() + GIVE_UP_MS) };
         let target = self.target(at.clone(), nonce_of(body)).await?;
         let _in_flight = self.in_flight.enter(body);
         if target.id.is_some() && !self.share(body, [&at.register, &target.holder()]).await? {
@@ -221,6 +229,13 @@ impl Store {
             }
         });
     }
+}
+
+/// The entity tag of an object made of these parts, if theirs are such.
+fn etag_of(parts: &[CompletedPart]) -> Option<Etag> {
+    let md5 = |part: &CompletedPart| HEXLOWER_PERMISSIVE.decode(part.etag.trim_matches('"').as_bytes()).ok();
+    let md5s: Vec<Vec<u8>> = parts.iter().map(md5).collect::<Option<_>>()?;
+    Some(Etag { md5: md5_of(&md5s.concat()), parts: parts.len() as u16 })
 }
 
 /// What an upload's parts make.
@@ -276,6 +291,10 @@ fn assemble(stored: &Parts, completion: &Completion, upload: &UploadRecord) -> R
     if let Some(expected) = &completion.checksum
         && checksum.as_ref().is_none_or(|have| (have.algorithm, &have.value) != (expected.algorithm, &expected.value))
     {
+        return Err(ObjectError::Mismatch(Rejection::BadChecksum));
+    }
+    let other_kind = |kind| upload.checksum.is_some_and(|(_, asked)| asked != kind);
+    if completion.kind.is_some_and(other_kind) {
         return Err(ObjectError::Mismatch(Rejection::BadChecksum));
     }
     let md5s: Vec<u8> = parts.iter().flat_map(|part| part.md5).collect();

@@ -10,6 +10,7 @@ use std::time::Duration;
 use palm_core::id::PeerId;
 use palm_core::record::{Content, HeadRecord, LineRecord, ObjectRecord, Stored, Summary, key};
 use palm_core::s3::lock::Asking;
+use palm_core::s3::quota::Usage;
 use palm_core::s3::version::{self, Done, Kind, Name, Stop, VersionId, Versioning};
 use palm_core::wire::Request;
 
@@ -150,7 +151,7 @@ impl Store {
     ) -> Result<Deleted, ObjectError> {
         let Some(done) = done else { return Ok(Deleted { version: deletion.version, ..Deleted::default() }) };
         if let Some(freed) = &done.freed {
-            self.give_room(&at.bucket, freed.size).await;
+            self.give_room(&at.bucket, Usage::of(Some(freed.size))).await;
             self.release(freed);
         }
         if deletion.version.is_none()
@@ -187,7 +188,7 @@ impl Store {
         });
         let object = emptied.await?.answer?;
         if let Some(object) = &object {
-            self.give_room(&at.bucket, object.size).await;
+            self.give_room(&at.bucket, Usage::of(Some(object.size))).await;
             self.release(object);
         }
         // A deletion that came no further than this before is ended here, too.

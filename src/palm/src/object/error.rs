@@ -31,6 +31,8 @@ pub enum ObjectError {
         named: bool,
         /// Its id.
         version: Name,
+        /// When it was made, in milliseconds since the Unix epoch.
+        modified_ms: u64,
     },
     /// 409; `owned` by the asker or by another.
     #[error("bucket exists")]

@@ -151,7 +151,7 @@ impl Store {
                 let id = (self.versioning(at) != Versioning::Off).then_some(Name::Null);
                 Ok(Found::Object(Box::new(Object { stale, ..Object::new(stamp, id, record) })))
             }
-            Kind::DeleteMarker => Err(ObjectError::Marker { named, version: Name::Null }),
+            Kind::DeleteMarker => Err(ObjectError::Marker { named, version: Name::Null, modified_ms: stamp.millis() }),
         }
     }
 
@@ -209,7 +209,7 @@ impl Store {
         };
         match line.await {
             Ok(Some(line)) if line.kind == Kind::DeleteMarker => {
-                ObjectError::Marker { named: true, version: Name::Id(id) }
+                ObjectError::Marker { named: true, version: Name::Id(id), modified_ms: id.stamp.millis() }
             }
             Ok(_) => no_such_version().into(),
             Err(error) => error,
@@ -271,6 +271,9 @@ fn current_id(head: &HeadRecord) -> Option<VersionId> {
 fn found_line(line: &LineRecord) -> Result<Found, ObjectError> {
     match line.kind {
         Kind::Object(_) => Ok(Found::Version(line.id)),
-        Kind::DeleteMarker => Err(ObjectError::Marker { named: false, version: Name::Id(line.id) }),
+        Kind::DeleteMarker => {
+            let modified_ms = line.id.stamp.millis();
+            Err(ObjectError::Marker { named: false, version: Name::Id(line.id), modified_ms })
+        }
     }
 }

@@ -16,11 +16,13 @@ use palm_core::record::{
     UploadState, key,
 };
 use palm_core::s3::lock::Lock;
+use palm_core::s3::quota::{Quota, Usage};
 use palm_core::wire::{Request, ScanQuery};
 
 use super::commit::nothing_written;
 use super::draft::Draft;
 use super::put::Received;
+use super::quota::Room;
 use super::store::{At, new_upload, random};
 use super::{Incoming, ListPage, ListQuery, Listed, NewObject, ObjectError, Store, list};
 use crate::pool::Decision;
@@ -76,6 +78,11 @@ pub(super) struct Parts {
 }
 
 impl Parts {
+    /// Bytes of those that count.
+    pub(super) fn bytes(&self) -> u64 {
+        self.newest.values().map(|part| part.record.size).fold(0, u64::saturating_add)
+    }
+
     fn add(&mut self, upload: BodyId, number: u16, part: StoredPart) {
         let older = match self.newest.remove(&number) {
             Some(held) if held.version > part.version => {
@@ -118,10 +125,20 @@ impl Store {
 
     /// An upload that has not ended, by a strong read.
     pub async fn upload(&self, bucket: &str, key: &str, id: BodyId) -> Result<UploadRecord, ObjectError> {
+        Ok(self.upload_and_bucket(bucket, key, id).await?.0)
+    }
+
+    async fn upload_and_bucket(
+        &self,
+        bucket: &str,
+        key: &str,
+        id: BodyId,
+    ) -> Result<(UploadRecord, BucketRecord), ObjectError> {
         let register = key::upload(bucket, key, id);
         let (of, current) = tokio::join!(self.bucket(bucket), self.ledger.read(&register));
         let record = UploadRecord::decode(&current?.ok_or(ObjectError::NoSuchUpload)?.value)?;
-        if record.data_key == of?.data_key { Ok(record) } else { Err(ObjectError::NoSuchUpload) }
+        let of = of?;
+        if record.data_key == of.data_key { Ok((record, of)) } else { Err(ObjectError::NoSuchUpload) }
     }
 
     /// Stores a part. One of the same number stored before is replaced.
@@ -133,7 +150,7 @@ impl Store {
         number: u16,
         mut body: Incoming,
     ) -> Result<PartInfo, ObjectError> {
-        let upload = self.upload(bucket, key, id).await?;
+        let (upload, of) = self.upload_and_bucket(bucket, key, id).await?;
         if upload.state != UploadState::Open {
             return Err(ObjectError::NoSuchUpload);
         }
@@ -148,8 +165,32 @@ impl Store {
         let data_key = self.data_key(upload.data_key).await?;
         let received = self.receive(&draft, data_key, body).await?;
 
-        let store = self.clone();
-        Self::settle(async move { store.commit_part(&draft, number, algorithm, received).await }).await
+        let (store, bucket) = (self.clone(), bucket.to_owned());
+        Self::settle(async move {
+            let room = store.room_for_part((&bucket, of.config.quota), (id, number), received.digested.size).await?;
+            let stored = store.commit_part(&draft, number, algorithm, received).await;
+            match (room, &stored) {
+                (Some(room), Err(error)) if error.is_certain() => room.returned().await,
+                // Entered already. Where it is not known whether the part was written, it counts until somebody looks.
+                _ => {}
+            }
+            stored
+        })
+        .await
+    }
+
+    /// Room for a part in a bucket with a quota, in the place of an earlier attempt at it.
+    async fn room_for_part(
+        &self,
+        (bucket, quota): (&str, Quota),
+        (upload, number): (BodyId, u16),
+        bytes: u64,
+    ) -> Result<Option<Room>, ObjectError> {
+        if quota == Quota::default() {
+            return Ok(None);
+        }
+        let earlier = self.parts_under(upload, key::attempts(upload, number)).await?.bytes();
+        self.hold_room(bucket, quota, Usage::of_parts(bytes), Usage::of_parts(earlier)).await
     }
 
     async fn commit_part(
@@ -244,7 +285,8 @@ impl Store {
 
     /// Aborts an upload. Its parts go by collection.
     pub async fn abort_upload(&self, bucket: &str, key: &str, id: BodyId) -> Result<(), ObjectError> {
-        self.upload(bucket, key, id).await?;
+        let (_, of) = self.upload_and_bucket(bucket, key, id).await?;
+        let entered = if of.config.quota == Quota::default() { 0 } else { self.parts(id).await?.bytes() };
         let at = At::new(bucket, key);
         let now_ms = self.ledger.now_ms();
         let aborted = self.ledger.update(key::upload(bucket, key, id), |current| {
@@ -261,6 +303,7 @@ impl Store {
             Err(ObjectError::Conflict) if self.completed(&at, id).await?.is_some() => Err(ObjectError::NoSuchUpload),
             Err(error) => Err(error),
             Ok(()) => {
+                self.give_room(bucket, Usage::of_parts(entered)).await;
                 let homes = self.view.candidates().into_iter().map(|candidate| candidate.peer);
                 self.tell(homes, &Request::Release { body: id });
                 Ok(())
@@ -270,7 +313,10 @@ impl Store {
 
     /// All parts of an upload, by a strong scan.
     pub(super) async fn parts(&self, id: BodyId) -> Result<Parts, ObjectError> {
-        let prefix = key::parts(id);
+        self.parts_under(id, key::parts(id)).await
+    }
+
+    async fn parts_under(&self, id: BodyId, prefix: Bytes) -> Result<Parts, ObjectError> {
         let mut start = prefix.clone();
         let mut parts = Parts::default();
         loop {

@@ -3,11 +3,12 @@
 //! The usage of a bucket with a quota is a register of its own. A write enters what it will add there before it is
 //! committed ([`Store::hold_room`]), and is refused inside that update when it does not fit: so of writes that race for the last
 //! room, one gets it. Afterwards what it replaced is given back. A peer that dies in between, or a write whose
-//! outcome is unknown, leaves the register off by one object, always on the safe side: too much is counted. Therefore each
+//! outcome is unknown, leaves the register off by one object or upload. Therefore each
 //! bucket with a quota is counted anew by strong listings when the quota is set and every [`EVERY`], by the peer that sees to it
 //! (`chores.rs`). A difference that what was written meanwhile can explain is let be, any other is corrected.
 //!
-//! Counted are all versions, and multipart uploads once they are completed. Buckets without a quota pay nothing.
+//! Counted are all versions and the parts of open uploads, of several attempts at a part the newest. Buckets without a quota pay
+//! nothing.
 
 use std::time::Duration;
 
@@ -31,59 +32,59 @@ const PAGE: u32 = 1000;
 pub(super) struct Room {
     store: Store,
     bucket: String,
-    added: u64,
-    replaced: Option<u64>,
+    added: Usage,
+    removed: Usage,
 }
 
 impl Room {
-    /// The write was made, and has replaced something of these bytes.
-    pub(super) async fn taken(self, replaced: Option<u64>) {
-        if replaced != self.replaced {
+    /// The write was made, and this is gone for it.
+    pub(super) async fn taken(self, removed: Usage) {
+        if removed != self.removed {
             // What was to be replaced stays after all, or is another.
-            self.store.enter_usage(&self.bucket, self.replaced, replaced).await;
+            self.store.enter_usage(&self.bucket, self.removed, removed).await;
         }
     }
 
     /// The write was not made, for certain.
     pub(super) async fn returned(self) {
-        self.store.enter_usage(&self.bucket, self.replaced, Some(self.added)).await;
+        self.store.enter_usage(&self.bucket, self.removed, self.added).await;
     }
 }
 
 impl Store {
-    /// Enters a write of these bytes, that will likely replace something, into the usage of a bucket; `None` where that has no
+    /// Enters a write, and what will likely be gone for it, into the usage of a bucket; `None` where that has no
     /// quota. 403 `QuotaExceeded` where it does not fit.
     pub(super) async fn hold_room(
         &self,
         bucket: &str,
         quota: Quota,
-        added: u64,
-        replaced: Option<u64>,
+        added: Usage,
+        removed: Usage,
     ) -> Result<Option<Room>, ObjectError> {
         if quota == Quota::default() {
             return Ok(None);
         }
         let held = self.ledger.update(key::usage(bucket), |current| match usage_in(current) {
-            Ok(usage) => match usage.change(Some(added), replaced, quota) {
+            Ok(usage) => match usage.change(added, removed, quota) {
                 Ok(usage) => Decision::Put(usage.encode(), Ok(())),
                 Err(refusal) => Decision::Keep(Err(ObjectError::from(refusal))),
             },
             Err(error) => Decision::Keep(Err(error)),
         });
         held.await?.answer?;
-        Ok(Some(Room { store: self.clone(), bucket: bucket.to_owned(), added, replaced }))
+        Ok(Some(Room { store: self.clone(), bucket: bucket.to_owned(), added, removed }))
     }
 
-    /// Something of these bytes was deleted from a bucket.
-    pub(super) async fn give_room(&self, bucket: &str, removed: u64) {
+    /// Something was deleted from a bucket.
+    pub(super) async fn give_room(&self, bucket: &str, removed: Usage) {
         let has_quota = self.peek_bucket(bucket).is_some_and(|record| record.config.quota != Quota::default());
         if has_quota {
-            self.enter_usage(bucket, None, Some(removed)).await;
+            self.enter_usage(bucket, Usage::default(), removed).await;
         }
     }
 
     /// Changes the usage of a bucket by what has happened already.
-    async fn enter_usage(&self, bucket: &str, added: Option<u64>, removed: Option<u64>) {
+    async fn enter_usage(&self, bucket: &str, added: Usage, removed: Usage) {
         let entered = self.ledger.update(key::usage(bucket), |current| {
             let changed = usage_in(current).and_then(|usage| Ok(usage.change(added, removed, Quota::default())?));
             match changed {
@@ -155,7 +156,7 @@ impl Store {
     }
 
     async fn usage_by_listing(&self, bucket: &str) -> Result<Usage, ObjectError> {
-        let mut usage = Usage::default();
+        let mut usage = Usage::of_parts(self.bytes_of_uploads(bucket).await?);
         let mut query = VersionsQuery { keys: ListQuery { limit: PAGE, ..ListQuery::default() }, after: None };
         loop {
             let page = self.list_versions(bucket, query.clone()).await?;
@@ -172,6 +173,22 @@ impl Store {
             }
             if !page.truncated {
                 return Ok(usage);
+            }
+        }
+    }
+
+    async fn bytes_of_uploads(&self, bucket: &str) -> Result<u64, ObjectError> {
+        let (mut bytes, mut after) = (0_u64, None);
+        let mut query = ListQuery { limit: PAGE, ..ListQuery::default() };
+        loop {
+            let page = self.list_uploads(bucket, query.clone(), after).await?;
+            for item in page.items {
+                let Listed::Key(key, (id, _)) = item else { continue };
+                bytes = bytes.saturating_add(self.parts(id).await?.bytes());
+                (query.start, after) = (key, Some(id));
+            }
+            if page.next.is_none() {
+                return Ok(bytes);
             }
         }
     }

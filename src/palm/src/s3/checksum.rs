@@ -101,6 +101,12 @@ pub fn kind(algorithm: ChecksumAlgorithm, asked: Option<&str>) -> S3Result<Check
     Ok(kind)
 }
 
+/// Reads `x-amz-checksum-type`.
+pub fn parse_kind(text: &str) -> S3Result<ChecksumKind> {
+    let known = [ChecksumKind::FullObject, ChecksumKind::Composite].into_iter().find(|kind| kind_name(*kind) == text);
+    known.ok_or_else(|| error::invalid_request("Value for x-amz-checksum-type header is invalid."))
+}
+
 /// `FULL_OBJECT` or `COMPOSITE`.
 pub fn kind_name(kind: ChecksumKind) -> &'static str {
     match kind {

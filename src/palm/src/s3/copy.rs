@@ -39,7 +39,13 @@ async fn find(
     place: (&str, &str, Option<Name>),
     conditions: &ReadConditions,
 ) -> S3Result<Object> {
-    let object = access::source(&frontend.store, extensions, place).await?;
+    let object =
+        access::source(&frontend.store, extensions, place).await.map_err(|told| match told.code().as_str() {
+            "MethodNotAllowed" => error::invalid_request(
+                "The source of a copy request may not specifically refer to a delete marker by version id.",
+            ),
+            _ => told,
+        })?;
     match conditions.judge(&object.record.etag.to_string(), object.modified_ms()) {
         Verdict::Proceed => Ok(object),
         Verdict::NotModified | Verdict::Failed => Err(S3Error::new(S3ErrorCode::PreconditionFailed)),

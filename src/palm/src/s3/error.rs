@@ -3,7 +3,7 @@
 //!
 //! 5xx means that the outcome is unknown, every other answer that nothing has changed.
 
-use http::header::{ALLOW, CONTENT_RANGE, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ALLOW, CONTENT_RANGE, CONTENT_TYPE, LAST_MODIFIED, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use palm_core::s3::Refusal;
 use palm_core::s3::version::is_marker;
@@ -142,12 +142,13 @@ pub fn of(error: ObjectError) -> S3Error {
         tracing::error!(%what, "request failed on our side");
     }
     let mut told = answer(&error).into_error();
-    if let ObjectError::Marker { version, named } = &error
+    if let ObjectError::Marker { version, named, modified_ms } = &error
         && let Ok(version) = HeaderValue::try_from(version.to_string())
     {
         let mut headers = with_xml([(VERSION_ID, version), (DELETE_MARKER, HeaderValue::from_static("true"))]);
         if *named {
             headers.insert(ALLOW, HeaderValue::from_static("DELETE"));
+            headers.extend(super::http_date(*modified_ms).map(|date| (LAST_MODIFIED, date)));
         }
         told.set_headers(headers);
     }
@@ -200,8 +201,8 @@ mod tests {
         let table = [
             (ObjectError::NoSuchBucket, "NoSuchBucket", 404),
             (ObjectError::NoSuchKey, "NoSuchKey", 404),
-            (ObjectError::Marker { named: false, version: Name::Null }, "NoSuchKey", 404),
-            (ObjectError::Marker { named: true, version: Name::Null }, "MethodNotAllowed", 405),
+            (ObjectError::Marker { named: false, version: Name::Null, modified_ms: 0 }, "NoSuchKey", 404),
+            (ObjectError::Marker { named: true, version: Name::Null, modified_ms: 0 }, "MethodNotAllowed", 405),
             (ObjectError::NoSuchUpload, "NoSuchUpload", 404),
             (ObjectError::BucketExists { owned: true }, "BucketAlreadyOwnedByYou", 409),
             (ObjectError::BucketExists { owned: false }, "BucketAlreadyExists", 409),

@@ -22,6 +22,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::checksum::Declared;
 use super::error;
+use super::hosts::Place;
 use crate::object::{Digested, Rejection};
 
 /// Tells when a client has been waited for too long. Time in which nobody waits does not count: that is our own
@@ -159,6 +160,9 @@ const NOT_TAKING: &str = "client stopped taking";
 /// Content types of forms start so.
 const FORM: &[u8] = b"multipart/";
 
+/// Headers that say how to encrypt what is written.
+const ENCRYPTION: [&str; 2] = ["x-amz-server-side-encryption", "x-amz-server-side-encryption-aws-kms-key-id"];
+
 /// Whether a request is a browser form.
 pub fn is_form<B>(request: &Request<B>) -> bool {
     let kind = request.headers().get(CONTENT_TYPE).and_then(|kind| kind.as_bytes().get(..FORM.len()));
@@ -166,8 +170,8 @@ pub fn is_form<B>(request: &Request<B>) -> bool {
 }
 
 /// Refuses what s3s would take although it must not: a form without a length, whose fields it would wait for without
-/// end; a part that lacks its number or its upload, which would replace the object; and an anonymous request that says how it wants to be answered, with which anybody could make a public object
-/// appear to be a page of its host
+/// end; a part that lacks its number or its upload, and a PUT to a version, which would replace the object; and an anonymous request that says how it wants to be answered, with which anybody could make a public object
+/// appear to be a page of its host; and a read that asks for an encryption
 /// (<https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html>).
 pub fn check<B>(request: &Request<B>) -> S3Result<()> {
     if is_form(request) && !request.headers().contains_key(CONTENT_LENGTH) {
@@ -178,8 +182,17 @@ pub fn check<B>(request: &Request<B>) -> S3Result<()> {
     if *request.method() == Method::PUT && has("partNumber=") != has("uploadId=") {
         return Err(error::invalid_argument("A part needs both partNumber and uploadId"));
     }
+    if *request.method() == Method::PUT && has("versionId=") && !OF_OBJECTS.iter().any(|name| has(name)) {
+        return Err(error::invalid_argument("This operation does not accept a version-id."));
+    }
+    let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+    if is_read && ENCRYPTION.iter().any(|name| request.headers().contains_key(*name)) {
+        return Err(error::invalid_argument(
+            "x-amz-server-side-encryption header is not supported for this operation.",
+        ));
+    }
     let signed = request.headers().contains_key(AUTHORIZATION) || has("X-Amz-Signature=");
-    if !signed && has("response-") && matches!(*request.method(), Method::GET | Method::HEAD) {
+    if is_read && !signed && has("response-") {
         let text = "Request specific response headers cannot be used for anonymous GET requests.";
         return Err(error::invalid_request(text));
     }
@@ -189,8 +202,11 @@ pub fn check<B>(request: &Request<B>) -> S3Result<()> {
 /// The most XML one request may carry. The largest, a completion of 10,000 parts with SHA-256 each, is 1.7 MiB.
 pub const XML_MAX_BYTES: usize = 2 << 20;
 
-/// What a client declares about the XML of a POST request. s3s reads such a body whole before any operation sees
-/// it, checks its SHA-256 but answers 500 when that fails, and checks nothing else; so it is judged here,
+/// Settings of an object. Everything else that is PUT there is the object itself, whereas all that is PUT to a bucket are settings.
+const OF_OBJECTS: [&str; 4] = ["acl", "tagging", "retention", "legal-hold"];
+
+/// What a client declares about the XML (or JSON) of a POST request or of a setting. s3s reads such a body whole before any
+/// operation sees it, checks its SHA-256 but answers 500 when that fails, and checks nothing else; so it is judged here,
 /// on its way to s3s.
 pub struct Promise {
     length: u64,
@@ -200,12 +216,18 @@ pub struct Promise {
 
 impl Promise {
     /// Reads the headers; `None` for a request whose body is not judged here.
-    pub fn of<B>(request: &Request<B>) -> S3Result<Option<Self>> {
+    pub fn of<B>(request: &Request<B>, place: &Place) -> S3Result<Option<Self>> {
+        let query = request.uri().query().unwrap_or_default();
+        let asks =
+            |names: &[&str]| query.split('&').any(|pair| names.contains(&pair.split('=').next().unwrap_or(pair)));
+        let is_setting =
+            request.method() == Method::PUT && (asks(&OF_OBJECTS) || !place.names_object(request.uri().path()));
         let headers = request.headers();
         let length = text(headers, "content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
         let hash = text(headers, "x-amz-content-sha256").unwrap_or_default();
         // A chunked body is verified by its chunk signatures, and its length is not the XML's.
-        if request.method() != Method::POST || length == 0 || is_form(request) || hash.starts_with("STREAMING-") {
+        let is_judged = request.method() == Method::POST || is_setting;
+        if !is_judged || length == 0 || is_form(request) || hash.starts_with("STREAMING-") {
             return Ok(None);
         }
         if length > XML_MAX_BYTES as u64 {
@@ -213,11 +235,9 @@ impl Promise {
         }
         let decoded = HEXLOWER_PERMISSIVE.decode(hash.as_bytes()).ok();
         let sha256 = decoded.and_then(|hash| hash.try_into().ok());
-        let query = request.uri().query().unwrap_or_default();
-        let deletes = query.split('&').any(|pair| pair == "delete" || pair.starts_with("delete="));
-        // Only in DeleteObjects do checksum headers speak of the body; in CompleteMultipartUpload they speak
-        // of the object.
-        let declared = if deletes { Declared::read(headers, None)? } else { Declared::read_md5(headers)? };
+        // In CompleteMultipartUpload checksum headers speak of the object.
+        let of_body = is_setting || asks(&["delete"]);
+        let declared = if of_body { Declared::read(headers, None)? } else { Declared::read_md5(headers)? };
         Ok(Some(Self { length, sha256, declared }))
     }
 
@@ -347,7 +367,7 @@ mod tests {
     }
 
     async fn outcome(uri: &str, headers: &[(&str, &str)]) -> Option<Rejection> {
-        let promise = Promise::of(&request(uri, headers)).expect("well-formed").expect("judged");
+        let promise = Promise::of(&request(uri, headers), &Place::Path).expect("well-formed").expect("judged");
         let verdict = Arc::new(OnceLock::new());
         let inner = Full::new(Bytes::from_static(XML)).map_err(|never: Infallible| match never {});
         let read = Judged::new(inner, promise, Arc::clone(&verdict)).collect().await;
@@ -383,13 +403,28 @@ mod tests {
 
     #[test]
     fn only_xml_is_judged_and_only_forms_need_a_length() {
-        let judged = |request: &Request<()>| Promise::of(request).expect("well-formed").is_some();
+        let judged = |request: &Request<()>| Promise::of(request, &Place::Path).expect("well-formed").is_some();
         assert!(judged(&request("/b?delete", &[])));
         assert!(!judged(&request("/b", &[("content-type", "Multipart/form-data; boundary=x")])));
         let streaming = [("x-amz-content-sha256", "STREAMING-UNSIGNED-PAYLOAD-TRAILER")];
         assert!(!judged(&request("/b?delete", &streaming)));
         let put = Request::builder().method(Method::PUT).uri("/b/k").body(()).expect("request");
         assert!(!judged(&put) && check(&put).is_ok());
+        let versioned =
+            |uri| check(&Request::builder().method(Method::PUT).uri(uri).body(()).expect("request")).is_ok();
+        assert!(versioned("/b/k?acl&versionId=1") && !versioned("/b/k?versionId=1"), "a version cannot be put over");
+        for (uri, is_setting) in [
+            ("/b", true),
+            ("/b/", true),
+            ("/b?policy", true),
+            ("/b/k?acl", true),
+            ("/b/k?aclx", false),
+            ("/b/k?partNumber=1", false),
+        ] {
+            let put =
+                Request::builder().method(Method::PUT).uri(uri).header(CONTENT_LENGTH, 9).body(()).expect("request");
+            assert_eq!(judged(&put), is_setting, "{uri}");
+        }
         let form = Request::builder().method(Method::POST).uri("/b").header("content-type", "multipart/form-data");
         let told = check(&form.body(()).expect("request")).expect_err("no length");
         assert_eq!(told.code().as_str(), "MissingContentLength");

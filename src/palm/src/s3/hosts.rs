@@ -28,6 +28,17 @@ pub enum Place {
     Website(Option<String>),
 }
 
+impl Place {
+    /// Whether a path under it names an object.
+    pub fn names_object(&self, path: &str) -> bool {
+        let path = path.strip_prefix('/').unwrap_or(path);
+        match self {
+            Self::Path => path.split_once('/').is_some_and(|(_, key)| !key.is_empty()),
+            Self::Bucket(_) | Self::Website(_) => !path.is_empty(),
+        }
+    }
+}
+
 /// Not a domain, or two that overlap.
 #[derive(Debug, thiserror::Error)]
 #[error("not a domain, or named twice: {0:?}")]

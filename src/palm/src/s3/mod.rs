@@ -54,6 +54,7 @@ mod rename;
 mod senseless;
 pub mod server;
 mod sts;
+mod subresource;
 mod tagging;
 mod versioning;
 mod website;
@@ -191,6 +192,13 @@ fn answer<T>(output: T, stale: bool) -> S3Response<T> {
 fn timestamp(ms: u64) -> dto::Timestamp {
     let nanos = i128::from(ms) * 1_000_000;
     OffsetDateTime::from_unix_timestamp_nanos(nanos).unwrap_or(OffsetDateTime::UNIX_EPOCH).into()
+}
+
+/// The same as a header.
+fn http_date(ms: u64) -> Option<HeaderValue> {
+    let mut date = Vec::new();
+    timestamp(ms).format(dto::TimestampFormat::HttpDate, &mut date).ok()?;
+    HeaderValue::from_bytes(&date).ok()
 }
 
 /// A size as s3s counts it.

@@ -144,11 +144,12 @@ pub async fn complete(
     let algorithm = given.as_ref().map(|(algorithm, _)| *algorithm);
     // A checksum of the other kind than the upload's does not match, and is refused as that.
     let asked_kind = input.checksum_type.as_ref().map(ChecksumType::as_str);
+    let kind = asked_kind.map(checksum::parse_kind).transpose()?;
     let checksum = match given {
         None => None,
         Some((algorithm, value)) => Some(Checksum { algorithm, kind: checksum::kind(algorithm, asked_kind)?, value }),
     };
-    let completion = Completion { parts, conditions, checksum, size };
+    let completion = Completion { parts, conditions, checksum, kind, size };
     let event = Event::CreatedCompleteMultipartUpload;
     let notice = notification::begin(frontend, &request.extensions, (&input.bucket, &input.key), event).await?;
     let completed = frontend.store.complete_upload(&input.bucket, &input.key, id, completion).await;
@@ -272,13 +273,17 @@ fn uploads_start(
     prefix: &str,
     delimiter: Option<&str>,
 ) -> S3Result<(String, Option<BodyId>)> {
-    match id_marker.filter(|_| !key_marker.is_empty()) {
-        Some(id) => {
-            let id = id.parse().map_err(|_| error::invalid_argument("Invalid uploadId marker"))?;
-            Ok((key_marker.to_owned(), Some(id)))
-        }
-        None => Ok((after_marker(key_marker, prefix, delimiter), None)),
+    if let Some(id) = id_marker.filter(|_| !key_marker.is_empty()) {
+        let id = id.parse().map_err(|_| error::invalid_argument("Invalid uploadId marker"))?;
+        return Ok((key_marker.to_owned(), Some(id)));
     }
+    let mut start = after_marker(key_marker, prefix, delimiter);
+    // The registers of a key's uploads begin with the key and a NUL.
+    if start.ends_with('\0') {
+        start.pop();
+        start.push('\u{1}');
+    }
+    Ok((start, None))
 }
 
 pub async fn list_uploads(
@@ -354,7 +359,7 @@ fn upload_entry(store: &Store, key: String, id: BodyId, record: &UploadRecord) -
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::object::{after_group, after_key};
+    use crate::object::after_group;
 
     fn parts(numbers: &[u16]) -> Vec<PartInfo> {
         let part = |&number| PartInfo { number, size: 1, md5: [0; 16], checksum: None, modified_ms: 0 };
@@ -397,7 +402,8 @@ mod tests {
         let id = BodyId::from_bytes([7; 16]).to_string();
         let at = uploads_start("k", Some(&id), "", None).expect("marker");
         assert_eq!(at, ("k".to_owned(), Some(BodyId::from_bytes([7; 16]))));
-        assert_eq!(uploads_start("k", None, "", None).expect("marker"), (after_key("k"), None));
+        let behind = ("k\u{1}".to_owned(), None);
+        assert_eq!(uploads_start("k", None, "", None).expect("marker"), behind, "behind all uploads of k");
         assert_eq!(
             uploads_start("a/", None, "", Some("/")).expect("group"),
             (after_group("a/").expect("a group"), None)

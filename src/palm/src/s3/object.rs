@@ -13,13 +13,14 @@ use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
 use super::asked::take_asked;
 use super::attributes::set_attributes;
 use super::checksum::{Declared, explain, set_checksum};
-use super::condition::{self, ReadConditions, Verdict};
+use super::condition::{self, ReadConditions, Verdict, may_be_partial};
 use super::customer_key::{self, GivenKey, set_encryption, take_key};
 use super::lock::set_lock;
 use super::notification::OfForm;
 use super::range::{Selection, select};
 use super::{
-    Frontend, access, acl, answer, body, checksum, error, lifecycle, notification, signed, tagging, timestamp,
+    Frontend, access, acl, answer, body, checksum, error, http_date, lifecycle, notification, signed, tagging,
+    timestamp,
 };
 use crate::object::{Cipher, Object};
 
@@ -92,13 +93,7 @@ fn not_modified(object: &Object) -> S3Error {
     if let Ok(value) = etag(object).to_http_header() {
         headers.insert(http::header::ETAG, value);
     }
-    let mut date = Vec::new();
-    let modified = timestamp(object.modified_ms());
-    if modified.format(s3s::dto::TimestampFormat::HttpDate, &mut date).is_ok()
-        && let Ok(value) = http::HeaderValue::from_bytes(&date)
-    {
-        headers.insert(http::header::LAST_MODIFIED, value);
-    }
+    headers.extend(http_date(object.modified_ms()).map(|date| (http::header::LAST_MODIFIED, date)));
     told.set_headers(headers);
     told
 }
@@ -106,7 +101,7 @@ fn not_modified(object: &Object) -> S3Error {
 /// What `GetObject` and `HeadObject` have in common: the object, what decrypts it, and the bytes asked for, once the conditions
 /// hold.
 async fn find(
-    (frontend, extensions): (&Frontend, &Extensions),
+    (frontend, extensions, headers): (&Frontend, &Extensions, &http::HeaderMap),
     (bucket, key, version): (&str, &str, Option<&str>),
     given: Option<&GivenKey>,
     conditions: &ReadConditions,
@@ -116,6 +111,7 @@ async fn find(
     let object = access::head(&frontend.store, extensions, (bucket, key, version_name(version)?)).await?;
     let cipher = customer_key::open(object.record.customer_key.as_ref(), given)?;
     obey(conditions.judge(&object.record.etag.to_string(), object.modified_ms()), &object)?;
+    let range = range.filter(|_| may_be_partial(headers, &object.record.etag.to_string(), object.modified_ms()));
     let selection = select(&object.record, range, part)?;
     Ok((object, cipher, selection))
 }
@@ -163,7 +159,8 @@ pub async fn get(frontend: &Frontend, request: S3Request<GetObjectInput>) -> S3R
     let given = take_key!(input)?;
     let place = (input.bucket.as_str(), input.key.as_str(), input.version_id.as_deref());
     let (object, cipher, selection) =
-        find((frontend, &request.extensions), place, given.as_ref(), &conditions, range, part).await?;
+        find((frontend, &request.extensions, &request.headers), place, given.as_ref(), &conditions, range, part)
+            .await?;
     let mut output = GetObjectOutput::default();
     describe!(output, &object, given.as_ref(), &selection, input.checksum_mode.as_ref(), part);
     if input.version_id.is_none() {
@@ -188,7 +185,8 @@ pub async fn head(frontend: &Frontend, request: S3Request<HeadObjectInput>) -> S
     let given = take_key!(input)?;
     let place = (input.bucket.as_str(), input.key.as_str(), input.version_id.as_deref());
     let (object, _, selection) =
-        find((frontend, &request.extensions), place, given.as_ref(), &conditions, range, part).await?;
+        find((frontend, &request.extensions, &request.headers), place, given.as_ref(), &conditions, range, part)
+            .await?;
     let mut output = HeadObjectOutput::default();
     describe!(output, &object, given.as_ref(), &selection, input.checksum_mode.as_ref(), part);
     if input.version_id.is_none() {

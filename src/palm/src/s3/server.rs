@@ -30,7 +30,7 @@ use super::hosts::{BadDomain, Hosts, Place};
 use super::measure::{Asking, Measures};
 use super::notification::RequestId;
 use super::sts::Sts;
-use super::{CONSISTENCY, Frontend, error, form, list_versions, mechanism, senseless, website};
+use super::{CONSISTENCY, Frontend, error, form, list_versions, mechanism, senseless, subresource, website};
 use crate::config::CustomDomains;
 use crate::object::{BodyError, MAX_BODY_BYTES, ObjectError, Store};
 
@@ -306,8 +306,9 @@ impl Service {
     {
         let checked = mechanism::check(request.headers())
             .and_then(|()| mechanism::check_query(request.uri().query().unwrap_or_default()))
-            .and_then(|()| guard::check(&request));
-        let promise = match checked.and_then(|()| Promise::of(&request)) {
+            .and_then(|()| guard::check(&request))
+            .and_then(|()| subresource::check(&request, place));
+        let promise = match checked.and_then(|()| Promise::of(&request, place)) {
             Ok(promise) => promise,
             Err(told) => return error_response(told),
         };
@@ -324,10 +325,7 @@ impl Service {
         let is_select = request.method() == Method::POST
             && request.uri().query().is_some_and(|query| query.split('&').any(|pair| pair.starts_with("select-type=")));
         let answer = match form::target(&request, place, bucket) {
-            None => match senseless::find(&request) {
-                names if names.is_empty() => self.dispatch(request).await,
-                names => senseless::pass_over(self, request, &names).await,
-            },
+            None => self.take(request).await,
             Some(target) => match target {
                 Ok(bucket) => form::receive(self, &bucket, request).await.unwrap_or_else(error_response),
                 Err(told) => error_response(told),
@@ -345,7 +343,15 @@ impl Service {
         }
     }
 
-    /// Hands a request to s3s.
+    /// Hands a request to s3s, less what makes no sense of it.
+    pub(super) async fn take(&self, request: Request<Body>) -> Response<Body> {
+        match senseless::find(&request) {
+            None => self.dispatch(request).await,
+            Some(what) => senseless::pass_over(self, request, what).await,
+        }
+    }
+
+    /// Hands a request to s3s as it is.
     pub(super) async fn dispatch(&self, request: Request<Body>) -> Response<Body> {
         let is_head = request.method() == Method::HEAD;
         match self.s3.call(request).await {

@@ -91,7 +91,7 @@ async fn each_state_of_the_bucket_is_known_at_once_everywhere() {
     let gone = delete(&peers[4], "k", None).await.unwrap();
     assert_eq!(gone, Deleted { version: Some(Name::Null), delete_marker: true, found: true });
     let marker = peers[0].store.head("bucket", "k", None).await;
-    assert!(matches!(marker, Err(ObjectError::Marker { named: false, version: Name::Null })), "{marker:?}");
+    assert!(matches!(marker, Err(ObjectError::Marker { named: false, version: Name::Null, .. })), "{marker:?}");
     let marker = peers[1].store.head("bucket", "k", Some(Name::Null)).await;
     assert!(matches!(marker, Err(ObjectError::Marker { named: true, .. })), "{marker:?}");
     assert_eq!(keys(&peers[2], None, 10).await, Vec::<String>::new(), "a marker hides the key");

@@ -113,7 +113,7 @@ impl<'a> Visitor<'a> {
         };
         *request.headers_mut() = self.headers(conditional);
         *request.extensions_mut() = self.parts.extensions.clone();
-        self.service.dispatch(request).await
+        self.service.take(request).await
     }
 
     /// The visitor's headers without what addresses, signs or brings a body: a website knows no one.
