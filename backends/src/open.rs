@@ -133,7 +133,7 @@ pub fn takes_writes(url: &str) -> bool {
 }
 
 /// Takes away the mark of an empty place that has one, so that another peer may have it. A directory of this machine has none.
-#[cfg_attr(not(feature = "_opendal"), expect(unused_variables, clippy::unused_async, reason = "nothing to ask for it"))]
+#[cfg_attr(not(feature = "_opendal"), allow(unused_variables, clippy::unused_async, reason = "nothing to ask for it"))]
 pub(crate) async fn give_up(url: &str) -> Result<(), OpenError> {
     #[cfg(feature = "_opendal")]
     if url.starts_with(OPENDAL) {
