@@ -150,7 +150,7 @@ impl Backend {
         self.0.number
     }
 
-    /// Its URL without options, for people ([`open::place`]).
+    /// Its URL without options, for people ([`open::place()`]).
     pub fn place(&self) -> &str {
         &self.0.place
     }

@@ -2,7 +2,7 @@
 //!
 //! | space | key | value |
 //! | --- | --- | --- |
-//! | [`Space::Meta`] | `backend/`, [place](open::place) | its number, u16 big-endian |
+//! | [`Space::Meta`] | `backend/`, [place](fn@open::place) | its number, u16 big-endian |
 //! | | `backend-url/`, the same | the URL with which it was added to a running peer |
 //! | | `backend-leaving/`, the same | empty: it is being emptied, to be removed |
 //! | | `backend-removed/`, the same | empty: it was removed, whatever the settings say |
@@ -33,7 +33,7 @@ pub(super) struct Place {
     pub(super) is_removed: bool,
 }
 
-/// All that ever were, by [place](open::place).
+/// All that ever were, by [place](fn@open::place).
 pub(super) type Places = BTreeMap<String, Place>;
 
 /// Reads what is kept.
