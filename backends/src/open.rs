@@ -15,6 +15,7 @@
 //! | `bandwidth=50MB` | bytes a second at most, reads and writes together |
 //! | `quiet=23:00-07:00`, `quiet_bandwidth=5MB` | another bound in these hours, by this machine's clock |
 //! | `cache=64MiB` | small fragments are kept in memory, up to so many bytes |
+//! | `domain=shelf` | what it fails together with, where that is not just its peer's ([`domain`]) |
 //!
 //! Sizes are bytes, or carry a unit: `max_bytes=500GiB`, `reserve=2GB`.
 #![cfg_attr(
@@ -28,6 +29,11 @@ use std::sync::Arc;
 use crate::decorate::{Bandwidth, Cached, QuietHours, Throttle, local_minute, parse_hours};
 use crate::fragment::{FragmentStore, StoreError};
 use crate::index::IndexStore;
+
+mod place;
+
+pub use place::{MAX_DOMAIN_BYTES, domain, is_domain, place};
+pub(crate) use place::{own_directory, without_options};
 
 /// Why a store was not opened. Nothing was changed, except that a new directory may have been made.
 #[derive(Debug, thiserror::Error)]
@@ -126,16 +132,16 @@ pub fn takes_writes(url: &str) -> bool {
     tried.is_ok()
 }
 
-/// A store's URL without its options: where it is.
-pub fn place(url: &str) -> &str {
-    url.split_once('?').map_or(url, |(place, _)| place).trim_end_matches('/')
-}
-
-/// The directory that the store at this URL has to itself; `None` where it has none of this machine's.
-pub(crate) fn own_directory(url: &str) -> Option<PathBuf> {
-    let url = Url::parse(url).ok().filter(|url| ["disk", "rocksdb"].contains(&url.scheme))?;
-    let dir = url.path.strip_prefix("//")?;
-    (dir.starts_with('/') && dir.len() > 1).then(|| PathBuf::from(dir))
+/// Takes away the mark of an empty place that has one, so that another peer may have it. A directory of this machine has none.
+#[cfg_attr(not(feature = "_opendal"), allow(unused_variables, clippy::unused_async, reason = "nothing to ask for it"))]
+pub(crate) async fn give_up(url: &str) -> Result<(), OpenError> {
+    #[cfg(feature = "_opendal")]
+    if url.starts_with(OPENDAL) {
+        let url = Url::parse(url)?;
+        let Remote { address, options, .. } = url.remote(Decorations::of(&url)?.1)?;
+        return crate::remote::RemoteFragments::give_up(&address, options).await;
+    }
+    Ok(())
 }
 
 fn open_fragments(url: &str, known: bool) -> Result<Arc<dyn FragmentStore>, OpenError> {
@@ -190,6 +196,17 @@ fn open_plain(url: &Url<'_>, options: Options<'_>, known: bool) -> Result<Arc<dy
 #[cfg(feature = "_opendal")]
 const OPENDAL: &str = "opendal+";
 
+/// What the URL of such a place says.
+#[cfg(feature = "_opendal")]
+struct Remote {
+    /// Without the `opendal+`.
+    address: String,
+    adopt: bool,
+    max_bytes: Option<u64>,
+    /// Those of its service.
+    options: Vec<(String, String)>,
+}
+
 /// Options as written: names and values.
 type Options<'a> = Vec<(&'a str, &'a str)>;
 
@@ -204,7 +221,7 @@ struct Decorations {
 }
 
 impl Decorations {
-    /// Takes them out of a URL's options; the rest is the backend's.
+    /// Takes them, and the domain, out of a URL's options; the rest is the backend's.
     fn of<'a>(url: &Url<'a>) -> Result<(Self, Options<'a>), OpenError> {
         let (mut asked, mut rest) = (Self::default(), Vec::new());
         for (name, value) in url.options()? {
@@ -217,6 +234,8 @@ impl Decorations {
                         parse_hours(value).ok_or_else(|| url.bad(format!("quiet={value} is not like 23:00-07:00")))?;
                     asked.quiet = Some(hours);
                 }
+                "domain" if is_domain(value) => {}
+                "domain" => return Err(url.bad(format!("domain={value:?} is not a name such as attic/shelf"))),
                 _ => rest.push((name, value)),
             }
         }
@@ -279,7 +298,7 @@ impl<'a> Url<'a> {
 
     /// Without its options: they may have secrets, and errors go to logs.
     fn bad(&self, reason: impl Into<String>) -> OpenError {
-        OpenError::BadUrl { url: place(self.text).to_owned(), reason: reason.into() }
+        OpenError::BadUrl { url: without_options(self.text).to_owned(), reason: reason.into() }
     }
 
     fn unknown_scheme(&self) -> OpenError {
@@ -287,7 +306,7 @@ impl<'a> Url<'a> {
         let known = [KNOWN, crate::remote::SCHEMES].concat().join(", ");
         #[cfg(not(feature = "_opendal"))]
         let known = KNOWN.join(", ");
-        OpenError::UnknownScheme { url: place(self.text).to_owned(), scheme: self.scheme.to_owned(), known }
+        OpenError::UnknownScheme { url: without_options(self.text).to_owned(), scheme: self.scheme.to_owned(), known }
     }
 
     fn unknown_option(&self, name: &str, known: &str) -> OpenError {
@@ -320,25 +339,34 @@ impl<'a> Url<'a> {
     fn open_remote(&self, options: Options<'_>, known: bool) -> Result<Arc<dyn FragmentStore>, OpenError> {
         use crate::remote::{Found, RemoteFragments};
 
-        let (mut found, mut max_bytes) = (if known { Found::Expected } else { Found::Refused }, None);
-        let mut rest = Vec::new();
-        for (name, value) in options {
-            match (name, value) {
-                ("max_bytes", _) => max_bytes = Some(self.size(name, value)?),
-                // What was there once is never made anew, whatever the options still say.
-                ("adopt", "true") if known => {}
-                ("adopt", "true") => found = Found::Adopted,
-                ("adopt", "false") => {}
-                ("adopt", _) => return Err(self.bad(format!("adopt={value} is neither true nor false"))),
-                _ => rest.push((name.to_owned(), value.to_owned())),
-            }
-        }
-        let address = format!("{}:{}", self.scheme.trim_start_matches(OPENDAL), self.path);
-        let store: Arc<dyn FragmentStore> = Arc::new(RemoteFragments::open_blocking(&address, rest, found)?);
+        let Remote { address, adopt, max_bytes, options } = self.remote(options)?;
+        let found = match (known, adopt) {
+            // What was there once is never made anew, whatever the options still say.
+            (true, _) => Found::Expected,
+            (false, true) => Found::Adopted,
+            (false, false) => Found::Refused,
+        };
+        let store: Arc<dyn FragmentStore> = Arc::new(RemoteFragments::open_blocking(&address, options, found)?);
         Ok(match max_bytes {
             Some(max_bytes) => Arc::new(crate::decorate::Quota::new(store, max_bytes, 0)),
             None => store,
         })
+    }
+
+    #[cfg(feature = "_opendal")]
+    fn remote(&self, options: Options<'_>) -> Result<Remote, OpenError> {
+        let address = format!("{}:{}", self.scheme.trim_start_matches(OPENDAL), self.path);
+        let mut remote = Remote { address, adopt: false, max_bytes: None, options: Vec::new() };
+        for (name, value) in options {
+            match (name, value) {
+                ("max_bytes", _) => remote.max_bytes = Some(self.size(name, value)?),
+                ("adopt", "true") => remote.adopt = true,
+                ("adopt", "false") => {}
+                ("adopt", _) => return Err(self.bad(format!("adopt={value} is neither true nor false"))),
+                _ => remote.options.push((name.to_owned(), value.to_owned())),
+            }
+        }
+        Ok(remote)
     }
 
     fn size(&self, name: &str, value: &str) -> Result<u64, OpenError> {
@@ -403,8 +431,9 @@ mod tests {
         assert!(message("memory:path").contains("takes no path"));
         assert!(message("memory:?quiet=11pm-7am&quiet_bandwidth=1MB").contains("23:00-07:00"));
         assert!(message("memory:?quiet=23:00-07:00").contains("belong together"));
+        assert!(message("memory:?domain=").contains("attic/shelf"));
         assert!(fragments("memory:?max_bytes=10MiB").is_ok());
-        assert!(fragments("memory:?cache=1MiB&bandwidth=5MB&quiet=23:00-07:00&quiet_bandwidth=1MB").is_ok());
+        assert!(fragments("memory:?cache=1MiB&bandwidth=5MB&quiet=23:00-07:00&quiet_bandwidth=1MB&domain=nas").is_ok());
         assert!(index("memory:").is_ok());
         assert!(index("memory:?max_bytes=1").is_err());
     }

@@ -122,6 +122,16 @@ impl RemoteFragments {
         *remote.counters.lock() = counted;
         Ok(Self(Arc::new(remote)))
     }
+
+    /// Takes the mark away from a place that is empty and not used any more, so that another peer may have it.
+    pub async fn give_up(place: &str, options: Vec<(String, String)>) -> Result<(), OpenError> {
+        let (operator, service) = service::open(place, options)?;
+        operator.delete(MARK).await.map_err(|error| store_error(&error))?;
+        match service.local {
+            Some(root) => Ok(sync_dir(root).await?),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Remote {

@@ -5,7 +5,7 @@
 //! works; the others go on. One that is added takes fragments at once. One that is to be removed takes none from then on, is
 //! emptied by who knows what its fragments are, and is detached when it is empty.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -98,11 +98,15 @@ impl Backends {
     pub async fn open(urls: &[String], index: Arc<dyn IndexStore>, owner: &str) -> Result<Arc<Self>, OpenError> {
         let changes = Arc::new(watch::Sender::new(0));
         let mut known = places::load(&*index)?;
+        let moved = places::move_programs(&mut known, urls);
+        if !moved.is_empty() {
+            index.commit(moved, Durability::Synced).await?;
+        }
         let mut all: Vec<Backend> = Vec::new();
         let added: Vec<String> = known.values().filter_map(|place| place.url.clone()).collect();
         let named = |all: &[Backend], place: &str| all.iter().any(|backend| backend.place() == place);
         for (at, url) in urls.iter().chain(&added).enumerate() {
-            let place = open::place(url);
+            let place = &*open::place(url);
             if named(&all, place) {
                 if at >= urls.len() {
                     // The settings name it too by now, and theirs are the options.
@@ -143,8 +147,9 @@ impl Backends {
 
     /// Those of these URLs that were opened at an earlier start.
     pub fn known(urls: Vec<String>, index: &dyn IndexStore) -> Result<Vec<String>, StoreError> {
-        let known = places::load(index)?;
-        Ok(urls.into_iter().filter(|url| known.contains_key(open::place(url))).collect())
+        let mut known = places::load(index)?;
+        places::move_programs(&mut known, &urls);
+        Ok(urls.into_iter().filter(|url| known.contains_key(&*open::place(url))).collect())
     }
 
     /// Adds the store at a URL, which is made where there is none; it takes fragments at once, and is there at the next start
@@ -153,7 +158,7 @@ impl Backends {
         let bad = |reason: String| OpenError::BadUrl { url: url.to_owned(), reason };
         let Some(keeper) = &self.keeper else { return Err(bad("this peer's backends are fixed".into())) };
         let _changing = keeper.changing.lock().await;
-        let place = open::place(url);
+        let place = &*open::place(url);
         if let Some(there) = self.iter().find(|backend| backend.place() == place) {
             let number = there.number();
             return Err(bad(if there.is_leaving() {
@@ -220,6 +225,11 @@ impl Backends {
         // In this order: after a crash in between it is still known, and is claimed and detached again.
         backend.release().await.map_err(StoreError::from)?;
         self.forget(keeper, backend).await?;
+        // Not before: what is known and has no mark counts as a place that is away. After a crash in between the mark stays, and
+        // takes `adopt=true`.
+        if let Err(error) = backend.give_up().await {
+            warn!(backend = backend.place(), %error, "the mark of a backend that is removed stays: others need adopt=true");
+        }
         info!(backend = backend.place(), "backend removed");
         Ok(true)
     }
@@ -299,24 +309,39 @@ impl Backends {
         }
     }
 
+    /// How many of those that take writes fail apart: those of one domain count once.
+    pub fn writable_apart(&self) -> usize {
+        let writable: Vec<Backend> = self.iter().filter(Backend::takes_writes).collect();
+        let is_first = |at: &usize| !writable[..*at].iter().any(|other| other.fails_with(&writable[*at]));
+        (0..writable.len()).filter(is_first).count()
+    }
+
+    /// The domains that they name.
+    pub fn domains(&self) -> BTreeSet<String> {
+        self.iter().filter_map(|backend| backend.domain().map(str::to_owned)).collect()
+    }
+
     /// Those that take writes, in the order to try them for one fragment of up to `len` bytes. `held` says how many
-    /// fragments of its segment each holds: of those with room the fewest first, so that a disk takes few of them with it.
-    /// Among equals it is drawn by the room they have, so that all fill up together and none gets all the work.
+    /// fragments of its segment each holds: of those with room the fewest first, in what fails together and then on the disk
+    /// itself, so that a failure takes few of them with it. Among equals it is drawn by the room they have, so that all fill up
+    /// together and none gets all the work.
     pub async fn for_writing(&self, len: u64, held: &BTreeMap<u16, u32>) -> Vec<Backend> {
         if let Some(only) = self.only() {
             return if only.takes_writes() { vec![only] } else { Vec::new() };
         }
+        let all: Vec<Backend> = self.iter().collect();
+        let held_by = |backend: &Backend| held.get(&backend.number()).copied().unwrap_or(0);
         let mut drawn = Vec::new();
-        for backend in self.iter().filter(Backend::takes_writes) {
+        for backend in all.iter().filter(|backend| backend.takes_writes()) {
             let Ok(Usage { free, .. }) = backend.usage().await else { continue };
             let draw = self.hasher.hash_one((self.draws.fetch_add(1, Ordering::Relaxed), backend.number()));
             // Of u^(1/weight) the largest wins in proportion to its weight (Efraimidis, Spirakis 2006); here -ln of it.
             let key = -((draw as f64 + 1.0) / (u64::MAX as f64 + 2.0)).ln() / (free as f64 + 1.0);
-            let held = held.get(&backend.number()).copied().unwrap_or(0);
-            drawn.push((free < len, held, key, backend));
+            let together: u32 = all.iter().filter(|other| other.fails_with(backend)).map(held_by).sum();
+            drawn.push(((free < len, together, held_by(backend)), key, backend));
         }
-        drawn.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)).then(a.2.total_cmp(&b.2)));
-        drawn.into_iter().map(|(.., backend)| backend).collect()
+        drawn.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
+        drawn.into_iter().map(|(.., backend)| backend.clone()).collect()
     }
 
     /// Tells each time that a backend fails or works again, comes or goes.

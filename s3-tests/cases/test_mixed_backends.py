@@ -11,14 +11,14 @@ pytestmark = [pytest.mark.own_pool, pytest.mark.timeout(600)]
 
 
 def test_peers_of_all_kinds_make_one_pool(tmp_path, rng):
-    """Five peers keep fragments on two disks, in RocksDB, in a program's files, on a throttled disk and in memory; two of them are killed.
+    """Five peers keep fragments on two disks, in RocksDB and a mounted directory, in a program's files, on a throttled disk and in memory; two of them are killed.
     Danger: a kind of backend that loses, changes or refuses what the others take. Expected: everything is read and written
     meanwhile, and they come back with all they had."""
     with Pool.form(tmp_path / "pool", 5, "3-of-5", settings=QUICK, mixed=MIXED) as pool:
         contents = Contents(pool, rng)
         contents.fill(20, (3 * MIB,))
         kinds = [backend["url"].partition(":")[0] for peer in pool.peers for backend in peer.ask("backend list")["backends"]]
-        assert sorted(kinds) == ["disk", "disk", "disk", "exec", "memory", "rocksdb"]
+        assert sorted(kinds) == ["disk", "disk", "disk", "exec", "memory", "opendal+fs", "rocksdb"]
         for peer in pool.peers:
             assert all(backend["fragments"] > 0 for backend in peer.ask("backend list")["backends"]), peer.name
         for killed in pool.peers[:2]:

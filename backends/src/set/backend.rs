@@ -56,6 +56,8 @@ pub struct Backend(Arc<Inner>);
 struct Inner {
     number: u16,
     place: String,
+    /// What it fails together with, where its URL says so.
+    domain: Option<String>,
     /// To open it again.
     source: Option<Source>,
     slot: RwLock<Slot>,
@@ -136,10 +138,11 @@ impl Backend {
                 (None, Some(reason))
             }
         };
+        let domain = source.as_ref().and_then(|source| open::domain(&source.url)).map(str::to_owned);
         let (writers, meters, changes) = (AtomicUsize::new(0), Arc::<Meters>::default(), Arc::clone(changes));
         let store = store.map(|store| metered(store, &meters));
         let slot = RwLock::new(Slot { store, ill, full: false, leaving: false, removed: false });
-        Self(Arc::new(Inner { number, place, source, slot, writers, meters, changes }))
+        Self(Arc::new(Inner { number, place, domain, source, slot, writers, meters, changes }))
     }
 
     /// Its number in the notes.
@@ -147,9 +150,19 @@ impl Backend {
         self.0.number
     }
 
-    /// Its URL without options, for people.
+    /// Its URL without options, for people ([`open::place()`]).
     pub fn place(&self) -> &str {
         &self.0.place
+    }
+
+    /// What it fails together with, where its URL says so; otherwise it is in its peer's domain.
+    pub fn domain(&self) -> Option<&str> {
+        self.0.domain.as_deref()
+    }
+
+    /// Whether both fail together: they are one, or of one domain.
+    pub(super) fn fails_with(&self, other: &Self) -> bool {
+        self.number() == other.number() || self.domain().is_some() && self.domain() == other.domain()
     }
 
     /// What it was asked since this peer started, and how it answered.
@@ -192,6 +205,14 @@ impl Backend {
     pub(super) async fn release(&self) -> std::io::Result<()> {
         let Some(source) = self.0.source.clone() else { return Ok(()) };
         spawn_blocking(move || owner::release(&source.url)).await.map_err(std::io::Error::other).flatten()
+    }
+
+    /// Takes away what a place that is no directory of this machine says of itself: anybody may have it.
+    pub(super) async fn give_up(&self) -> Result<(), OpenError> {
+        match &self.0.source {
+            Some(source) => open::give_up(&source.url).await,
+            None => Ok(()),
+        }
     }
 
     /// Lets go of the store for good.

@@ -2,12 +2,13 @@
 //!
 //! | space | key | value |
 //! | --- | --- | --- |
-//! | [`Space::Meta`] | `backend/`, URL without its options | its number, u16 big-endian |
+//! | [`Space::Meta`] | `backend/`, [place](fn@open::place) | its number, u16 big-endian |
 //! | | `backend-url/`, the same | the URL with which it was added to a running peer |
 //! | | `backend-leaving/`, the same | empty: it is being emptied, to be removed |
 //! | | `backend-removed/`, the same | empty: it was removed, whatever the settings say |
 //!
-//! A number is never given to another place, so that an old note cannot point at what it does not mean.
+//! A number is never given to another place, so that an old note cannot point at what it does not mean. An `exec:` of which
+//! earlier versions kept these by its program alone takes them over ([`move_programs`]).
 
 use std::collections::BTreeMap;
 
@@ -15,6 +16,7 @@ use bytes::Bytes;
 
 use crate::fragment::StoreError;
 use crate::index::{IndexStore, Next, Space, Write};
+use crate::open;
 
 const NUMBER: &[u8] = b"backend/";
 const URL: &[u8] = b"backend-url/";
@@ -31,7 +33,7 @@ pub(super) struct Place {
     pub(super) is_removed: bool,
 }
 
-/// All that ever were, by URL without options.
+/// All that ever were, by [place](fn@open::place).
 pub(super) type Places = BTreeMap<String, Place>;
 
 /// Reads what is kept.
@@ -54,6 +56,33 @@ pub(super) fn load(index: &dyn IndexStore) -> Result<Places, StoreError> {
         places.entry(place).and_modify(|found| found.is_removed = true);
     }
     Ok(places)
+}
+
+/// Puts what is kept of a program under the place it has with its options, and answers how to keep it there: to earlier versions a
+/// program was one place whatever its options, and could be named but once. The settings come first, as they did then.
+pub(super) fn move_programs(places: &mut Places, settings: &[String]) -> Vec<Write> {
+    let added: Vec<String> = places.values().filter_map(|place| place.url.clone()).collect();
+    let urls: Vec<&String> = settings.iter().chain(&added).collect();
+    let mut writes = Vec::new();
+    for url in &urls {
+        let (place, former) = (open::place(url), open::without_options(url));
+        let is_named = places.contains_key(&*place) || urls.iter().any(|other| open::place(other) == former);
+        if is_named {
+            continue;
+        }
+        let Some(mut found) = places.remove(former) else { continue };
+        // Where the settings name it, theirs are the options.
+        found.url = found.url.filter(|added| open::place(added) == place);
+        writes.extend([NUMBER, URL, LEAVING, REMOVED].map(|space| Write::Delete(Space::Meta, key(space, former))));
+        writes.extend(used(&place, found.number, found.url.as_deref()));
+        if found.is_removed {
+            writes.extend(removed(&place));
+        } else if found.is_leaving {
+            writes.extend(leaving(&place, true));
+        }
+        places.insert(place.into_owned(), found);
+    }
+    writes
 }
 
 /// The number of the next place; `None` when there are no more.

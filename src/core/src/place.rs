@@ -151,11 +151,11 @@ pub struct Candidate {
     pub peer: PeerId,
     /// Free bytes; its weight.
     pub free: u64,
-    /// What fails together with it: a host, or a room and a host in it as `room/host`. Empty when not set, and then the peer
-    /// is its own domain.
-    pub domain: String,
-    /// How many disks it spreads the fragments of a segment over, at least 1. Counts only while it is the only candidate of
-    /// a pool of one member: in a wider pool a peer is lost whole, and it is to be 1 (`View::candidates`).
+    /// What fails together with it, or with one of its disks: hosts, or rooms and hosts in them as `room/host`. Empty when
+    /// none is set, and then the peer is its own domain.
+    pub domains: Vec<String>,
+    /// How many disks that fail apart it spreads the fragments of a segment over, at least 1. Counts only while it is the only
+    /// candidate of a pool of one member: in a wider pool a peer is lost whole, and it is to be 1 (`View::candidates`).
     pub disks: u8,
 }
 
@@ -165,19 +165,24 @@ impl Candidate {
         if candidates == 1 { usize::from(self.disks.max(1)) } else { 1 }
     }
 
-    /// The room that it shares with others: its domain up to the first slash.
-    fn room_label(&self) -> &str {
-        self.domain.split('/').next().unwrap_or_default()
+    /// The hosts that it shares with others.
+    fn hosts(&self) -> impl Iterator<Item = &str> {
+        self.domains.iter().map(String::as_str)
     }
 
-    /// Whether both are known to be at one host.
+    /// The rooms that it shares with others: its domains up to the first slash.
+    fn rooms(&self) -> impl Iterator<Item = &str> {
+        self.hosts().filter_map(|domain| domain.split('/').next()).filter(|room| !room.is_empty())
+    }
+
+    /// Whether both are known to be, or to have disks, at one host.
     pub(crate) fn shares_host(&self, other: &Self) -> bool {
-        !self.domain.is_empty() && self.domain == other.domain
+        self.hosts().any(|mine| other.hosts().any(|host| host == mine))
     }
 
-    /// Whether both are known to be in one room.
+    /// Whether both are known to be, or to have disks, in one room.
     pub(crate) fn shares_room(&self, other: &Self) -> bool {
-        !self.room_label().is_empty() && self.room_label() == other.room_label()
+        self.rooms().any(|mine| other.rooms().any(|room| room == mine))
     }
 
     /// How many fragments of `need_bytes` fit.

@@ -10,7 +10,7 @@
 //! order) and scores are compared as exact fractions.
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use super::Candidate;
 use crate::id::{PeerId, SegmentId};
@@ -38,31 +38,30 @@ impl Scored<'_> {
 
 /// The candidates (each peer once) in the order in which they are asked to keep fragments of `segment`:
 /// first the best of each room, best room first, then the second of each, and so on; and within a room the best of
-/// each of its hosts before the second of any.
+/// each of its hosts before the second of any. One that has disks in several rooms counts in all of them.
 pub fn order(segment: SegmentId, candidates: &[Candidate]) -> Vec<&Candidate> {
     let mut scored: Vec<Scored<'_>> =
         candidates.iter().map(|candidate| Scored { candidate, cost: cost(draw(segment, candidate.peer)) }).collect();
     scored.sort_unstable_by(Scored::compare);
     let by_score = scored.into_iter().map(|scored| scored.candidate).collect();
-    take_turns(take_turns(by_score, |candidate| &candidate.domain), Candidate::room_label)
+    take_turns(take_turns(by_score, |candidate| candidate.hosts().collect()), |candidate| candidate.rooms().collect())
 }
 
-/// The first of each domain, then the second of each, in the order they have. Those without one are never behind another.
-fn take_turns(ordered: Vec<&Candidate>, domain: impl Fn(&Candidate) -> &str) -> Vec<&Candidate> {
-    let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
-    let mut ranked: Vec<(usize, &Candidate)> = ordered
-        .into_iter()
-        .map(|candidate| match domain(candidate) {
-            "" => (0, candidate),
-            domain => {
-                let turns = seen.entry(domain).or_default();
-                *turns += 1;
-                (*turns - 1, candidate)
-            }
-        })
-        .collect();
-    ranked.sort_by_key(|&(rank, _)| rank);
-    ranked.into_iter().map(|(_, candidate)| candidate).collect()
+/// In rounds: each goes, in the order they have, into the first round where nobody shares a domain with it. Those without one
+/// are never behind another.
+fn take_turns<'a>(ordered: Vec<&'a Candidate>, domains: impl Fn(&'a Candidate) -> Vec<&'a str>) -> Vec<&'a Candidate> {
+    let mut rounds: Vec<(BTreeSet<&str>, Vec<&Candidate>)> = Vec::new();
+    for candidate in ordered {
+        let domains = domains(candidate);
+        let is_open = |(taken, _): &(BTreeSet<&str>, _)| domains.iter().all(|domain| !taken.contains(domain));
+        let round = rounds.iter().position(is_open).unwrap_or_else(|| {
+            rounds.push(Default::default());
+            rounds.len() - 1
+        });
+        rounds[round].0.extend(domains);
+        rounds[round].1.push(candidate);
+    }
+    rounds.into_iter().flat_map(|(_, candidates)| candidates).collect()
 }
 
 /// The peer that draws most for a segment, whatever its weight.

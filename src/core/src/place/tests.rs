@@ -17,7 +17,7 @@ fn segment(number: u64) -> SegmentId {
 }
 
 fn candidate(number: u8, free: u64) -> Candidate {
-    Candidate { peer: peer(number), free, domain: String::new(), disks: 1 }
+    Candidate { peer: peer(number), free, domains: Vec::new(), disks: 1 }
 }
 
 fn pool(peers: u8) -> Vec<Candidate> {
@@ -302,9 +302,17 @@ fn places_go_by_free_space() {
 
 /// One candidate in each of these domains, every one with twice the room of the one before.
 fn in_domains(domains: &[&str]) -> Vec<Candidate> {
-    let placed =
-        |(number, domain): (u8, &&str)| Candidate { domain: (*domain).to_owned(), ..candidate(number, GIB << number) };
+    let placed = |(number, domain): (u8, &&str)| {
+        let domains = Some(*domain).filter(|domain| !domain.is_empty()).map(str::to_owned).into_iter().collect();
+        Candidate { domains, ..candidate(number, GIB << number) }
+    };
     (0..).zip(domains).map(placed).collect()
+}
+
+/// The domain of each, where it has one, in the order for a segment.
+fn domains_in_order(number: u64, candidates: &[Candidate]) -> Vec<&str> {
+    let ordered = order(segment(number), candidates).into_iter();
+    ordered.map(|candidate| candidate.domains.first().map_or("", String::as_str)).collect()
 }
 
 /// Two hosts with several disks each and a lone peer: one power supply must not take two fragments while a
@@ -314,8 +322,7 @@ fn domains_come_before_second_places() {
     let domains = ["a", "a", "a", "b", "b", "", ""];
     let candidates = in_domains(&domains);
     for number in 0..500 {
-        let ordered: Vec<&str> =
-            order(segment(number), &candidates).into_iter().map(|candidate| candidate.domain.as_str()).collect();
+        let ordered = domains_in_order(number, &candidates);
         let round = |range: std::ops::Range<usize>| {
             let mut round = ordered[range].to_vec();
             round.sort_unstable();
@@ -334,8 +341,7 @@ fn rooms_come_before_hosts_and_hosts_before_peers() {
     let domains = ["attic/a", "attic/a", "attic/b", "attic/b", "cellar/c", "cellar/c", ""];
     let candidates = in_domains(&domains);
     for number in 0..500 {
-        let ordered: Vec<&str> =
-            order(segment(number), &candidates).into_iter().map(|candidate| candidate.domain.as_str()).collect();
+        let ordered = domains_in_order(number, &candidates);
         let round = |range: std::ops::Range<usize>, depth| {
             let mut round: Vec<&str> = ordered[range]
                 .iter()
@@ -349,6 +355,51 @@ fn rooms_come_before_hosts_and_hosts_before_peers() {
         let attic: Vec<&&str> = ordered.iter().filter(|domain| domain.starts_with("attic")).collect();
         assert_ne!(attic[0], attic[1], "both hosts before a second disk of one");
         assert_eq!(round(5..7, 1)[0].split('/').next(), Some("attic"));
+    }
+}
+
+proptest! {
+    /// Peers have disks in several domains: at home, in an enclosure, on a NAS that others use too. Danger: fragments of a
+    /// segment at two peers whose disks fail together, while a third one shares nothing with either. Expectation: those that come
+    /// first share no room with each other, and whoever comes later shares one with them; a write to no more peers
+    /// than that is spread over as many domains. Nobody is lost or named twice.
+    #[test]
+    fn disks_that_fail_together_come_after_those_that_do_not(
+        places in proptest::collection::vec(proptest::collection::btree_set("[abc](/[xy])?", 0..3), 1..10),
+        number: u64,
+    ) {
+        let candidates: Vec<Candidate> = (0..)
+            .zip(&places)
+            .map(|(number, domains)| Candidate { domains: domains.iter().cloned().collect(), ..candidate(number, GIB) })
+            .collect();
+        let ordered = order(segment(number), &candidates);
+        let shares = |at: usize| ordered[..at].iter().any(|earlier| earlier.shares_room(ordered[at]));
+        let apart = (0..ordered.len()).find(|&at| shares(at)).unwrap_or(ordered.len());
+        for later in &ordered[apart..] {
+            prop_assert!(ordered[..apart].iter().any(|earlier| earlier.shares_room(later)));
+        }
+        let mut all: Vec<PeerId> = ordered.iter().map(|candidate| candidate.peer).collect();
+        let n = u8::try_from(apart).unwrap();
+        let homes = plan(segment(number), Policy::new(n, n).unwrap(), false, &candidates, NEED).unwrap().homes;
+        prop_assert_eq!(&homes, &all[..apart]);
+        all.sort_unstable();
+        all.dedup();
+        prop_assert_eq!(all.len(), candidates.len());
+    }
+}
+
+/// Two peers with disks of their own and a share of one NAS each, two without. One NAS that fails takes one fragment of two:
+/// the second of its peers comes after all others, though it has most room.
+#[test]
+fn a_shared_nas_takes_one_fragment() {
+    let mut candidates = pool(4);
+    for (number, domains) in [(0, ["attic", "nas"]), (1, ["cellar", "nas"])] {
+        candidates[number].domains = domains.map(str::to_owned).into();
+        candidates[number].free = 64 * GIB;
+    }
+    for number in 0..200 {
+        let ordered = order(segment(number), &candidates);
+        assert_eq!(ordered[3].domains.last().map(String::as_str), Some("nas"));
     }
 }
 

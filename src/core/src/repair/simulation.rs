@@ -140,7 +140,7 @@ impl World {
     fn candidates(&self) -> Vec<Candidate> {
         let taking =
             self.peers.iter().filter(|peer| peer.is_member && !peer.is_draining && peer.presence == Presence::Awake);
-        taking.map(|peer| Candidate { peer: peer.id, free: 1 << 40, domain: String::new(), disks: 1 }).collect()
+        taking.map(|peer| Candidate { peer: peer.id, free: 1 << 40, domains: Vec::new(), disks: 1 }).collect()
     }
 
     fn peer(&self, id: PeerId) -> Option<&Peer> {

@@ -21,7 +21,7 @@ fn policy(text: &str) -> Policy {
 fn candidates(numbers: impl IntoIterator<Item = u8>) -> Vec<Candidate> {
     numbers
         .into_iter()
-        .map(|number| Candidate { peer: peer(number), free: ROOMY, domain: String::new(), disks: 1 })
+        .map(|number| Candidate { peer: peer(number), free: ROOMY, domains: Vec::new(), disks: 1 })
         .collect()
 }
 
@@ -326,8 +326,9 @@ fn cases() -> impl Strategy<Value = Case> {
                 (0..PEERS).zip(&peers).filter(|(_, (of_home, _))| *of_home == 's' || *of_home == 'l' && overfull);
             let candidates = taking.map(|(number, (of_home, room))| {
                 let room = if *of_home == 's' { *room } else { 0 };
-                let domain = ["", "a/1", "a/2", "b", "b"][usize::from(number % 5)].to_owned();
-                Candidate { peer: peer(number), free: room * NEED + NEED / 2, domain, disks: 1 }
+                let domains: [&[&str]; 5] = [&[], &["a/1"], &["a/2", "c"], &["b"], &["b", "c"]];
+                let domains = domains[usize::from(number % 5)].iter().map(|&domain| domain.to_owned()).collect();
+                Candidate { peer: peer(number), free: room * NEED + NEED / 2, domains, disks: 1 }
             });
             Case { state, candidates: candidates.collect(), wanted }
         },

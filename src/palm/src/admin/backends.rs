@@ -69,6 +69,7 @@ async fn describe(store: &Store, backend: &Backend) -> api::Backend {
     api::Backend {
         number: backend.number(),
         url: backend.place().to_owned(),
+        domain: backend.domain().map(str::to_owned),
         state: name.to_owned(),
         ill: (state != BackendState::Well).then(|| state.to_string()),
         leaving: backend.is_leaving(),

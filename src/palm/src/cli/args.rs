@@ -210,6 +210,9 @@ pub(super) enum Backend {
         /// Bytes a second at most, reads and writes together
         #[arg(long, value_name = "SIZE")]
         bandwidth: Option<Size>,
+        /// What it fails together with, as disks of one enclosure do; otherwise it is in this peer's domain
+        #[arg(long, value_name = "NAME", value_parser = domain)]
+        domain: Option<String>,
     },
     /// Move its fragments to this peer's others, and to other peers where those are full, then do without it
     Remove {
@@ -233,6 +236,11 @@ pub(super) enum Pool {
         #[arg(long)]
         i_accept_data_loss: bool,
     },
+}
+
+fn domain(name: &str) -> Result<String, String> {
+    let is_one = palm_backends::open::is_domain(name);
+    is_one.then(|| name.to_owned()).ok_or_else(|| "expected a name such as shelf, or attic/shelf".to_owned())
 }
 
 /// The peer that a command asks: the one of `data`, or with `--admin URL` another.

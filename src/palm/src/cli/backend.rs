@@ -13,9 +13,10 @@ const OPEN_TIMEOUT: std::time::Duration = std::time::Duration::from_mins(10);
 pub(super) async fn run(reach: &Reach, wish: Backend, json: bool) -> Result<(), CliError> {
     match wish {
         Backend::List => print::backends(&ask(reach, path::BACKENDS, NOTHING).await?, json),
-        Backend::Add { url, max_bytes, reserve, bandwidth } => {
-            let options = [("max_bytes", max_bytes), ("reserve", reserve), ("bandwidth", bandwidth)];
-            let given = options.into_iter().filter_map(|(name, size)| Some(format!("{name}={}", size?.0)));
+        Backend::Add { url, max_bytes, reserve, bandwidth, domain } => {
+            let sizes = [("max_bytes", max_bytes), ("reserve", reserve), ("bandwidth", bandwidth)];
+            let given = sizes.into_iter().filter_map(|(name, size)| Some(format!("{name}={}", size?.0)));
+            let given = given.chain(domain.map(|domain| format!("domain={domain}")));
             let wish = api::AddBackend { url: with_options(absolute(&url)?, &given.collect::<Vec<_>>()) };
             print::added_backend(&ask_within(reach, path::BACKENDS, Some(&wish), OPEN_TIMEOUT).await?, json);
         }

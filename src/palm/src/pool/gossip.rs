@@ -17,6 +17,7 @@ use chitchat::{
     ChitchatConfig, ChitchatHandle, ChitchatId, ChitchatMessage, Deserializable, FailureDetectorConfig, NodeState,
     Serializable, spawn_chitchat,
 };
+use palm_backends::open::{MAX_DOMAIN_BYTES, is_domain};
 use palm_core::id::{PeerId, PoolId};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::mpsc;
@@ -74,13 +75,19 @@ pub struct Told {
     pub gateway: bool,
     /// Its backends that work.
     pub disks: u8,
+    /// How many of them fail apart: those of one domain count once.
+    pub disks_apart: u8,
+    /// What its backends fail together with, each once: for those that are not simply in its own domain.
+    pub disk_domains: Vec<String>,
 }
 
 /// Values no longer than this are read; a longer one is as good as missing.
 const MAX_VALUE_BYTES: usize = 1024;
+/// A peer tells of no more domains of its backends: they fit a value.
+pub(super) const MAX_DISK_DOMAINS: usize = MAX_VALUE_BYTES / (MAX_DOMAIN_BYTES + 1);
 
 impl Told {
-    fn entries(&self) -> [(&'static str, String); 12] {
+    fn entries(&self) -> [(&'static str, String); 14] {
         let address = |at: Option<SocketAddr>| at.map(|at| at.to_string()).unwrap_or_default();
         let quic: Vec<String> = self.quic.iter().map(SocketAddr::to_string).collect();
         [
@@ -96,6 +103,8 @@ impl Told {
             ("draining", self.draining.to_string()),
             ("gateway", self.gateway.to_string()),
             ("disks", self.disks.to_string()),
+            ("disks-apart", self.disks_apart.to_string()),
+            ("disk-domains", self.disk_domains.join(",")),
         ]
     }
 
@@ -116,6 +125,8 @@ impl Told {
             draining: get("draining").parse().unwrap_or(false),
             gateway: get("gateway").parse().unwrap_or(false),
             disks: get("disks").parse().unwrap_or(1),
+            disks_apart: get("disks-apart").parse().unwrap_or(1),
+            disk_domains: get("disk-domains").split(',').filter(|one| is_domain(one)).map(str::to_owned).collect(),
         })
     }
 }
@@ -352,6 +363,8 @@ mod tests {
             draining: true,
             gateway: true,
             disks: 3,
+            disks_apart: 2,
+            disk_domains: vec!["attic/nas".into(), "shelf".into()],
         };
         let entries: HashMap<_, _> = told.entries().into();
         assert_eq!(Told::read(|name| entries.get(name).map(String::as_str)), Some(told));
@@ -359,5 +372,10 @@ mod tests {
         let odd = Told::read(|name| Some(if name == "free" { "12" } else { "nonsense" })).unwrap();
         assert_eq!((odd.free, odd.quic.len(), odd.s3), (12, 0, None));
         assert_eq!((odd.busy, odd.draining, odd.disks), (false, false, 1), "as of a peer that does not tell");
+        let older = Told::read(|name| (name == "free").then_some("12")).unwrap();
+        assert_eq!((older.disks_apart, older.disk_domains), (1, Vec::new()));
+        let longest = Told { disk_domains: vec!["d".repeat(MAX_DOMAIN_BYTES); MAX_DISK_DOMAINS], ..Told::default() };
+        let entries: HashMap<_, _> = longest.entries().into();
+        assert_eq!(Told::read(|name| entries.get(name).map(String::as_str)), Some(longest));
     }
 }

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::Shared;
-use super::gossip::{Gossip, Heard, Told};
+use super::gossip::{Gossip, Heard, MAX_DISK_DOMAINS, Told};
 use super::view::{MemberStatus, Snapshot};
 use crate::net::Net;
 
@@ -253,6 +253,8 @@ pub(super) async fn own_figures(shared: &Shared) -> Told {
         draining: shared.view.is_draining(),
         gateway: shared.is_gateway,
         disks: u8::try_from(disks).unwrap_or(u8::MAX),
+        disks_apart: u8::try_from(shared.fragments.writable_apart()).unwrap_or(u8::MAX),
+        disk_domains: shared.fragments.domains().into_iter().take(MAX_DISK_DOMAINS).collect(),
     }
 }
 

@@ -161,8 +161,10 @@ impl View {
                 return None;
             }
             // In a wider pool a peer is lost whole, whatever disks it has.
-            let disks = if snapshot.members.len() == 1 { told.disks.max(1) } else { 1 };
-            Some(Candidate { peer: member.peer, free: told.free, domain: told.domain.clone(), disks })
+            let disks = if snapshot.members.len() == 1 { told.disks_apart.max(1) } else { 1 };
+            let domains = std::iter::once(&told.domain).chain(&told.disk_domains);
+            let domains = domains.filter(|domain| !domain.is_empty()).cloned().collect();
+            Some(Candidate { peer: member.peer, free: told.free, domains, disks })
         })
         .collect()
     }
@@ -333,9 +335,24 @@ mod tests {
         view.set_draining(true);
         assert_eq!((view.staying_count(), view.wanted_policy().to_string().as_str()), (2, "1-of-2"));
         view.set_draining(false);
-        all[0].told = Some(Told { free: 5, disks: 3, ..Told::default() });
+        all[0].told = Some(Told { free: 5, disks: 4, disks_apart: 3, ..Told::default() });
         view.publish(snapshot(&all[..1]));
         assert_eq!(view.wanted_policy().to_string(), "2-of-3");
+    }
+
+    /// A member tells of its own domain and of a NAS that one of its disks is on, another only of its disks' domains, a third is of
+    /// an earlier version or has none. Danger: the NAS is forgotten, or nothing counts as a domain. Expectation: a candidate is in
+    /// all that its member told.
+    #[test]
+    fn members_are_in_the_domains_of_their_disks_too() {
+        let view = View::new(PeerId::from_bytes([1; 32]));
+        let mut all: Vec<_> = (1..=3).map(|n| member(n, true, Some(5))).collect();
+        let (domain, disk_domains) = ("attic".to_owned(), vec!["nas".to_owned()]);
+        all[0].told = Some(Told { domain, disk_domains: disk_domains.clone(), ..Told::default() });
+        all[1].told = Some(Told { disk_domains, ..Told::default() });
+        view.publish(snapshot(&all));
+        let domains: Vec<_> = view.candidates().into_iter().map(|candidate| candidate.domains).collect();
+        assert_eq!(domains, [vec!["attic", "nas"], vec!["nas"], vec![]]);
     }
 
     /// A fragment put at a dead peer is lost time, and one put at a peer of unknown size is a guess: neither is a

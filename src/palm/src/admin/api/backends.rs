@@ -16,6 +16,9 @@ pub struct Backend {
     pub number: u16,
     /// Its URL without options.
     pub url: String,
+    /// What it fails together with; missing where that is its peer's domain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub domain: Option<String>,
     /// `well`, `full`, `read-only` or `failed`.
     pub state: String,
     /// What is wrong with it, in words.

@@ -18,13 +18,14 @@ pub(in crate::cli) fn backends(backends: &api::Backends, as_json: bool) {
         vec![
             one.number.to_string(),
             one.url.clone(),
+            one.domain.clone().unwrap_or_default(),
             one.fragments.map(|fragments| fragments.to_string()).unwrap_or_default(),
             one.bytes.map(size).unwrap_or_default(),
             one.free_bytes.map(size).unwrap_or_default(),
             one.stuck.as_ref().map_or(state.clone(), |stuck| format!("{state}; {stuck}")),
         ]
     });
-    say(&table(&["NUMBER", "URL", "FRAGMENTS", "USED", "FREE", "STATE"], rows));
+    say(&table(&["NUMBER", "URL", "DOMAIN", "FRAGMENTS", "USED", "FREE", "STATE"], rows));
 }
 
 pub(in crate::cli) fn added_backend(added: &api::Backend, as_json: bool) {
