@@ -23,6 +23,8 @@ use palm_core::register::{Accepted, Config, Record};
 use palm_core::wire::{self, FragmentOrigin, JoinRequest, JoinResponse, Request, Response};
 use parking_lot::Mutex;
 
+use crate::voters::reach;
+
 /// What was asked of all peers, and answered, as the frames' bodies count it.
 #[derive(Default)]
 struct Traffic {
@@ -269,7 +271,7 @@ async fn a_learner_that_becomes_a_voter_needs_no_bodies() {
     fill(&indexes[2], Space::Followed, COUNT, now).await;
     let (peers, traffic) = pool(indexes, 2).await;
     let target = peers.iter().map(|peer| peer.net.me()).collect();
-    while !peers[0].ledger.change_voters(&target).await.unwrap() {}
+    reach(&peers[0].ledger, &target).await;
     assert_eq!(contents(&peers[2].index, Space::Accepted), contents(&peers[0].index, Space::Accepted));
     assert!(contents(&peers[2].index, Space::Followed).is_empty());
     let (_, bytes, prepares) = traffic.take();
@@ -355,7 +357,7 @@ async fn a_change_of_voters_promises_above_every_old_ballot() {
 
     for target in [vec![0, 1, 2, 3], vec![0, 2, 3]] {
         let target = target.into_iter().map(|at| ids[at]).collect();
-        while !peers[2].ledger.change_voters(&target).await.unwrap() {}
+        reach(&peers[2].ledger, &target).await;
     }
     let epoch = peers[2].ledger.config().epoch;
     let below = Ballot { stamp: Stamp::from_millis(now_ms + 999), peer: 8, nonce: 8 };
@@ -421,7 +423,7 @@ async fn a_hundred_thousand_keys_change_voters() {
 
     let target = peers.iter().map(|peer| peer.net.me()).collect();
     let began = Instant::now();
-    while !peers[0].ledger.change_voters(&target).await.unwrap() {}
+    reach(&peers[0].ledger, &target).await;
     let (messages, bytes, prepares) = traffic.take();
     println!(
         "voters changed over 100,000 keys in {:?}: {messages} messages, {bytes} bytes, {prepares} prepares",
