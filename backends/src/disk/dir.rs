@@ -19,7 +19,7 @@ pub(crate) struct DirLock {
     path: PathBuf,
     /// Device and inode.
     place: (u64, u64),
-    _file: File,
+    file: File,
 }
 
 impl DirLock {
@@ -63,7 +63,17 @@ impl DirLock {
             return Err(OpenError::Format { dir: dir.to_owned(), found, expected });
         }
         let found = file.metadata()?;
-        Ok(Self { path, place: (found.dev(), found.ino()), _file: file })
+        Ok(Self { path, place: (found.dev(), found.ino()), file })
+    }
+}
+
+impl Drop for DirLock {
+    /// Said, not left to the closing of the file: a child that another thread forks (a plug-in being started) has a
+    /// copy of it until it runs its own program, and would keep the directory in use for that long.
+    fn drop(&mut self) {
+        if let Err(error) = self.file.unlock() {
+            tracing::warn!(path = %self.path.display(), %error, "a lock was not given back");
+        }
     }
 }
 
@@ -87,4 +97,23 @@ pub(crate) fn create_dir(dir: &Path) -> io::Result<()> {
 /// Makes the entries of a directory durable.
 pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// Scenario: a store is closed and opened again while another thread starts a plug-in, whose process has a copy
+    /// of every open file until it runs its program. Danger: the store is "in use" by nobody. Expectation: it opens.
+    #[test]
+    fn a_copy_of_the_file_does_not_keep_the_lock() {
+        let dir = TempDir::new().unwrap();
+        let lock = DirLock::acquire(dir.path(), "x\n").unwrap();
+        let _as_a_child_has_it = lock.file.try_clone().unwrap();
+        assert!(matches!(DirLock::acquire(dir.path(), "x\n"), Err(OpenError::InUse(_))));
+        drop(lock);
+        DirLock::acquire(dir.path(), "x\n").unwrap();
+    }
 }

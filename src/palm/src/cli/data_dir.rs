@@ -14,7 +14,7 @@ const LOCK_FILE: &str = "palm.lock";
 #[derive(Debug)]
 pub(super) struct DataDir {
     path: PathBuf,
-    _lock: File,
+    lock: File,
 }
 
 impl DataDir {
@@ -31,7 +31,7 @@ impl DataDir {
             .open(&at)
             .map_err(failed(at.display()))?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { path, _lock: lock }),
+            Ok(()) => Ok(Self { path, lock }),
             Err(TryLockError::WouldBlock) => Err(CliError::Failed(format!(
                 "{} is in use by another peer; one directory serves one peer (--data names another)",
                 path.display()
@@ -43,6 +43,14 @@ impl DataDir {
     /// Where it is, absolute.
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+}
+
+impl Drop for DataDir {
+    /// Said, not left to the closing of the file: a child that is being forked has a copy of it until it runs its
+    /// own program. Should it fail, the closing does it.
+    fn drop(&mut self) {
+        let _unlocked = self.lock.unlock();
     }
 }
 
