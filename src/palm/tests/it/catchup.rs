@@ -22,6 +22,7 @@ use palm_core::record::{Attributes, Content, Etag, ObjectRecord, Placed, Segment
 use palm_core::register::{Accepted, Config, Record};
 use palm_core::wire::{self, FragmentOrigin, JoinRequest, JoinResponse, Request, Response};
 use parking_lot::Mutex;
+use tokio::time::timeout;
 
 use crate::voters::reach;
 
@@ -96,7 +97,13 @@ async fn pool(indexes: Vec<Arc<dyn IndexStore>>, voters: usize) -> (Vec<Peer>, A
     // A connection between any two, to compare over.
     for peer in &peers {
         for other in peers.iter().filter(|other| other.net.me() != peer.net.me()) {
-            peer.net.call(other.net.me(), Request::Ping, Duration::from_secs(5)).await.unwrap();
+            // While two that dial each other settle on one connection, a call may find it gone, and was not carried out.
+            let answered = async {
+                while peer.net.call(other.net.me(), Request::Ping, Duration::from_secs(5)).await.is_err() {
+                    tokio::task::yield_now().await;
+                }
+            };
+            timeout(Duration::from_secs(60), answered).await.expect("no connection");
         }
     }
     traffic.take();
