@@ -33,11 +33,12 @@ build: setup ## build every crate
 	$(ENV)
 	cargo build --workspace --bins --examples $$PALM_CARGO_FLAGS
 
-lint: setup ## formatting, clippy, docs and licences, warnings refused
+lint: setup ## formatting, clippy, docs, licences and the names used in Python, warnings refused
 	$(ENV)
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets $$PALM_CARGO_FLAGS -- -D warnings
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" cargo doc --workspace --no-deps --document-private-items --quiet $$PALM_CARGO_FLAGS
+	ruff check --no-cache --select E9,F s3-tests examples monitoring
 	tools/deny.sh
 
 test: lint ## everything CI runs: lint, unit tests, then real clients against pools of real processes

@@ -62,7 +62,7 @@ def test_storage_only_and_gateway_only_members(tmp_path, rng):
 def test_traffic_is_bounded_in_quiet_hours(tmp_path):
     """A peer's line may carry 1 MB a second at this time of day. Danger: a bound that counts nothing, or only one direction. Expected: what has to
     go to the other peer takes its time, and so does what has to come from it; what is here takes none."""
-    now = datetime.datetime.now()  # noqa: DTZ005: quiet hours are by the machine's clock
+    now = datetime.datetime.now()  # quiet hours are by the machine's clock
     quiet = "-".join((now + datetime.timedelta(hours=hours)).strftime("%H:%M") for hours in (-2, 2))
     with Pool(tmp_path / "pool") as pool:
         pool.create("--policy", "2-of-2")

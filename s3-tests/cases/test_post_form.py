@@ -132,7 +132,6 @@ def test_a_browser_is_sent_on(form, field):
     form.fields.append((field, "http://page.example/done"))
     form.conditions.append(["eq", f"${field}", "http://page.example/done"])
     answer = form.post(form.sign_v4())
-    tag = hashlib.md5(b"bar").hexdigest()
     page, _, query = answer.headers["location"].partition("?")
     told = dict(urllib.parse.parse_qsl(query))
     assert (answer.status, page) == (303, "http://page.example/done")
