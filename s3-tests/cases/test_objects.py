@@ -9,6 +9,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 import samples
+import sigv4
 from samples import KIB, MIB
 
 # Around every border of the design: nothing, the smallest shard, a packed fragment (64 KiB), a stripe (1 MiB), a segment (64 MiB).
@@ -89,6 +90,17 @@ def test_headers_and_metadata_come_back(s3, bucket):
         assert answer["ResponseMetadata"]["HTTPHeaders"]["expires"] == "Sun, 04 May 2031 03:02:01 GMT"
         assert answer["Metadata"] == METADATA
         assert read(Bucket=bucket, Key="bare")["ContentType"] == "binary/octet-stream"
+
+
+def test_metadata_given_twice(target, s3, bucket):
+    """userguide/UsingMetadata: values of one name are one list. Expected: both, in order, under a signature that covers them so."""
+    server = target.server
+    put = server.request("PUT", f"/{bucket}/k", x_amz_meta_colour="red,blue")
+    request = server.credentials.authorize(put, sigv4.UNSIGNED)
+    lines = request.headers | {"x-amz-meta-colour": "red\r\nx-amz-meta-colour: blue", "content-length": "1"}
+    answer = server.send(dataclasses.replace(request, headers=lines), b"x")
+    assert answer.status == 200, str(answer)
+    assert s3.head_object(Bucket=bucket, Key="k")["Metadata"] == {"colour": "red,blue"}
 
 
 def test_metadata_has_a_limit(s3, bucket, refused):

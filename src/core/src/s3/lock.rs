@@ -175,15 +175,6 @@ pub fn check_versioning(to: Versioning, has_lock: bool) -> Result<(), Refusal> {
     Err(Refusal::with_status(409, "InvalidBucketState", message))
 }
 
-/// Whether a request may bring `x-amz-bypass-governance-retention`, whatever its value.
-pub fn check_bypass_header(has_lock: bool) -> Result<(), Refusal> {
-    if has_lock {
-        return Ok(());
-    }
-    let message = "x-amz-bypass-governance-retention is only applicable to Object Lock enabled buckets.";
-    Err(Refusal::invalid_argument(message))
-}
-
 /// What object lock's operations answer in a bucket without it.
 pub fn missing_configuration() -> Refusal {
     Refusal::invalid_request("Bucket is missing Object Lock Configuration")

@@ -12,7 +12,7 @@ use time::OffsetDateTime;
 
 use super::access;
 use super::object::version_name;
-use super::{Frontend, condition, error, lock, notification};
+use super::{Frontend, condition, error, notification};
 use crate::object::{Deleted, Deletion, ObjectError, WriteConditions};
 
 /// Keys one `DeleteObjects` request names at most (AWS's limit).
@@ -73,7 +73,6 @@ pub async fn delete(
     request: S3Request<DeleteObjectInput>,
 ) -> S3Result<S3Response<DeleteObjectOutput>> {
     let input = request.input;
-    lock::check_bypass(&request.extensions, input.bypass_governance_retention)?;
     let bypass = input.bypass_governance_retention == Some(true);
     let version = version_name(input.version_id.as_deref())?;
     let given =
@@ -101,7 +100,6 @@ pub async fn delete_many(
     if delete.objects.iter().any(|object| object.key.bytes().any(unwritable)) {
         return Err(S3Error::new(S3ErrorCode::MalformedXML));
     }
-    lock::check_bypass(&request.extensions, bypass_governance_retention)?;
     let bypass = bypass_governance_retention == Some(true);
     let quiet = delete.quiet.unwrap_or(false);
     let outcomes: Vec<(ObjectIdentifier, S3Result<Deleted>)> = stream::iter(delete.objects)

@@ -4,8 +4,7 @@
 use http::Extensions;
 use palm_core::record::{BucketRecord, ObjectLock};
 use palm_core::s3::lock::{
-    Asking, DefaultRetention, Lock, Mode, Retention, check_bypass_header, check_enable, missing_configuration, no_lock,
-    retention_of_headers,
+    Asking, DefaultRetention, Lock, Mode, Retention, check_enable, missing_configuration, no_lock, retention_of_headers,
 };
 use palm_core::s3::{Refusal, version::Name};
 use s3s::dto::{
@@ -83,14 +82,6 @@ pub fn hold_status(on: bool) -> ObjectLockLegalHoldStatus {
 /// says `true`.
 pub fn asking(frontend: &Frontend, bypass: Option<bool>) -> Asking {
     Asking { now_ms: frontend.store.now_ms(), bypass: bypass == Some(true) }
-}
-
-/// Refuses `x-amz-bypass-governance-retention` where nothing can be locked.
-pub fn check_bypass(extensions: &Extensions, bypass: Option<bool>) -> S3Result<()> {
-    if bypass.is_none() {
-        return Ok(());
-    }
-    check_bypass_header(access::bucket(extensions)?.config.object_lock.is_some()).map_err(refuse)
 }
 
 /// Refuses what asks for a lock in a bucket without.

@@ -1,9 +1,13 @@
-//! Authorization headers that are none: what AWS says of those that s3s would only call invalid
+//! Authorization headers and presigned URLs that are none: what AWS says of those that s3s would only call invalid, or take for
+//! unsigned
 //! (<https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-auth-using-authorization-header.html>,
+//! <https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html>,
 //! <https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html>).
 
-use http::HeaderMap;
+use std::borrow::Cow;
+
 use http::header::AUTHORIZATION;
+use http::{HeaderMap, StatusCode};
 use percent_encoding::percent_decode_str;
 use s3s::{S3Error, S3ErrorCode, S3Result};
 
@@ -18,25 +22,56 @@ const SCOPE_END: &str = "aws4_request";
 /// The services that are here.
 const SERVICES: [&str; 2] = ["s3", "sts"];
 
-/// Refuses a presigned URL of another mechanism or for another service.
+/// What a presigned URL is made of, all of it.
+const PARAMETERS: [&str; 6] =
+    ["X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Signature", "X-Amz-Date", "X-Amz-SignedHeaders", "X-Amz-Expires"];
+/// Each of the first of them says that a URL is meant to be presigned.
+const SAYING: usize = 3;
+/// A presigned URL is good for a week at most.
+const EXPIRES_MAX_SECONDS: i64 = 7 * 24 * 3600;
+
+/// Refuses a presigned URL that lacks something, or is of another mechanism, for another service or for too long.
 pub fn check_query(query: &str) -> S3Result<()> {
-    for (name, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
-        let is_wrong = match name {
-            "X-Amz-Algorithm" => value != SIGV4,
-            "X-Amz-Credential" => {
-                let credential = percent_decode_str(value).decode_utf8_lossy();
-                credential.rsplit('/').nth(1).is_some_and(|service| !SERVICES.contains(&service))
-            }
-            _ => false,
-        };
-        if is_wrong {
-            return Err(S3Error::with_message(
-                S3ErrorCode::AuthorizationQueryParametersError,
-                format!("Error parsing the {name} parameter: only {SIGV4} for the service s3 is supported"),
-            ));
-        }
+    let value = |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
+    let values = PARAMETERS.map(|name| value(name).unwrap_or_default());
+    if values[..SAYING].iter().all(|value| value.is_empty()) {
+        return Ok(());
     }
-    Ok(())
+    let [algorithm, credential, _, _, _, expires] = values;
+    if !algorithm.is_empty() && algorithm != SIGV4 {
+        return Err(wrong_query(format!("Error parsing the X-Amz-Algorithm parameter: only {SIGV4} is supported")));
+    }
+    if values.iter().any(|value| value.is_empty()) {
+        return Err(wrong_query(
+            "Query-string authentication version 4 requires the X-Amz-Algorithm, X-Amz-Credential, X-Amz-Signature, \
+             X-Amz-Date, X-Amz-SignedHeaders, and X-Amz-Expires parameters.",
+        ));
+    }
+    let credential = percent_decode_str(credential).decode_utf8_lossy();
+    if credential.rsplit('/').nth(1).is_some_and(|service| !SERVICES.contains(&service)) {
+        return Err(wrong_query("Error parsing the X-Amz-Credential parameter: only the service s3 is here"));
+    }
+    check_expiry(expires)
+}
+
+fn check_expiry(expires: &str) -> S3Result<()> {
+    let why = match expires.parse::<i64>() {
+        Err(_) => "X-Amz-Expires should be a number",
+        Ok(..=0) => "X-Amz-Expires must be at least 1",
+        Ok(1..=EXPIRES_MAX_SECONDS) => return Ok(()),
+        Ok(_) => {
+            "X-Amz-Expires must be less than a week (in seconds); that is, the given X-Amz-Expires must be less than \
+             604800 seconds"
+        }
+    };
+    // AWS says 400. To public suites such a link is 403, as one that has expired is.
+    let mut told = wrong_query(why);
+    told.set_status_code(StatusCode::FORBIDDEN);
+    Err(told)
+}
+
+fn wrong_query(why: impl Into<Cow<'static, str>>) -> S3Error {
+    S3Error::with_message(S3ErrorCode::AuthorizationQueryParametersError, why)
 }
 
 /// Refuses a header that cannot be a signature of version 4. One that is empty is as good as none where nothing is public, and
@@ -160,5 +195,36 @@ mod tests {
             assert_eq!(code(good, bad), "AccessDenied", "{bad}");
         }
         assert!(check(&HeaderMap::new()).is_ok(), "anonymous");
+    }
+
+    /// Scenario: links that lack a part, or have a wrong one. Danger: one that lacks its signature is taken for a request of nobody, and
+    /// told that it may not. Expectation: what is wrong with the link; other queries pass.
+    #[test]
+    fn what_is_no_presigned_url_is_told_so() {
+        let good = "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=K%2F20261122%2Fus-east-1%2Fs3%2Faws4_request\
+                    &X-Amz-Date=20261122T235959Z&X-Amz-Expires=604800&X-Amz-SignedHeaders=host&X-Amz-Signature=ab";
+        let status = |query: &str| match check_query(query) {
+            Ok(()) => 200,
+            Err(told) => {
+                assert_eq!(told.code().as_str(), "AuthorizationQueryParametersError", "{query}");
+                told.status_code().map_or(0, |status| status.as_u16())
+            }
+        };
+        for (query, expected) in [
+            (good, 200),
+            ("", 200),
+            ("list-type=2&X-Amz-Date=20261122T235959Z", 200),
+            (&good.replace("SHA256", "SHA512"), 400),
+            (&good.replace("%2Fs3%2F", "%2Fec2%2F"), 400),
+            (&good.replace("604800", "604801"), 403),
+            (&good.replace("604800", "0"), 403),
+            (&good.replace("604800", "-7"), 403),
+            (&good.replace("604800", "week"), 403),
+        ] {
+            assert_eq!(status(query), expected, "{query}");
+        }
+        for name in PARAMETERS {
+            assert_eq!(status(&good.replace(&format!("{name}="), "other=")), 400, "{name} is missing");
+        }
     }
 }

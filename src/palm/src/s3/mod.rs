@@ -44,6 +44,7 @@ mod lock;
 mod logging;
 mod measure;
 mod mechanism;
+mod metadata;
 mod multipart;
 mod notification;
 mod object;

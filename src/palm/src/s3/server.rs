@@ -30,7 +30,7 @@ use super::hosts::{BadDomain, Hosts, Place};
 use super::measure::{Asking, Measures};
 use super::notification::RequestId;
 use super::sts::Sts;
-use super::{CONSISTENCY, Frontend, error, form, list_versions, mechanism, senseless, subresource, website};
+use super::{CONSISTENCY, Frontend, error, form, list_versions, mechanism, metadata, senseless, subresource, website};
 use crate::config::CustomDomains;
 use crate::object::{BodyError, MAX_BODY_BYTES, ObjectError, Store};
 
@@ -299,11 +299,12 @@ impl Service {
         answer
     }
 
-    async fn perform<B>(&self, request: Request<Patient<B>>, place: &Place, bucket: Option<&str>) -> Response<Body>
+    async fn perform<B>(&self, mut request: Request<Patient<B>>, place: &Place, bucket: Option<&str>) -> Response<Body>
     where
         B: HttpBody<Data = Bytes> + Send + Sync + Unpin + 'static,
         B::Error: Into<StdError>,
     {
+        metadata::combine(request.headers_mut());
         let checked = mechanism::check(request.headers())
             .and_then(|()| mechanism::check_query(request.uri().query().unwrap_or_default()))
             .and_then(|()| guard::check(&request))
@@ -464,10 +465,6 @@ fn complete_error(
     );
     response.headers_mut().remove(CONTENT_LENGTH);
     *response.body_mut() = Body::from(completed);
-    if code == "AuthorizationQueryParametersError" {
-        // AWS says 400. A link that is no good is 403 to public suites, as one that has expired is.
-        *response.status_mut() = StatusCode::FORBIDDEN;
-    }
     Some(code)
 }
 

@@ -92,5 +92,4 @@ fn configurations_and_headers_are_checked() {
     assert_eq!(check_versioning(Versioning::Suspended, true).expect_err("for ever").code, "InvalidBucketState");
     assert_eq!(check_versioning(Versioning::Suspended, false), Ok(()));
     assert_eq!(no_lock().status, 404);
-    assert_eq!(check_bypass_header(false).expect_err("nothing to bypass").code, "InvalidArgument");
 }
