@@ -49,7 +49,11 @@ impl Default for Door {
 }
 
 impl Door {
+    /// Messages that were on their way at once fail at once, and count as one failure.
     fn failed(&mut self) {
+        if self.closed_until.is_some_and(|until| Instant::now() < until) {
+            return;
+        }
         let pause = FIRST_PAUSE.saturating_mul(1 << self.failures.min(16)).min(MAX_PAUSE);
         self.failures += 1;
         self.closed_until = Some(Instant::now() + pause);
@@ -306,7 +310,10 @@ mod tests {
         let mut pauses = Vec::new();
         for _ in 0..40 {
             door.failed();
-            pauses.extend(door.closed_until.map(|until| until - Instant::now()));
+            door.failed(); // was on its way when the first failed
+            let pause = door.closed_until.map(|until| until - Instant::now()).expect("closed");
+            pauses.push(pause);
+            tokio::time::advance(pause).await;
         }
         assert_eq!(pauses[..3], [FIRST_PAUSE, FIRST_PAUSE * 2, FIRST_PAUSE * 4]);
         assert_eq!(pauses[39], MAX_PAUSE);
