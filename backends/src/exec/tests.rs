@@ -52,7 +52,14 @@ while True:
 }
 
 async fn store(program: PathBuf) -> ExecFragments {
-    ExecFragments::open(ExecOptions { timeout: Duration::from_secs(2), ..ExecOptions::new(program) }).await.unwrap()
+    let options = ExecOptions { timeout: Duration::from_secs(8), ..ExecOptions::new(program) };
+    loop {
+        match ExecFragments::open(options.clone()).await {
+            // A child that another test starts has a copy of the file, open for writing, until it runs its own program.
+            Err(error) if error.to_string().contains("busy") => tokio::time::sleep(Duration::from_millis(5)).await,
+            opened => break opened.unwrap(),
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -77,7 +84,7 @@ async fn a_program_that_hangs_is_killed() {
     let first = store.usage().await.unwrap().fragments;
     let begun = Instant::now();
     assert!(matches!(store.stat(FragmentId::of(b"x")).await, Err(StoreError::Io(_))));
-    assert!(begun.elapsed() < Duration::from_secs(10));
+    assert!(begun.elapsed() < Duration::from_secs(25));
     let second = loop {
         match store.usage().await {
             Ok(usage) => break usage.fragments,

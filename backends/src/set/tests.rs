@@ -321,7 +321,7 @@ async fn backends_come_and_go() {
 
     let backends = open(&[&a], &index).await.unwrap();
     assert_eq!(numbers(&backends), [1], "the settings brought a removed backend back");
-    assert_eq!(backends.add(&url(&a)).await.unwrap().number(), 0);
+    assert_eq!(add_again(&backends, &url(&a)).await.number(), 0);
 }
 
 /// Scenario: a directory is given to a second peer: while the first runs, while it does not, and with fragments of a time when
@@ -349,6 +349,19 @@ async fn a_directory_serves_one_peer() {
     assert_eq!(std::fs::read_to_string(a.join("palm.owner")).unwrap(), "other\n");
 }
 
+/// Adds a backend that was just let go of: its database may be closing still, and is in use until it has.
+async fn add_again(backends: &Backends, url: &str) -> Backend {
+    let added = async {
+        loop {
+            match backends.add(url).await {
+                Err(OpenError::InUse(_)) => tokio::time::sleep(Duration::from_millis(10)).await,
+                added => break added.unwrap(),
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), added).await.unwrap()
+}
+
 /// Scenario: a disk is dead and will not come back. Danger: it can never be removed. Expectation: it is taken off with what it
 /// had, unless it is the only one; what is known of it stays, so that it can be added again with all it has.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -361,15 +374,6 @@ async fn a_dead_backend_can_be_given_up() {
     backends.abandon(&backends.get(1).unwrap()).await.unwrap();
     assert!(matches!(backends.abandon(&backends.get(0).unwrap()).await, Err(RemoveError::Last)));
     assert!(places::load(&*index).unwrap()[&*open::place(&url(&b))].is_removed);
-    // A dead disk is not waited for: its database may be closing still, and is in use until it has.
-    let added = async {
-        loop {
-            match backends.add(&url(&b)).await {
-                Err(OpenError::InUse(_)) => tokio::time::sleep(Duration::from_millis(10)).await,
-                added => break added.unwrap(),
-            }
-        }
-    };
-    let back = tokio::time::timeout(Duration::from_secs(60), added).await.unwrap();
+    let back = add_again(&backends, &url(&b)).await;
     assert_eq!((back.number(), back.stat(kept.id).await.unwrap()), (1, Some(kept)));
 }

@@ -88,9 +88,12 @@ async fn pool(indexes: Vec<Arc<dyn IndexStore>>, voters: usize) -> (Vec<Peer>, A
         ledger.set_members(ids.clone());
         peers.push(Peer { net, ledger, index });
     }
+    // All before anybody dials: who dials a peer that does not know it yet is turned away, and tries again much later.
+    for peer in &peers {
+        ids.iter().for_each(|id| peer.net.admit(*id));
+    }
     for peer in &peers {
         for other in peers.iter().filter(|other| other.net.me() != peer.net.me()) {
-            peer.net.admit(other.net.me());
             peer.net.hint(other.net.me(), other.net.local_addr());
         }
     }

@@ -9,7 +9,7 @@ use palm::object::{CollectSettings, RepairSettings};
 use palm_backends::decorate::Bandwidth;
 use palm_backends::disk::{DiskFragments, DiskOptions};
 use palm_backends::memory::{MemoryFragments, MemoryIndex};
-use palm_backends::{BackendState, Backends, FragmentStore};
+use palm_backends::{BackendState, Backends, FragmentStore, OpenError};
 use palm_core::record::{BucketConfig, Consistency};
 use palm_core::repair::Redundancy;
 use tokio::task::JoinSet;
@@ -54,15 +54,20 @@ async fn a_disk_lost_under_a_peer_is_made_up_for_on_its_other() {
     let dir = tempfile::tempdir().unwrap();
     let backends = two_disks(dir.path()).await;
     let peers = three_peers(Arc::clone(&backends)).await;
-    let objects: Vec<_> = SIZES.iter().zip(0..).map(|(&size, at)| (format!("object-{at}"), sample(size, at))).collect();
+    let mut objects: Vec<_> =
+        SIZES.iter().zip(0..).map(|(&size, at)| (format!("object-{at}"), sample(size, at))).collect();
     for (key, bytes) in &objects {
         put(&peers[2], key, bytes).await.unwrap();
     }
-    let mut on = Vec::new();
-    for backend in backends.iter() {
-        on.push(backend.usage().await.unwrap().fragments);
+    let held = || join_all(backends.iter().map(|backend| async move { backend.usage().await.unwrap().fragments }));
+    // Which disk takes a fragment is drawn: more, until both have some.
+    while held().await.contains(&0) {
+        assert!(objects.len() < 60, "one disk gets nothing: {:?}", held().await);
+        let (key, bytes) = (format!("more-{}", objects.len()), sample(5_000, objects.len() as u64));
+        put(&peers[2], &key, &bytes).await.unwrap();
+        objects.push((key, bytes));
     }
-    assert!(on.iter().all(|&fragments| fragments > 0), "the disks hold {on:?}: the test shows nothing");
+    let on = held().await;
 
     std::fs::remove_dir_all(dir.path().join("b")).unwrap();
     for (key, bytes) in &objects {
@@ -200,6 +205,14 @@ async fn a_disk_is_replaced_while_clients_work() {
         assert_eq!(peers[2].store.home().figures().await.damaged, 0);
     }
     assert!(!dir.path().join("a/palm.owner").exists());
-    let emptied = DiskFragments::open(&dir.path().join("a"), DiskOptions::default()).unwrap();
+    // What was let go of may be closing its database still.
+    let emptied = loop {
+        match DiskFragments::open(&dir.path().join("a"), DiskOptions::default()) {
+            Err(OpenError::InUse(_)) if tokio::time::Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            opened => break opened.unwrap(),
+        }
+    };
     assert_eq!(emptied.list(None, 10).await.unwrap(), []);
 }

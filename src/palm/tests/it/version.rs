@@ -16,7 +16,7 @@ use palm_core::s3::version::{Kind, Name, VersionId, Versioning};
 use crate::object::{EAGER, Peer, body, cluster_of, eventually, get, keys, put, sample, settings};
 
 async fn versioned(count: u8, collect: CollectSettings) -> Vec<Peer> {
-    let policy = (count > 1).then_some(Policy { k: 1, n: 3 });
+    let policy = (count > 1).then_some(Policy { k: 2, n: 3 });
     let peers = cluster_of(count, collect, NewPool { policy, ..settings(Consistency::Strong) }).await;
     peers[0].store.create_bucket("bucket", "me", BucketConfig::default()).await.unwrap();
     set(&peers[0], Versioning::Enabled).await;
@@ -331,7 +331,7 @@ async fn what_a_crash_leaves_between_two_registers_is_cleared() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn deleted_versions_are_collected_and_nothing_else() {
     let peers =
-        cluster_of(3, EAGER, NewPool { policy: Some(Policy { k: 1, n: 3 }), ..settings(Consistency::Strong) }).await;
+        cluster_of(3, EAGER, NewPool { policy: Some(Policy { k: 2, n: 3 }), ..settings(Consistency::Strong) }).await;
     peers[0].store.create_bucket("bucket", "me", BucketConfig::default()).await.unwrap();
     put(&peers[0], "k", &sample(4_000, 1)).await.unwrap();
     set(&peers[1], Versioning::Enabled).await;

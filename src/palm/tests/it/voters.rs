@@ -232,7 +232,7 @@ async fn heard(ledger: &Ledger, at: &Bytes, value: &str) {
             let _ = tokio::time::timeout(Duration::from_millis(100), changes.recv()).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(5), told).await.expect("the learner is told");
+    tokio::time::timeout(Duration::from_secs(60), told).await.expect("the learner is told");
 }
 
 /// Story: a recovery is broken off after its fence, and another peer begins one. Expected: the pool stands still in

@@ -38,13 +38,17 @@ async fn a_dead_peer_fails_fast() {
 
     let begun = Instant::now();
     assert!(matches!(a.ping(dead).await, Err(NetError::Unreachable(_))));
-    assert!(begun.elapsed() < Duration::from_millis(1500), "{:?}", begun.elapsed());
+    // An attempt takes a second; without that bound a handshake lasts until the idle timeout.
+    assert!(begun.elapsed() < SECOND * 3, "{:?}", begun.elapsed());
+    let mut waited = Duration::ZERO;
     for _ in 0..20 {
         let begun = Instant::now();
         assert!(matches!(a.ping(dead).await, Err(NetError::Unreachable(_))));
-        assert!(begun.elapsed() < Duration::from_millis(200), "{:?}", begun.elapsed());
+        waited += begun.elapsed();
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+    // Twenty attempts would take twenty seconds.
+    assert!(waited < SECOND * 4, "{waited:?}");
     assert!(matches!(a.ping(identity(9).peer_id()).await, Err(NetError::Unreachable(_))), "never heard of");
 }
 
@@ -62,8 +66,11 @@ async fn a_restarted_peer_is_found_at_its_new_address() {
     assert!(matches!(a.ping(id).await, Err(NetError::Unreachable(_))));
     a.net.hint(id, again.net.local_addr());
     let begun = Instant::now();
-    a.ping(id).await.unwrap();
-    assert!(begun.elapsed() < SECOND, "{:?}", begun.elapsed());
+    // An attempt at the old address may be under way.
+    while a.ping(id).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(begun.elapsed() < SECOND * 3, "{:?}", begun.elapsed());
 }
 
 /// A peer that restarts and knows the others dials them itself: nobody needs a hint.
@@ -137,8 +144,9 @@ async fn dialling_each_other_at_once_loses_nothing() {
         x.unwrap();
         y.unwrap();
     }
-    eventually("one connection is left", || a.net.0.endpoint.open_connections() == 1).await;
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    for end in [&a, &b] {
+        eventually("one connection is left", || end.net.0.endpoint.open_connections() == 1).await;
+    }
     a.ping(b.net.me()).await.unwrap();
     assert_eq!(b.net.0.endpoint.open_connections(), 1);
 }
