@@ -69,6 +69,15 @@ def _crc(function, width: int):
     return lambda data: function(data).to_bytes(width, "big")
 
 
+def _xxhash(new):
+    def digest(data):
+        state = new(0)
+        state.update(data)
+        return bytes(state.finalize())
+
+    return digest
+
+
 # Algorithm name as S3 spells it -> raw digest.
 DIGESTS = {
     "CRC32": _crc(zlib.crc32, 4),
@@ -76,6 +85,11 @@ DIGESTS = {
     "CRC64NVME": _crc(crt.crc64nvme, 8),
     "SHA1": lambda data: hashlib.sha1(data).digest(),
     "SHA256": lambda data: hashlib.sha256(data).digest(),
+    "SHA512": lambda data: hashlib.sha512(data).digest(),
+    "MD5": lambda data: hashlib.md5(data).digest(),
+    "XXHASH64": _xxhash(crt.XXHash.new_xxhash64),
+    "XXHASH3": _xxhash(crt.XXHash.new_xxhash3_64),
+    "XXHASH128": _xxhash(crt.XXHash.new_xxhash3_128),
 }
 
 

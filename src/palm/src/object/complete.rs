@@ -410,7 +410,7 @@ mod tests {
         let digest = async |bytes: &[u8]| {
             let mut digests = Digests::new(&[algorithm]);
             for piece in bytes.chunks(palm_core::code::STRIPE_BYTES) {
-                digests.update(&stripe(piece).await);
+                digests.update_stripe(&stripe(piece).await);
             }
             digests.finish().checksums.remove(0)
         };

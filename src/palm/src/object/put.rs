@@ -140,13 +140,13 @@ impl Store {
     ) -> Result<(Digested, Whole), ObjectError> {
         let planned = self.plan(SegmentId::from_bytes(random()?), stripe.len() as u64, draft.class.as_deref())?;
         if stripe.len() <= INLINE_BYTES {
-            digests.update(&stripe);
+            digests.update_stripe(&stripe);
             return Ok((digests.finish(), Whole::seal(planned, &data_key, cipher, &stripe)?));
         }
         let stripe = Arc::new(stripe);
         let hashed = stripe.clone();
         let hashing = spawn_blocking(move || {
-            digests.update(&hashed);
+            digests.update_stripe(&hashed);
             digests.finish()
         });
         let sealing = spawn_blocking(move || Whole::seal(planned, &data_key, cipher, &stripe));
@@ -266,7 +266,7 @@ impl Hashing {
     async fn update(self, stripe: Arc<Stripe>) -> Result<Self, ObjectError> {
         let mut digests = self.idle().await?;
         Ok(Self::Running(spawn_blocking(move || {
-            digests.update(&stripe);
+            digests.update_stripe(&stripe);
             digests
         })))
     }

@@ -13,15 +13,6 @@ use s3s::{S3Error, S3ErrorCode, S3Result, TrailingHeaders};
 use super::error;
 use crate::object::{BodyError, Digested, ObjectError, Rejection};
 
-/// The algorithms PALM computes.
-pub const ALGORITHMS: [ChecksumAlgorithm; 5] = [
-    ChecksumAlgorithm::Crc32,
-    ChecksumAlgorithm::Crc32c,
-    ChecksumAlgorithm::Crc64Nvme,
-    ChecksumAlgorithm::Sha1,
-    ChecksumAlgorithm::Sha256,
-];
-
 const PREFIX: &str = "x-amz-checksum-";
 /// Headers that share the prefix and carry no value of a checksum.
 const NOT_VALUES: [&str; 3] = ["x-amz-checksum-algorithm", "x-amz-checksum-mode", "x-amz-checksum-type"];
@@ -36,6 +27,11 @@ pub fn name(algorithm: ChecksumAlgorithm) -> &'static str {
         ChecksumAlgorithm::Crc64Nvme => "CRC64NVME",
         ChecksumAlgorithm::Sha1 => "SHA1",
         ChecksumAlgorithm::Sha256 => "SHA256",
+        ChecksumAlgorithm::Sha512 => "SHA512",
+        ChecksumAlgorithm::Md5 => "MD5",
+        ChecksumAlgorithm::XxHash64 => "XXHASH64",
+        ChecksumAlgorithm::XxHash3 => "XXHASH3",
+        ChecksumAlgorithm::XxHash128 => "XXHASH128",
     }
 }
 
@@ -47,24 +43,19 @@ fn header(algorithm: ChecksumAlgorithm) -> &'static str {
         ChecksumAlgorithm::Crc64Nvme => "x-amz-checksum-crc64nvme",
         ChecksumAlgorithm::Sha1 => "x-amz-checksum-sha1",
         ChecksumAlgorithm::Sha256 => "x-amz-checksum-sha256",
-    }
-}
-
-/// Bytes of a value.
-const fn length(algorithm: ChecksumAlgorithm) -> usize {
-    match algorithm {
-        ChecksumAlgorithm::Crc32 | ChecksumAlgorithm::Crc32c => 4,
-        ChecksumAlgorithm::Crc64Nvme => 8,
-        ChecksumAlgorithm::Sha1 => 20,
-        ChecksumAlgorithm::Sha256 => 32,
+        ChecksumAlgorithm::Sha512 => "x-amz-checksum-sha512",
+        ChecksumAlgorithm::Md5 => "x-amz-checksum-md5",
+        ChecksumAlgorithm::XxHash64 => "x-amz-checksum-xxhash64",
+        ChecksumAlgorithm::XxHash3 => "x-amz-checksum-xxhash3",
+        ChecksumAlgorithm::XxHash128 => "x-amz-checksum-xxhash128",
     }
 }
 
 /// The algorithm of this name; one that PALM does not compute is refused, as AWS refuses what it does not know.
 pub fn parse_name(text: &str) -> S3Result<ChecksumAlgorithm> {
-    let found = ALGORITHMS.into_iter().find(|&algorithm| name(algorithm).eq_ignore_ascii_case(text));
+    let found = ChecksumAlgorithm::ALL.into_iter().find(|&algorithm| name(algorithm).eq_ignore_ascii_case(text));
     found.ok_or_else(|| {
-        let known = ALGORITHMS.map(name).join(", ");
+        let known = ChecksumAlgorithm::ALL.map(name).join(", ");
         error::invalid_request(format!(
             "Checksum algorithm provided is unsupported. Please try again with any of the valid types: [{known}]"
         ))
@@ -73,7 +64,7 @@ pub fn parse_name(text: &str) -> S3Result<ChecksumAlgorithm> {
 
 /// Decodes a value; `None` unless it is base64 of the right length.
 pub fn decode(algorithm: ChecksumAlgorithm, text: &str) -> Option<Vec<u8>> {
-    BASE64.decode(text.trim().as_bytes()).ok().filter(|value| value.len() == length(algorithm))
+    BASE64.decode(text.trim().as_bytes()).ok().filter(|value| value.len() == algorithm.width())
 }
 
 /// A value as S3 writes it: base64, and for a composite checksum the number of parts behind a dash.
@@ -87,10 +78,11 @@ pub fn encode(checksum: &Checksum, parts: usize) -> String {
 
 /// The kind of checksum an upload gets: AWS's defaults and refusals.
 pub fn kind(algorithm: ChecksumAlgorithm, asked: Option<&str>) -> S3Result<ChecksumKind> {
-    use ChecksumAlgorithm::{Crc32, Crc32c, Crc64Nvme, Sha1, Sha256};
+    use ChecksumAlgorithm::{Crc32, Crc32c, Crc64Nvme};
     let kind = match (asked, algorithm) {
         (Some("FULL_OBJECT"), Crc32 | Crc32c | Crc64Nvme) | (None, Crc64Nvme) => ChecksumKind::FullObject,
-        (Some("COMPOSITE") | None, Crc32 | Crc32c | Sha1 | Sha256) => ChecksumKind::Composite,
+        (Some("COMPOSITE"), algorithm) if algorithm != Crc64Nvme => ChecksumKind::Composite,
+        (None, _) => ChecksumKind::Composite,
         (Some(asked), _) => {
             return Err(error::invalid_request(format!(
                 "The {asked} checksum type cannot be used with the {} checksum algorithm.",
@@ -126,6 +118,11 @@ macro_rules! set_checksum {
             ChecksumAlgorithm::Crc64Nvme => $output.checksum_crc64nvme = text,
             ChecksumAlgorithm::Sha1 => $output.checksum_sha1 = text,
             ChecksumAlgorithm::Sha256 => $output.checksum_sha256 = text,
+            ChecksumAlgorithm::Sha512 => $output.checksum_sha512 = text,
+            ChecksumAlgorithm::Md5 => $output.checksum_md5 = text,
+            ChecksumAlgorithm::XxHash64 => $output.checksum_xxhash64 = text,
+            ChecksumAlgorithm::XxHash3 => $output.checksum_xxhash3 = text,
+            ChecksumAlgorithm::XxHash128 => $output.checksum_xxhash128 = text,
         }
     }};
 }
@@ -142,13 +139,20 @@ macro_rules! given_checksum {
             (ChecksumAlgorithm::Crc64Nvme, $input.checksum_crc64nvme.as_deref()),
             (ChecksumAlgorithm::Sha1, $input.checksum_sha1.as_deref()),
             (ChecksumAlgorithm::Sha256, $input.checksum_sha256.as_deref()),
+            (ChecksumAlgorithm::Sha512, $input.checksum_sha512.as_deref()),
+            (ChecksumAlgorithm::Md5, $input.checksum_md5.as_deref()),
+            (ChecksumAlgorithm::XxHash64, $input.checksum_xxhash64.as_deref()),
+            (ChecksumAlgorithm::XxHash3, $input.checksum_xxhash3.as_deref()),
+            (ChecksumAlgorithm::XxHash128, $input.checksum_xxhash128.as_deref()),
         ])
     }};
 }
 pub(super) use given_checksum;
 
 /// The single value among the fields of a structure; see [`given_checksum`].
-pub fn single(fields: [(ChecksumAlgorithm, Option<&str>); 5]) -> S3Result<Option<(ChecksumAlgorithm, Vec<u8>)>> {
+pub fn single<const N: usize>(
+    fields: [(ChecksumAlgorithm, Option<&str>); N],
+) -> S3Result<Option<(ChecksumAlgorithm, Vec<u8>)>> {
     let mut given = None;
     for (algorithm, text) in fields {
         let Some(text) = text else { continue };
@@ -399,8 +403,8 @@ mod tests {
         assert_eq!(code(read(&[("content-md5", "AAAA")])), "InvalidDigest");
         assert_eq!(code(read(&[("content-md5", "")])), "InvalidDigest");
         assert_eq!(code(read(&[("x-amz-checksum-crc32", "AAAA")])), "InvalidRequest");
-        assert_eq!(code(read(&[("x-amz-checksum-sha512", "AAAA")])), "InvalidRequest");
-        assert_eq!(code(read(&[("x-amz-trailer", "x-amz-checksum-xxhash3")])), "InvalidRequest");
+        assert_eq!(code(read(&[("x-amz-checksum-md6", "AAAA")])), "InvalidRequest");
+        assert_eq!(code(read(&[("x-amz-trailer", "x-amz-checksum-xxhash5")])), "InvalidRequest");
         let two = [("x-amz-checksum-crc32", "y/Q5Jg=="), ("x-amz-checksum-crc32c", "y/Q5Jg==")];
         assert_eq!(code(read(&two)), "InvalidRequest");
         let both = [("x-amz-checksum-crc32", "y/Q5Jg=="), ("x-amz-trailer", "x-amz-checksum-crc32")];
@@ -428,6 +432,11 @@ mod tests {
         assert!(kind(Crc64Nvme, Some("COMPOSITE")).is_err());
         assert!(kind(Sha256, Some("FULL_OBJECT")).is_err());
         assert!(kind(Sha256, Some("OTHER")).is_err());
+        for algorithm in ChecksumAlgorithm::ALL {
+            let is_crc = matches!(algorithm, Crc32 | ChecksumAlgorithm::Crc32c | Crc64Nvme);
+            assert_eq!(kind(algorithm, Some("FULL_OBJECT")).is_ok(), is_crc, "{algorithm:?}");
+            assert_eq!(kind(algorithm, Some("COMPOSITE")).is_ok(), algorithm != Crc64Nvme, "{algorithm:?}");
+        }
     }
 
     #[test]
@@ -436,13 +445,7 @@ mod tests {
         let composite = Checksum { algorithm: ChecksumAlgorithm::Crc32, kind: ChecksumKind::Composite, value };
         assert_eq!(encode(&composite, 3), "y/Q5Jg==-3");
         let fields = |crc32, sha1| {
-            [
-                (ChecksumAlgorithm::Crc32, crc32),
-                (ChecksumAlgorithm::Crc32c, None),
-                (ChecksumAlgorithm::Crc64Nvme, None),
-                (ChecksumAlgorithm::Sha1, sha1),
-                (ChecksumAlgorithm::Sha256, None),
-            ]
+            [(ChecksumAlgorithm::Crc32, crc32), (ChecksumAlgorithm::Crc32c, None), (ChecksumAlgorithm::Sha1, sha1)]
         };
         let parsed = single(fields(Some("y/Q5Jg==-3"), None)).expect("well-formed").expect("given");
         assert_eq!(parsed, (ChecksumAlgorithm::Crc32, composite.value));

@@ -9,13 +9,11 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use data_encoding::{BASE64, HEXLOWER_PERMISSIVE};
+use data_encoding::HEXLOWER_PERMISSIVE;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, Method, Request};
 use http_body::{Body, Frame, SizeHint};
-use palm_core::record::{Checksum, ChecksumAlgorithm, ChecksumKind};
-use s3s::checksum::ChecksumHasher;
-use s3s::crypto::{Checksum as _, Crc32, Crc32c, Crc64Nvme, Md5, Sha1, Sha256};
+use palm_core::record::ChecksumAlgorithm;
 use s3s::{S3Error, S3ErrorCode, S3Result, StdError};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
@@ -23,7 +21,7 @@ use tokio::time::{Instant, Sleep};
 use super::checksum::Declared;
 use super::error;
 use super::hosts::Place;
-use crate::object::{Digested, Rejection};
+use crate::object::{Digests, Rejection};
 
 /// Tells when a client has been waited for too long. Time in which nobody waits does not count: that is our own
 /// doing.
@@ -241,20 +239,10 @@ impl Promise {
         Ok(Some(Self { length, sha256, declared }))
     }
 
-    fn hasher(&self) -> ChecksumHasher {
-        let mut hasher = ChecksumHasher { md5: Some(Md5::new()), ..ChecksumHasher::default() };
-        if self.sha256.is_some() {
-            hasher.sha256 = Some(Sha256::new());
-        }
-        match self.declared.algorithm() {
-            Some(ChecksumAlgorithm::Crc32) => hasher.crc32 = Some(Crc32::new()),
-            Some(ChecksumAlgorithm::Crc32c) => hasher.crc32c = Some(Crc32c::new()),
-            Some(ChecksumAlgorithm::Crc64Nvme) => hasher.crc64nvme = Some(Crc64Nvme::new()),
-            Some(ChecksumAlgorithm::Sha1) => hasher.sha1 = Some(Sha1::new()),
-            Some(ChecksumAlgorithm::Sha256) => hasher.sha256 = Some(Sha256::new()),
-            None => {}
-        }
-        hasher
+    fn digests(&self) -> Digests {
+        let of_signature = self.sha256.map(|_| ChecksumAlgorithm::Sha256);
+        let wanted: Vec<_> = of_signature.into_iter().chain(self.declared.algorithm()).collect();
+        Digests::new(&wanted)
     }
 }
 
@@ -266,55 +254,39 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 pub struct Judged<B> {
     inner: B,
     remaining: u64,
-    size: u64,
-    work: Option<(ChecksumHasher, Promise)>,
+    work: Option<(Digests, Promise)>,
     verdict: Arc<OnceLock<Rejection>>,
 }
 
 impl<B> Judged<B> {
     /// Judges `inner`; a broken promise is told through `verdict` too, as s3s forgets why a body failed.
     pub fn new(inner: B, promise: Promise, verdict: Arc<OnceLock<Rejection>>) -> Self {
-        let work = Some((promise.hasher(), promise));
+        let work = Some((promise.digests(), promise));
         let remaining = work.as_ref().map_or(0, |(_, promise)| promise.length);
-        Self { inner, remaining, size: 0, work, verdict }
+        Self { inner, remaining, work, verdict }
     }
 
     fn take_in(&mut self, data: &[u8]) -> Result<(), Rejection> {
-        let Some((hasher, _)) = &mut self.work else { return Ok(()) };
-        hasher.update(data);
-        self.size += data.len() as u64;
+        let Some((digests, _)) = &mut self.work else { return Ok(()) };
+        digests.update(data);
         self.remaining = self.remaining.saturating_sub(data.len() as u64);
         if self.remaining > 0 {
             return Ok(());
         }
         match self.work.take() {
-            Some((hasher, promise)) => judge(hasher, promise, self.size),
+            Some((digests, promise)) => judge(digests, promise),
             None => Ok(()),
         }
     }
 }
 
-fn judge(hasher: ChecksumHasher, promise: Promise, size: u64) -> Result<(), Rejection> {
+fn judge(digests: Digests, promise: Promise) -> Result<(), Rejection> {
     let Promise { sha256, declared, .. } = promise;
-    let computed = hasher.finalize();
-    let bytes =
-        |text: &Option<String>| text.as_ref().and_then(|text| BASE64.decode(text.as_bytes()).ok()).unwrap_or_default();
-    if sha256.is_some_and(|sha256| sha256[..] != bytes(&computed.checksum_sha256)[..]) {
+    let digested = digests.finish();
+    if sha256.is_some_and(|sha256| digested.value(ChecksumAlgorithm::Sha256) != Some(&sha256)) {
         return Err(Rejection::BadPayloadHash);
     }
-    let md5 = bytes(&computed.checksum_md5).try_into().map_err(|_| Rejection::BadDigest)?;
-    let value = declared.algorithm().map(|algorithm| {
-        let text = match algorithm {
-            ChecksumAlgorithm::Crc32 => &computed.checksum_crc32,
-            ChecksumAlgorithm::Crc32c => &computed.checksum_crc32c,
-            ChecksumAlgorithm::Crc64Nvme => &computed.checksum_crc64nvme,
-            ChecksumAlgorithm::Sha1 => &computed.checksum_sha1,
-            ChecksumAlgorithm::Sha256 => &computed.checksum_sha256,
-        };
-        Checksum { algorithm, kind: ChecksumKind::FullObject, value: bytes(text) }
-    });
-    let checksums = value.into_iter().collect();
-    declared.judge(&Digested { size, md5, checksums }).map(drop)
+    declared.judge(&digested).map(drop)
 }
 
 impl<B> Body for Judged<B>
@@ -352,7 +324,9 @@ where
 mod tests {
     use std::convert::Infallible;
 
+    use data_encoding::BASE64;
     use http_body_util::{BodyExt, Full, StreamBody};
+    use s3s::crypto::{Checksum as _, Crc32, Md5, Sha256};
 
     use super::*;
 
