@@ -4,6 +4,7 @@ import dataclasses
 import datetime
 
 import pytest
+from botocore.exceptions import ClientError
 
 import samples
 import sigv4
@@ -54,6 +55,19 @@ def test_an_unknown_key(target, bucket, secret, refused):
     for attempt in every_operation(client, bucket):
         with refused("InvalidAccessKeyId", 403):
             attempt()
+
+
+def test_refusals_say_what_to_check(target, bucket):
+    """ErrorResponses: people look for these sentences. Expected: AWS's words for an unknown key, a wrong secret and XML that is none."""
+    for keys, words in [
+        (("AKIDOESNOTEXIST00000", target.secret_key), "The AWS Access Key Id you provided does not exist in our records."),
+        ((target.access_key, "wrong" + target.secret_key[5:]), "Check your key and signing method."),
+    ]:
+        with pytest.raises(ClientError, match=words):
+            s3_client(target.endpoints[0], *keys).list_objects_v2(Bucket=bucket)
+    answer = target.server.signed("PUT", f"/{bucket}", b"<no/>", [("tagging", "")])
+    assert (answer.status, answer.code) == (400, "MalformedXML"), answer
+    assert b"The XML you provided was not well-formed or did not validate against our published schema" in answer.body
 
 
 def test_no_signature_at_all(target, bucket, secret):
@@ -141,6 +155,17 @@ def test_scopes_with_another_end(target, bucket):
     wrong = signed.headers["authorization"].replace("aws4_request", "aws5_request")
     answer = server.send(dataclasses.replace(signed, headers=signed.headers | {"authorization": wrong}))
     assert (answer.status, answer.code) == (400, "AuthorizationHeaderMalformed"), answer
+
+
+def test_a_credential_of_another_day(target, bucket):
+    """The credential's day is not the date's. Expected: AuthorizationHeaderMalformed, which says so."""
+    server = target.server
+    signed = server.credentials.authorize(server.request("GET", f"/{bucket}"), sigv4.EMPTY_SHA256)
+    day = signed.headers["x-amz-date"][:8]
+    wrong = signed.headers["authorization"].replace(f"/{day}/", "/20200101/")
+    answer = server.send(dataclasses.replace(signed, headers=signed.headers | {"authorization": wrong}))
+    assert (answer.status, answer.code) == (400, "AuthorizationHeaderMalformed"), answer
+    assert b"Date is not the same as X-Amz-Date" in answer.body
 
 
 def test_presigned_links_of_other_mechanisms(target, bucket):

@@ -69,6 +69,9 @@ pub fn parse_header(header: &str) -> Result<Vec<Tag>, Refusal> {
     let mut tags = Vec::new();
     for pair in header.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        if name.is_empty() {
+            return Err(invalid());
+        }
         tags.push((decode(name).ok_or_else(invalid)?, decode(value).ok_or_else(invalid)?));
         if tags.len() > OBJECT_TAGS_MAX {
             return validate(tags, On::Object);

@@ -10,13 +10,20 @@ use http::header::AUTHORIZATION;
 use http::{HeaderMap, StatusCode};
 use percent_encoding::percent_decode_str;
 use s3s::{S3Error, S3ErrorCode, S3Result};
+use time::format_description::BorrowedFormatItem;
+use time::macros::format_description;
+use time::{Duration, OffsetDateTime, PrimitiveDateTime};
 
 use super::error;
 
 /// The one mechanism that is spoken.
 const SIGV4: &str = "AWS4-HMAC-SHA256";
 /// What a header of it is made of.
-const PIECES: [&str; 3] = ["Credential=", "SignedHeaders=", "Signature="];
+const COMPONENTS: [&str; 3] = ["Credential", "SignedHeaders", "Signature"];
+/// `20261122`.
+const DAY_LEN: usize = 8;
+/// Clocks may differ by this (`RequestTimeTooSkewed`).
+const CLOCKS_AGREE: Duration = Duration::minutes(15);
 /// What a scope ends with.
 const SCOPE_END: &str = "aws4_request";
 /// The services that are here.
@@ -76,18 +83,24 @@ fn wrong_query(why: impl Into<Cow<'static, str>>) -> S3Error {
 
 /// Refuses a header that cannot be a signature of version 4. One that is empty is as good as none where nothing is public, and
 /// is told so; whether a signature is right is not decided here.
-pub fn check(headers: &HeaderMap) -> S3Result<()> {
+pub fn check(headers: &HeaderMap, now: OffsetDateTime) -> S3Result<()> {
     let Some(value) = headers.get(AUTHORIZATION) else {
         return Ok(());
     };
     let text = value.to_str().unwrap_or("?").trim();
-    match text.split_once(' ').unwrap_or((text, "")) {
-        ("", _) => Err(S3Error::new(S3ErrorCode::AccessDenied)),
+    if text.is_empty() {
+        return Err(S3Error::new(S3ErrorCode::AccessDenied));
+    }
+    let Some((mechanism, rest)) = text.split_once(' ') else {
+        return Err(error::invalid_argument(
+            "Authorization header is invalid -- one and only one ' ' (space) required.",
+        ));
+    };
+    match (mechanism, rest) {
         (SIGV4, rest) => {
-            let scope =
-                scope_of(rest).ok_or_else(|| malformed("the Credential, SignedHeaders and Signature are needed."))?;
+            let credential = credential_of(rest)?;
             match headers.get("x-amz-date").and_then(|date| date.to_str().ok()) {
-                Some(date) if is_date(date) => check_scope(scope)?,
+                Some(date) if is_date(date) => check_scope(credential, date, now)?,
                 _ => {
                     return Err(S3Error::with_message(
                         S3ErrorCode::AccessDenied,
@@ -112,26 +125,54 @@ fn malformed(why: &str) -> S3Error {
     S3Error::with_message(S3ErrorCode::AuthorizationHeaderMalformed, message)
 }
 
-/// Service and end of the scope of a whole header. A key may hold slashes; the scope may not.
-fn scope_of(rest: &str) -> Option<[&str; 2]> {
-    let pieces: Vec<&str> = rest.split(',').map(str::trim).collect();
-    let values = PIECES.map(|name| pieces.iter().find_map(|piece| piece.strip_prefix(name)).unwrap_or_default());
-    let mut scope = values[0].rsplit('/');
-    let (end, service) = (scope.next()?, scope.next()?);
-    // Before them stand region, day and key.
-    (scope.count() >= 3 && values.iter().all(|value| !value.is_empty())).then_some([service, end])
+/// The credential of a header that has all its components.
+fn credential_of(rest: &str) -> S3Result<&str> {
+    let components: Vec<&str> = rest.split(',').map(str::trim).collect();
+    if components.len() < COMPONENTS.len() {
+        return Err(malformed(
+            "the authorization header requires three components: Credential, SignedHeaders, and Signature.",
+        ));
+    }
+    let mut named = Vec::with_capacity(components.len());
+    for component in components {
+        let told = || malformed(&format!("the authorization component \"{component}\" is malformed."));
+        named.push(component.split_once('=').ok_or_else(told)?);
+    }
+    let value = |wanted: &str| named.iter().find(|(name, value)| *name == wanted && !value.is_empty());
+    match COMPONENTS.iter().find(|name| value(name).is_none()) {
+        Some(missing) => Err(malformed(&format!("missing {missing}."))),
+        None => Ok(value(COMPONENTS[0]).map_or("", |(_, credential)| credential)),
+    }
 }
 
-/// The region may be any: tools have their own idea of it, and a pool has but one. Whether the day is the signature's, s3s
-/// finds out.
-fn check_scope([service, end]: [&str; 2]) -> S3Result<()> {
+/// Checks `key/day/region/service/aws4_request` for a request of this date. A key may hold slashes; the rest may not. The region may be
+/// any: tools have their own idea of it, and a pool has but one.
+fn check_scope(credential: &str, date: &str, now: OffsetDateTime) -> S3Result<()> {
+    let parts: Vec<&str> = credential.rsplitn(5, '/').collect();
+    let &[end, service, _region, day, key] = parts.as_slice() else { return Err(no_credential()) };
+    if key.is_empty() {
+        return Err(no_credential());
+    }
     if end != SCOPE_END {
         return Err(malformed(&format!("incorrect terminal \"{end}\". This endpoint uses \"{SCOPE_END}\".")));
     }
     if !SERVICES.contains(&service) {
         return Err(malformed(&format!("incorrect service \"{service}\". This endpoint belongs to \"s3\".")));
     }
+    if day.len() != DAY_LEN || !day.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(malformed(&format!(
+            "incorrect date format \"{day}\". This date in the credential must be in the format \"yyyyMMdd\"."
+        )));
+    }
+    // A clock that is off is another matter, and s3s tells it.
+    if !date.starts_with(day) && is_near(date, now) {
+        return Err(malformed("Invalid credential date. Date is not the same as X-Amz-Date."));
+    }
     Ok(())
+}
+
+fn no_credential() -> S3Error {
+    malformed("the Credential is mal-formed; expecting \"<YOUR-AKID>/YYYYMMDD/REGION/SERVICE/aws4_request\".")
 }
 
 /// What the signature covers of the body.
@@ -148,6 +189,12 @@ fn check_payload_hash(headers: &HeaderMap) -> S3Result<()> {
     ))
 }
 
+/// Whether a date is of a clock that agrees with this one.
+fn is_near(date: &str, now: OffsetDateTime) -> bool {
+    const FORM: &[BorrowedFormatItem<'_>] = format_description!("[year][month][day]T[hour][minute][second]Z");
+    PrimitiveDateTime::parse(date, FORM).is_ok_and(|date| (date.assume_utc() - now).abs() <= CLOCKS_AGREE)
+}
+
 /// `20261122T235959Z`, of whatever calendar.
 fn is_date(text: &str) -> bool {
     let bytes = text.as_bytes();
@@ -161,6 +208,8 @@ fn is_date(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use time::macros::datetime;
+
     use super::*;
 
     /// Scenario: headers of other mechanisms, broken ones, none. Danger: a client that gets a vague 400 tries its key again and
@@ -168,18 +217,25 @@ mod tests {
     #[test]
     fn what_is_no_signature_is_told_so() {
         let good = "AWS4-HMAC-SHA256 Credential=K/20261122/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=ab";
-        let code = |header: &str, date: &str| {
+        let now = datetime!(2026-11-22 23:55 UTC);
+        let told = |header: &str, date: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(AUTHORIZATION, header.parse().expect("header"));
             headers.insert("x-amz-date", date.parse().expect("header"));
-            check(&headers).err().map_or("taken".to_owned(), |told| told.code().as_str().to_owned())
+            check(&headers, now).err()
+        };
+        let code = |header: &str, date: &str| {
+            told(header, date).map_or("taken".to_owned(), |told| told.code().as_str().to_owned())
         };
         let date = "20261122T235959Z";
         for (header, expected) in [
             (good, "taken"),
             (&good.replace(", ", ","), "taken"),
             ("", "AccessDenied"),
-            ("AWS4-HMAC-SHA256", "AuthorizationHeaderMalformed"),
+            ("AWS4-HMAC-SHA256", "InvalidArgument"),
+            ("AWS4-HMAC-SHA256 Credential=K", "AuthorizationHeaderMalformed"),
+            (&good.replace("Credential=K", "Credential="), "AuthorizationHeaderMalformed"),
+            (&good.replace("20261122", "20261121"), "AuthorizationHeaderMalformed"),
             (&good.replace("Signature=ab", "Signature="), "AuthorizationHeaderMalformed"),
             (&good.replace("/s3/", ""), "AuthorizationHeaderMalformed"),
             (&good.replace("/s3/", "/ec2/"), "AuthorizationHeaderMalformed"),
@@ -191,10 +247,30 @@ mod tests {
         ] {
             assert_eq!(code(header, date), expected, "{header}");
         }
+        for (header, why) in [
+            (good.replace("SignedHeaders=host, ", ""), "requires three components"),
+            (good.replace("SignedHeaders=", "SignedHeaders-"), "\"SignedHeaders-host\" is malformed"),
+            (good.replace("Signature=ab", "Signature="), "missing Signature."),
+            (good.replace("Credential=K", "Other=K"), "missing Credential."),
+            (good.replace("K/20261122/", ""), "the Credential is mal-formed"),
+            (good.replace("20261122", "2026-11-22"), "incorrect date format \"2026-11-22\""),
+            (good.replace("20261122", "20261121"), "Date is not the same as X-Amz-Date"),
+        ] {
+            let message = told(&header, date).and_then(|told| told.message().map(str::to_owned)).unwrap_or_default();
+            assert!(message.contains(why), "{header}: {message}");
+        }
         for bad in ["", "Bad Date", "Tue, 07 Jul 2010 21:53:04 GMT"] {
             assert_eq!(code(good, bad), "AccessDenied", "{bad}");
         }
-        assert!(check(&HeaderMap::new()).is_ok(), "anonymous");
+        for (header, off) in [(good, "20261123T235959Z"), (good, "19500707T215304Z"), (good, "99990707T215304Z")] {
+            assert_eq!(code(header, off), "taken", "{off}: a clock that is off");
+        }
+        assert_eq!(
+            code(good, "20261123T000459Z"),
+            "AuthorizationHeaderMalformed",
+            "another day, and a clock that is right"
+        );
+        assert!(check(&HeaderMap::new(), now).is_ok(), "anonymous");
     }
 
     /// Scenario: links that lack a part, or have a wrong one. Danger: one that lacks its signature is taken for a request of nobody, and

@@ -19,6 +19,7 @@ use s3s::auth::S3Auth;
 use s3s::config::{S3Config, StaticConfigProvider};
 use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s::{Body, S3Error, S3ErrorCode, StdError};
+use time::OffsetDateTime;
 use tracing::Instrument;
 
 use super::access::{Gate, Keys};
@@ -305,7 +306,7 @@ impl Service {
         B::Error: Into<StdError>,
     {
         metadata::combine(request.headers_mut());
-        let checked = mechanism::check(request.headers())
+        let checked = mechanism::check(request.headers(), OffsetDateTime::now_utc())
             .and_then(|()| mechanism::check_query(request.uri().query().unwrap_or_default()))
             .and_then(|()| guard::check(&request))
             .and_then(|()| subresource::check(&request, place));
@@ -444,6 +445,16 @@ pub(super) fn error_response(told: S3Error) -> Response<Body> {
     })
 }
 
+/// What AWS says of errors of which s3s has its own words, or a description for programmers.
+const WORDS: [(&str, &str); 3] = [
+    ("InvalidAccessKeyId", "The AWS Access Key Id you provided does not exist in our records."),
+    (
+        "SignatureDoesNotMatch",
+        "The request signature we calculated does not match the signature you provided. Check your key and signing method.",
+    ),
+    ("MalformedXML", "The XML you provided was not well-formed or did not validate against our published schema"),
+];
+
 /// Adds to an error's XML what s3s leaves out, and returns the error's code for the log.
 fn complete_error(
     response: &mut Response<Body>,
@@ -458,6 +469,8 @@ fn complete_error(
     let xml = std::str::from_utf8(&bytes).ok()?;
     let head = xml.strip_suffix("</Error>")?;
     let code = head.split_once("<Code>")?.1.split_once("</Code>")?.0.to_owned();
+    let words = WORDS.iter().find(|(of, _)| *of == code).map(|(_, words)| *words);
+    let head = words.and_then(|words| reword(head, words)).unwrap_or_else(|| head.to_owned());
     let resource = escape(resource);
     let host_id = host_id.to_str().map(escape).unwrap_or_default();
     let completed = format!(
@@ -466,6 +479,13 @@ fn complete_error(
     response.headers_mut().remove(CONTENT_LENGTH);
     *response.body_mut() = Body::from(completed);
     Some(code)
+}
+
+/// The beginning of an error's XML with another message.
+fn reword(head: &str, words: &str) -> Option<String> {
+    let (before, rest) = head.split_once("<Message>")?;
+    let (_, after) = rest.split_once("</Message>")?;
+    Some(format!("{before}<Message>{words}</Message>{after}"))
 }
 
 /// Text for XML. A path is percent-encoded ASCII already, so the five characters of XML are all there is.
