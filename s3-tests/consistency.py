@@ -34,7 +34,7 @@ KEYS_AT_ONCE = 3
 ERA_S = 4.0
 CALL_TIMEOUT_S = 8
 # After a trouble the pool serves again at every peer within this: a bound on a loaded machine, not what it usually takes (the report says that).
-SERVES_WITHIN_S = 30
+SERVES_WITHIN_S = 60
 # How often the nemesis waits for that. Else the next trouble meets a pool that is still getting over the last one.
 PEACE_SHARE = 0.5
 

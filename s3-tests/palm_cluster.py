@@ -463,6 +463,16 @@ class Pool:
             seen = told["counted_ms"]
         return told
 
+    def make_whole(self, timeout_s: float = 120) -> None:
+        """Until every object has all its fragments. A write is answered when any one peer may go, and a home that was slow then has its fragment
+        from repair alone: whoever takes away more than one waits for this first."""
+        def whole() -> bool:
+            self.up[0].ask("repair", timeout_s=timeout_s)
+            *lesser, _ = [tally["objects"] for tally in self.up[0].status()["health"]["objects"]]
+            return not any(lesser)
+
+        eventually(whole, timeout_s, "every object has all its fragments", every_s=0.5)
+
     def stop_all(self) -> None:
         """Stops every peer that runs, all at once: the last ones would else wait for those that went first."""
         stopping = self.up

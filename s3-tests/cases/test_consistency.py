@@ -24,12 +24,12 @@ def can_unshare() -> bool:
 def test_histories_are_linearizable(request, rounds, tmp_path):
     """Five peers, six clients without retries; kills, freezes, splits and one-way splits. Danger: a stale read, a lost write, two creators,
     an undone delete. Expected: every key's history has an order that explains it."""
-    command = ["unshare", "--net", sys.executable, SCRIPT, "--seconds", str(rounds(40, 600)), "--seed", request.config.getoption("--seed")]
+    command = ["unshare", "--net", sys.executable, SCRIPT, "--seconds", str(rounds(60, 600)), "--seed", request.config.getoption("--seed")]
     done = subprocess.run([*command, "--root", tmp_path], capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     report = json.loads(done.stdout)
     print(done.stdout)
-    assert report["operations"]["get ok"] > 100 and sum(report["troubles"].values()) >= 3
+    assert report["operations"]["get ok"] > 100 and sum(report["troubles"].values()) >= 2
 
 
 def op(kind: str, called: float, returned: float, result: str = "ok", **fields) -> Op:

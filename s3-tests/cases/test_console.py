@@ -117,7 +117,8 @@ def test_wrong_keys_and_guessing(pool):
     answers = {guesser.login(*key)[::2] for key in [(pool.access_key, "wrong"), ("PALMNOSUCHKEY", "wrong"), (pool.access_key, "")]}
     assert len(answers) == 1 and answers.pop()[0] == 401
     assert any(guesser.login(pool.access_key, "wrong")[0] == 429 for _ in range(60))
-    assert guesser.login(pool.access_key, pool.secret_key)[0] == 429
+    # An attempt is given back every few seconds, perhaps just now.
+    assert 429 in [guesser.login(pool.access_key, pool.secret_key)[0] for _ in range(2)]
     assert inside.ask("GET", "/console/api/session")[0] == 200
 
 
@@ -252,8 +253,8 @@ def test_the_pages_are_what_their_sources_give(tmp_path):
     source = pathlib.Path(__file__).parents[2] / "src/palm/console"
     place = tmp_path / "console"
     shutil.copytree(source, place, ignore=shutil.ignore_patterns("node_modules", "dist"))
-    for command in ["npm ci --no-fund --no-audit --fetch-retries=5", "npm run build"]:
-        done = subprocess.run(command.split(), cwd=place, capture_output=True, text=True, timeout=240, check=False)
+    for command in ["npm ci --no-fund --no-audit --prefer-offline --fetch-retries=5", "npm run build"]:
+        done = subprocess.run(command.split(), cwd=place, capture_output=True, text=True, timeout=400, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
     files = {path.name: path.read_bytes() for path in (place / "dist").iterdir()}
     assert files == {path.name: path.read_bytes() for path in (source / "dist").iterdir()}, "run `make console` and commit src/palm/console/dist"

@@ -31,7 +31,7 @@ def assert_said(peer: Peer, *words: str) -> None:
     def told() -> bool:
         return all(any(word in ill for ill in other.status()["health"]["ills"] for word in words) for other in peer.pool.up)
 
-    eventually(told, 30, f"status of every peer says one of {words}", every_s=0.5)
+    eventually(told, 60, f"status of every peer says one of {words}", every_s=0.5)
     assert any(word in line for line in peer.status()["words"] for word in words), peer.status()["words"]
     assert peer.metrics().get("palm_backend_ills", 0) > 0
     assert any(word in peer.log.read_text() for word in words)

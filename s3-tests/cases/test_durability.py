@@ -83,6 +83,7 @@ def stored_text(new_pool):
     texts = [samples.text(size, size) for size in (100, 3000, 60 * KIB, 300 * KIB, 5 * MIB, 70 * MIB)]
     for number, text in enumerate(texts):
         client.put_object(Bucket="private", Key=f"text-{number}", Body=text, Metadata={"n": str(number)})
+    pool.make_whole()
     return pool, texts
 
 

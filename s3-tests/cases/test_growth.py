@@ -20,7 +20,7 @@ def test_grown_from_one_to_five_and_one_drained(new_pool, rng, rounds):
     for _ in range(4):
         pool.join()
     pool.wait_settled()
-    eventually(lambda: pool.metric("palm_backend_fragments") == 5 * contents.segments(), rounds(90, 1200), "five fragments of each segment")
+    eventually(lambda: pool.metric("palm_backend_fragments") == 5 * contents.segments(), rounds(180, 1200), "five fragments of each segment", every_s=0.5)
     pool.wait_full(rounds(60, 600), objects=len(contents.objects))
     contents.verify()
     pool.stop_all()

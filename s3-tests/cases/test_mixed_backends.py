@@ -21,6 +21,7 @@ def test_peers_of_all_kinds_make_one_pool(tmp_path, rng):
         assert sorted(kinds) == ["disk", "disk", "disk", "exec", "memory", "opendal+fs", "rocksdb"]
         for peer in pool.peers:
             assert all(backend["fragments"] > 0 for backend in peer.ask("backend list")["backends"]), peer.name
+        pool.make_whole()
         for killed in pool.peers[:2]:
             killed.kill()
         contents.verify()
@@ -49,5 +50,5 @@ def test_a_faulty_program_harms_only_its_own_fragments(tmp_path, rng, fault):
         contents.verify()
         pool.assert_up()
         file.write_text("")
-        eventually(lambda: not pool.peers[-1].ask("backend list")["backends"][0]["ill"], 60, "the program is trusted again", every_s=0.5)
+        eventually(lambda: not pool.peers[-1].ask("backend list")["backends"][0]["ill"], 120, "the program is trusted again", every_s=0.5)
         pool.wait_full(90, objects=len(contents.objects))

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.own_pool
 
 MONITORING = pathlib.Path(__file__).parents[2] / "monitoring"
 DASHBOARDS = sorted((MONITORING / "grafana/dashboards").glob("*.json"))
-WAIT_S = 90
+WAIT_S = 180
 # What a name in a query may be.
 NAME = re.compile(r"\b(?:palm|process|job_pool)\w*(?::\w+)*")
 
@@ -236,6 +236,8 @@ def test_what_is_staged_is_told(watched):
     prometheus.wait_firing("PalmPeerDown", "PalmNoPeerMayFail")
     second.kill()
     prometheus.wait_firing("PalmNoQuorum")
-    status, told = readiness(asked)
-    assert (status, told["ready"]) == (503, False)
+    # The alert is fired by the first peer that believes the voters dead; this one may need a few seconds more.
+    eventually(lambda: readiness(asked)[0] == 503, WAIT_S, "a peer without a majority is not ready")
+    _, told = readiness(asked)
+    assert not told["ready"], told
     assert {check["name"]: check["ok"] for check in told["checks"]} == {"quorum": False, "backends": True}, told

@@ -118,7 +118,7 @@ def test_governance_keeps_a_version(s3, locked, refused):
 
 def test_compliance_keeps_a_version_from_everybody(s3, locked, refused):
     """A version under compliance, for some seconds: bypass does not help. Afterwards it goes."""
-    until = soon(0) + datetime.timedelta(seconds=6)
+    until = soon(0) + datetime.timedelta(seconds=20)
     version = s3.put_object(
         Bucket=locked, Key="k", Body=b"kept", ObjectLockMode="COMPLIANCE", ObjectLockRetainUntilDate=until
     )["VersionId"]

@@ -57,7 +57,7 @@ test ! -e /usr/bin/palm
 
 
 @pytest.mark.own_pool
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(2400)
 def test_debian_package(tmp_path):
     """The package is made of the binary under test, installed by dpkg on a throwaway copy of this machine (in namespaces of its own: mounts,
     processes, network), used as its README says, and purged. Danger: a missing library, a file in a wrong place, a user that is not there,

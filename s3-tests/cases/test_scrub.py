@@ -21,6 +21,7 @@ def test_every_harm_is_found_and_mended(new_pool, rng, rounds, tmp_path):
     pool = new_pool(5, "3-of-5", settings=QUICK)
     contents = Contents(pool, rng)
     contents.fill(rounds(120, 3000), (3 * MIB, 9 * MIB, 20 * MIB))
+    pool.make_whole()
     pool.stop_all()
     segments = segments_of(pool.peers, tmp_path / "placements")
     pool.start_all()

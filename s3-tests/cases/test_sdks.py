@@ -16,7 +16,7 @@ from palm_cluster import palm_binary
 
 SDKS = pathlib.Path(__file__).parents[2] / "examples" / "sdk"
 TARGET = palm_binary().parent.parent
-RUN_TIMEOUT_S = 60
+RUN_TIMEOUT_S = 300
 # The first time everything is fetched and built; that of Rust takes minutes on two cores that have other work.
 BUILD_TIMEOUT_S = 1500
 # Language: how it is built and how it is run, in its own folder. The first word must be there.

@@ -65,7 +65,7 @@ def test_classes_are_policies(new_pool):
         source = {"Bucket": "classes", "Key": f"STANDARD/{size}"}
         s3.copy_object(Bucket="classes", Key=f"copy/{size}", CopySource=source, StorageClass="STANDARD_IA")
         s3.copy_object(Bucket="classes", Key=f"shared/{size}", CopySource=source, StorageClass="ONEZONE_IA")
-    pool.wait_full(60, objects=12)
+    pool.wait_full(120, objects=12)
     pool.stop_all()
     verified = disks.count(pool.peers)["verified"]
     found = {policy: sum(tally["segments"] for tally in by_found.values()) for policy, by_found in verified.items()}
