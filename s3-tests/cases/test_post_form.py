@@ -209,6 +209,7 @@ def test_fields_obey_the_policy(form, name):
     fields = [(known, value if known == field else old) for known, old in form.sign_v4()]
     answer = form.post(fields)
     assert (answer.status, answer.code) == (403, "AccessDenied"), answer
+    assert b'Policy Condition failed: ["' in answer.body, "clients look for the condition as it stands in the policy"
 
 
 def test_fields_must_be_named(form):

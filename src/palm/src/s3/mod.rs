@@ -59,6 +59,7 @@ mod subresource;
 mod tagging;
 mod versioning;
 mod website;
+mod words;
 
 pub use server::{Link, S3Options, Service, ServiceError, Tls, TlsError, serve, service};
 

@@ -31,7 +31,9 @@ use super::hosts::{BadDomain, Hosts, Place};
 use super::measure::{Asking, Measures};
 use super::notification::RequestId;
 use super::sts::Sts;
-use super::{CONSISTENCY, Frontend, error, form, list_versions, mechanism, metadata, senseless, subresource, website};
+use super::{
+    CONSISTENCY, Frontend, error, form, list_versions, mechanism, metadata, senseless, subresource, website, words,
+};
 use crate::config::CustomDomains;
 use crate::object::{BodyError, MAX_BODY_BYTES, ObjectError, Store};
 
@@ -445,16 +447,6 @@ pub(super) fn error_response(told: S3Error) -> Response<Body> {
     })
 }
 
-/// What AWS says of errors of which s3s has its own words, or a description for programmers.
-const WORDS: [(&str, &str); 3] = [
-    ("InvalidAccessKeyId", "The AWS Access Key Id you provided does not exist in our records."),
-    (
-        "SignatureDoesNotMatch",
-        "The request signature we calculated does not match the signature you provided. Check your key and signing method.",
-    ),
-    ("MalformedXML", "The XML you provided was not well-formed or did not validate against our published schema"),
-];
-
 /// Adds to an error's XML what s3s leaves out, and returns the error's code for the log.
 fn complete_error(
     response: &mut Response<Body>,
@@ -469,8 +461,9 @@ fn complete_error(
     let xml = std::str::from_utf8(&bytes).ok()?;
     let head = xml.strip_suffix("</Error>")?;
     let code = head.split_once("<Code>")?.1.split_once("</Code>")?.0.to_owned();
-    let words = WORDS.iter().find(|(of, _)| *of == code).map(|(_, words)| *words);
-    let head = words.and_then(|words| reword(head, words)).unwrap_or_else(|| head.to_owned());
+    let head = words::reword(&code, head).unwrap_or_else(|| head.to_owned());
+    // Quotes need no escaping in text, AWS writes them as they are, and there are clients that look for a sentence with some.
+    let head = head.replace("&quot;", "\"").replace("&apos;", "'");
     let resource = escape(resource);
     let host_id = host_id.to_str().map(escape).unwrap_or_default();
     let completed = format!(
@@ -479,13 +472,6 @@ fn complete_error(
     response.headers_mut().remove(CONTENT_LENGTH);
     *response.body_mut() = Body::from(completed);
     Some(code)
-}
-
-/// The beginning of an error's XML with another message.
-fn reword(head: &str, words: &str) -> Option<String> {
-    let (before, rest) = head.split_once("<Message>")?;
-    let (_, after) = rest.split_once("</Message>")?;
-    Some(format!("{before}<Message>{words}</Message>{after}"))
 }
 
 /// Text for XML. A path is percent-encoded ASCII already, so the five characters of XML are all there is.
