@@ -3,7 +3,7 @@
 use aws_lc_rs::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY, SHA256, SHA512};
 use crc_fast::CrcAlgorithm;
 use md5::{Digest as _, Md5};
-use palm_core::record::{Checksum, ChecksumAlgorithm, ChecksumKind};
+use palm_core::record::{Checksum, ChecksumAlgorithm, ChecksumKind, Content, ObjectRecord};
 use xxhash_rust::xxh3::Xxh3Default;
 use xxhash_rust::xxh64::Xxh64;
 
@@ -32,7 +32,7 @@ impl Digested {
 pub struct Digests {
     size: u64,
     md5: Md5,
-    /// MD5 is a checksum as well as the ETag; it is computed once.
+    /// MD5 is a checksum as well as the `ETag`; it is computed once.
     tells_md5: bool,
     checksums: Vec<Checksummer>,
 }
@@ -178,6 +178,24 @@ pub(super) fn combine(algorithm: ChecksumAlgorithm, parts: &[(&[u8], u64)]) -> O
     Some(full_object(algorithm, big_endian(combined?, width)))
 }
 
+/// The checksum over the bytes of an object, which a copy has whatever its source's is over, found without reading them.
+///
+/// # Errors
+/// The algorithm under which they have to be read: a hash of parts says nothing of the whole.
+pub fn whole_checksum(record: &ObjectRecord) -> Result<Option<Checksum>, ChecksumAlgorithm> {
+    let Some(checksum) = record.checksum.as_ref().filter(|checksum| checksum.kind == ChecksumKind::Composite) else {
+        return Ok(record.checksum.clone());
+    };
+    let algorithm = checksum.algorithm;
+    let Content::Parts(parts) = &record.content else { return Err(algorithm) };
+    let mut pieces = Vec::with_capacity(parts.len());
+    for part in parts {
+        let held = part.checksum.as_ref().filter(|held| held.algorithm == algorithm).ok_or(algorithm)?;
+        pieces.push((held.value.as_slice(), part.size));
+    }
+    combine(algorithm, &pieces).map(Some).ok_or(algorithm)
+}
+
 /// S3's composite checksum: over the concatenated checksums of the parts, in order.
 pub(super) fn composite<'a>(algorithm: ChecksumAlgorithm, parts: impl IntoIterator<Item = &'a [u8]>) -> Checksum {
     let mut state = Checksummer::new(algorithm);
@@ -218,7 +236,7 @@ mod tests {
         assert_eq!(hex(XxHash128, b"abc"), "06b05ab6733a618578af5f94892f3950");
     }
 
-    /// Scenario: every algorithm at once, MD5 among them, one of them twice. Danger: one is left out, or MD5, which is the ETag too, is told
+    /// Scenario: every algorithm at once, MD5 among them, one of them twice. Danger: one is left out, or MD5, which is the `ETag` too, is told
     /// as another. Expectation: each once, with its width; and MD5 only where it was asked for.
     #[test]
     fn one_pass_computes_all_that_was_asked_for() {

@@ -74,7 +74,7 @@ pub use complete::{CompletedPart, Completion};
 pub use conditions::WriteConditions;
 pub use customer::{CLIENT_KEY_BYTES, Cipher, ClientKey};
 pub use delete::{Deleted, Deletion};
-pub use digest::{Digested, Digests};
+pub use digest::{Digested, Digests, whole_checksum};
 pub use emptying::Stuck;
 pub use error::ObjectError;
 pub use events::{About, EVENTS_MAX, EventFigures, Notice, NotifyTarget};

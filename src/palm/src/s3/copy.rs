@@ -1,4 +1,5 @@
-//! Copies: `CopyObject` shares the source's body unless it is to be encrypted, summed or coded otherwise, `UploadPartCopy` streams a range of it into a part.
+//! Copies: `CopyObject` shares the source's body unless it is to be encrypted, summed or coded otherwise (and so is what was summed by its
+//! parts' hashes), `UploadPartCopy` streams a range of it into a part.
 
 use http::Extensions;
 use palm_core::s3::notification::Event;
@@ -18,7 +19,7 @@ use super::object::{etag, version_name, version_text};
 use super::{
     Frontend, access, acl, body, checksum, error, lifecycle, multipart, notification, range, tagging, timestamp,
 };
-use crate::object::{MAX_BODY_BYTES, Object};
+use crate::object::{MAX_BODY_BYTES, Object, whole_checksum};
 
 /// Bucket and key a copy reads from.
 fn source_of(source: &CopySource) -> S3Result<(&str, &str, Option<Name>)> {
@@ -74,7 +75,7 @@ pub async fn copy(frontend: &Frontend, request: S3Request<CopyObjectInput>) -> S
     let place = source_of(&input.copy_source)?;
     let bucket = access::bucket(&request.extensions)?;
     let acl = acl::of_new_object(frontend, &request.extensions, &request.headers).await?;
-    let source = find((frontend, &request.extensions), place, &source_conditions).await?;
+    let mut source = find((frontend, &request.extensions), place, &source_conditions).await?;
     let source_cipher = customer_key::open(source.record.customer_key.as_ref(), source_key.as_ref())?;
     if source.record.size > SOURCE_MAX_BYTES {
         return Err(error::invalid_request(
@@ -101,10 +102,15 @@ pub async fn copy(frontend: &Frontend, request: S3Request<CopyObjectInput>) -> S
     asked.tags = Some(tags);
     let (new, cipher) = asked.object(bucket, acl, frontend.store.now_ms())?;
     let had = source.record.checksum.as_ref().map(|sum| sum.algorithm);
+    let whole = whole_checksum(&source.record);
     let shares = cipher.is_none()
         && source_cipher.is_none()
         && (wanted.is_none() || wanted == had)
-        && frontend.store.codes_alike(&source.record.attributes, &new.attributes);
+        && frontend.store.codes_alike(&source.record.attributes, &new.attributes)
+        && whole.is_ok();
+    if let Ok(whole) = whole {
+        source.record.checksum = whole;
+    }
     let notice =
         notification::begin(frontend, &request.extensions, (&input.bucket, &input.key), Event::CreatedCopy).await?;
     let copied = if shares {
