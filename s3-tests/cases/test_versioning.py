@@ -176,6 +176,11 @@ def test_versions_of_unknown_ids(s3, versioned, refused):
         s3.get_object(Bucket=versioned, Key="k", VersionId="null")
     with refused(("InvalidArgument", "NoSuchVersion"), (400, 404)):
         s3.get_object(Bucket=versioned, Key="k", VersionId="no-id-at-all")
+    for foreign in ("3HL4kqtJlcpXroDTDmJ.rmSpXd3dIbrHY", "01JD3YB4WX4ZB1Q1Q8G6W8S6QE", "7f3b2f8e-0c55-4a39-8d20-6ab1c9d2b7aa"):
+        with refused("NoSuchVersion", 404):
+            s3.get_object(Bucket=versioned, Key="k", VersionId=foreign)
+        deleted = s3.delete_object(Bucket=versioned, Key="k", VersionId=foreign)
+        assert (deleted["ResponseMetadata"]["HTTPStatusCode"], deleted.get("VersionId", foreign)) == (204, foreign)
     assert s3.delete_object(Bucket=versioned, Key="k", VersionId=other)["ResponseMetadata"]["HTTPStatusCode"] == 204
     assert read(s3, versioned, "k") == b"x"
     assert read(s3, versioned, "other") == b"y"

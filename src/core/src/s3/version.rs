@@ -40,6 +40,11 @@ pub struct VersionId {
     pub nonce: u64,
 }
 
+impl VersionId {
+    /// The one that no version has: no clock says zero.
+    pub const NOBODYS: Self = Self { stamp: Stamp(0), nonce: 0 };
+}
+
 impl fmt::Display for VersionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}{:016x}", self.stamp.0, self.nonce)

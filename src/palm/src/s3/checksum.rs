@@ -55,7 +55,9 @@ fn header(algorithm: ChecksumAlgorithm) -> &'static str {
 pub fn parse_name(text: &str) -> S3Result<ChecksumAlgorithm> {
     let found = ChecksumAlgorithm::ALL.into_iter().find(|&algorithm| name(algorithm).eq_ignore_ascii_case(text));
     found.ok_or_else(|| {
-        let known = ChecksumAlgorithm::ALL.map(name).join(", ");
+        let mut known = ChecksumAlgorithm::ALL.map(name);
+        known.sort_unstable();
+        let known = known.join(", ");
         error::invalid_request(format!(
             "Checksum algorithm provided is unsupported. Please try again with any of the valid types: [{known}]"
         ))
@@ -77,25 +79,25 @@ pub fn encode(checksum: &Checksum, parts: usize) -> String {
 }
 
 /// The kind of checksum an upload gets: AWS's defaults and refusals.
-pub fn kind(algorithm: ChecksumAlgorithm, asked: Option<&str>) -> S3Result<ChecksumKind> {
+pub fn kind(algorithm: ChecksumAlgorithm, asked: Option<ChecksumKind>) -> S3Result<ChecksumKind> {
     use ChecksumAlgorithm::{Crc32, Crc32c, Crc64Nvme};
-    let kind = match (asked, algorithm) {
-        (Some("FULL_OBJECT"), Crc32 | Crc32c | Crc64Nvme) | (None, Crc64Nvme) => ChecksumKind::FullObject,
-        (Some("COMPOSITE"), algorithm) if algorithm != Crc64Nvme => ChecksumKind::Composite,
-        (None, _) => ChecksumKind::Composite,
-        (Some(asked), _) => {
-            return Err(error::invalid_request(format!(
-                "The {asked} checksum type cannot be used with the {} checksum algorithm.",
-                name(algorithm).to_ascii_lowercase()
-            )));
-        }
-    };
-    Ok(kind)
+    use ChecksumKind::{Composite, FullObject};
+    match (asked, algorithm) {
+        (Some(FullObject), Crc32 | Crc32c | Crc64Nvme) | (None, Crc64Nvme) => Ok(FullObject),
+        (None, _) => Ok(Composite),
+        (Some(Composite), algorithm) if algorithm != Crc64Nvme => Ok(Composite),
+        (Some(asked), _) => Err(error::invalid_request(format!(
+            "The {} checksum type cannot be used with the {} checksum algorithm.",
+            kind_name(asked),
+            name(algorithm).to_ascii_lowercase()
+        ))),
+    }
 }
 
 /// Reads `x-amz-checksum-type`.
 pub fn parse_kind(text: &str) -> S3Result<ChecksumKind> {
-    let known = [ChecksumKind::FullObject, ChecksumKind::Composite].into_iter().find(|kind| kind_name(*kind) == text);
+    let mut known = [ChecksumKind::FullObject, ChecksumKind::Composite].into_iter();
+    let known = known.find(|kind| kind_name(*kind).eq_ignore_ascii_case(text));
     known.ok_or_else(|| error::invalid_request("Value for x-amz-checksum-type header is invalid."))
 }
 
@@ -425,18 +427,18 @@ mod tests {
 
     #[test]
     fn kinds_default_and_refuse_as_aws_does() {
-        use ChecksumAlgorithm::{Crc32, Crc64Nvme, Sha256};
-        assert_eq!(kind(Crc32, None).expect("kind"), ChecksumKind::Composite);
-        assert_eq!(kind(Crc32, Some("FULL_OBJECT")).expect("kind"), ChecksumKind::FullObject);
-        assert_eq!(kind(Crc64Nvme, None).expect("kind"), ChecksumKind::FullObject);
-        assert!(kind(Crc64Nvme, Some("COMPOSITE")).is_err());
-        assert!(kind(Sha256, Some("FULL_OBJECT")).is_err());
-        assert!(kind(Sha256, Some("OTHER")).is_err());
+        use ChecksumAlgorithm::{Crc32, Crc32c, Crc64Nvme, Sha256};
+        use ChecksumKind::{Composite, FullObject};
+        assert_eq!(kind(Crc32, None).expect("kind"), Composite);
+        assert_eq!(kind(Sha256, None).expect("kind"), Composite);
+        assert_eq!(kind(Crc64Nvme, None).expect("kind"), FullObject);
         for algorithm in ChecksumAlgorithm::ALL {
-            let is_crc = matches!(algorithm, Crc32 | ChecksumAlgorithm::Crc32c | Crc64Nvme);
-            assert_eq!(kind(algorithm, Some("FULL_OBJECT")).is_ok(), is_crc, "{algorithm:?}");
-            assert_eq!(kind(algorithm, Some("COMPOSITE")).is_ok(), algorithm != Crc64Nvme, "{algorithm:?}");
+            let is_crc = matches!(algorithm, Crc32 | Crc32c | Crc64Nvme);
+            assert_eq!(kind(algorithm, Some(FullObject)).is_ok(), is_crc, "{algorithm:?}");
+            assert_eq!(kind(algorithm, Some(Composite)).is_ok(), algorithm != Crc64Nvme, "{algorithm:?}");
         }
+        assert_eq!(parse_kind("full_Object").expect("known"), FullObject);
+        assert!(parse_kind("OTHER").is_err());
     }
 
     #[test]

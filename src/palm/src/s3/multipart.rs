@@ -46,7 +46,7 @@ pub async fn create(
     let mut input = request.input;
     let asked = take_asked!(input);
     let key = asked.key.clone();
-    let asked_kind = input.checksum_type.as_ref().map(ChecksumType::as_str);
+    let asked_kind = input.checksum_type.as_ref().map(ChecksumType::as_str).map(checksum::parse_kind).transpose()?;
     let checksum = match input.checksum_algorithm.as_ref() {
         Some(name) => {
             let algorithm = checksum::parse_name(name.as_str())?;
@@ -143,11 +143,10 @@ pub async fn complete(
     let parts = parts.into_iter().map(completed_part).collect::<S3Result<Vec<_>>>()?;
     let algorithm = given.as_ref().map(|(algorithm, _)| *algorithm);
     // A checksum of the other kind than the upload's does not match, and is refused as that.
-    let asked_kind = input.checksum_type.as_ref().map(ChecksumType::as_str);
-    let kind = asked_kind.map(checksum::parse_kind).transpose()?;
+    let kind = input.checksum_type.as_ref().map(ChecksumType::as_str).map(checksum::parse_kind).transpose()?;
     let checksum = match given {
         None => None,
-        Some((algorithm, value)) => Some(Checksum { algorithm, kind: checksum::kind(algorithm, asked_kind)?, value }),
+        Some((algorithm, value)) => Some(Checksum { algorithm, kind: checksum::kind(algorithm, kind)?, value }),
     };
     let completion = Completion { parts, conditions, checksum, kind, size };
     let event = Event::CreatedCompleteMultipartUpload;

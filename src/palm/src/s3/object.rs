@@ -3,7 +3,7 @@
 use http::Extensions;
 use palm_core::record::{Checksum, ChecksumAlgorithm};
 use palm_core::s3::notification::Event;
-use palm_core::s3::version::Name;
+use palm_core::s3::version::{Name, VersionId};
 use s3s::dto::{
     ChecksumMode, ChecksumType, ETag, GetObjectInput, GetObjectOutput, HeadObjectInput, HeadObjectOutput,
     PostObjectInput, PostObjectOutput, PutObjectInput, PutObjectOutput, StreamingBlob,
@@ -23,6 +23,9 @@ use super::{
     timestamp,
 };
 use crate::object::{Cipher, Object};
+
+/// Characters of an id that a store gives its versions: a ULID has 26, AWS's ids 32, a UUID 36.
+const FOREIGN_ID: std::ops::RangeInclusive<usize> = 20..=64;
 
 pub async fn put(frontend: &Frontend, mut request: S3Request<PutObjectInput>) -> S3Result<S3Response<PutObjectOutput>> {
     let declared = Declared::read(&request.headers, request.trailing_headers.take())?;
@@ -69,12 +72,20 @@ pub fn version_text(object: &Object) -> Option<String> {
     object.id.map(|id| id.to_string())
 }
 
-/// The version a request names.
+/// The version a request names. There is none by an id of the form that another store gives its versions: they are asked for after a
+/// move from there, and by suites.
 pub fn version_name(version: Option<&str>) -> S3Result<Option<Name>> {
-    if version == Some("") {
+    let Some(text) = version else { return Ok(None) };
+    if text.is_empty() {
         return Err(error::invalid_argument("Version id cannot be the empty string"));
     }
-    version.map(|version| version.parse().map_err(|refusal| error::of_refusal(&refusal))).transpose()
+    let is_of_a_store = FOREIGN_ID.contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
+    match text.parse() {
+        Ok(name) => Ok(Some(name)),
+        Err(_) if is_of_a_store => Ok(Some(Name::Id(VersionId::NOBODYS))),
+        Err(refusal) => Err(error::of_refusal(&refusal)),
+    }
 }
 
 /// Turns the verdict on a read's conditions into its answer, if that ends the request.

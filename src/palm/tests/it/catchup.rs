@@ -90,7 +90,9 @@ async fn pool(indexes: Vec<Arc<dyn IndexStore>>, voters: usize) -> (Vec<Peer>, A
     }
     // All before anybody dials: who dials a peer that does not know it yet is turned away, and tries again much later.
     for peer in &peers {
-        ids.iter().for_each(|id| peer.net.admit(*id));
+        for id in &ids {
+            peer.net.admit(*id);
+        }
     }
     for peer in &peers {
         for other in peers.iter().filter(|other| other.net.me() != peer.net.me()) {

@@ -62,7 +62,9 @@ pub(crate) fn introduce(peers: &[Peer]) {
     let members: BTreeSet<PeerId> = peers.iter().map(Peer::id).collect();
     // All before anybody dials: who dials a peer that does not know it yet is turned away, and tries again much later.
     for peer in peers {
-        members.iter().for_each(|member| peer.net.admit(*member));
+        for member in &members {
+            peer.net.admit(*member);
+        }
     }
     for peer in peers {
         for other in peers.iter().filter(|other| other.id() != peer.id()) {
