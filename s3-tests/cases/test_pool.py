@@ -15,8 +15,7 @@ from samples import KIB, MIB
 
 pytestmark = pytest.mark.own_pool
 
-# Five are promised; a loaded machine gets three more.
-REFUSAL_LIMIT_S = 8
+REFUSAL_LIMIT_S = 5
 DISCOVERY_TIMEOUT_S = 20
 
 

@@ -142,7 +142,7 @@ def test_one_connection_many_requests(target, s3, bucket):
 
 
 def test_xml_bombs_and_giants(target, s3, bucket):
-    """Entity expansion, deep nesting, megabytes of XML. Danger: memory and seconds. Expected: MalformedXML (or 413) within seconds."""
+    """Entity expansion, deep nesting, megabytes of XML. Danger: memory and seconds. Expected: MalformedXML (or 413) within a second."""
     s3.put_object(Bucket=bucket, Key="k", Body=b"x")
     bomb = b'<!DOCTYPE d [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;">]><Delete><Object><Key>&b;</Key></Object></Delete>'
     deep = b"<Delete>" * 50_000
@@ -154,7 +154,7 @@ def test_xml_bombs_and_giants(target, s3, bucket):
             assert 400 <= answer.status < 500, f"{body[:60]!r}: {answer}"
         except ConnectionError:  # refused by its length, before it was all sent
             assert body is giant
-        assert time.monotonic() - started < 20
+        assert time.monotonic() - started < 5
     s3.head_object(Bucket=bucket, Key="k")
 
 
@@ -186,7 +186,7 @@ def test_idle_connections_do_not_block_others(target, s3, bucket):
         started = time.monotonic()
         for _ in range(10):
             s3.head_bucket(Bucket=bucket)
-        assert time.monotonic() - started < 20
+        assert time.monotonic() - started < 5
     finally:
         for connection in idle:
             connection.close()
