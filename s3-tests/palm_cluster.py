@@ -438,9 +438,9 @@ class Pool:
                 timeout_s, f"{peer.name} sees {voters_expected(count)} voters", every_s=0.25,
             )
 
-    def metric(self, name: str) -> float:
-        """The sum over the peers that run."""
-        return sum(peer.metrics().get(name, 0.0) for peer in self.up)
+    def metric(self, name: str, peers: list[Peer] | None = None) -> float:
+        """The sum over these peers, by default those that run."""
+        return sum(peer.metrics().get(name, 0.0) for peer in peers or self.up)
 
     def wait_full(self, timeout_s: float, objects: int | None = None) -> dict:
         """Until the peers have counted anew, twice, and find every object (so many, when told) at full redundancy and nothing to mend.
@@ -463,15 +463,15 @@ class Pool:
             seen = told["counted_ms"]
         return told
 
-    def make_whole(self, timeout_s: float = 120) -> None:
-        """Until every object has all its fragments. A write is answered when any one peer may go, and a home that was slow then has its fragment
+    def make_whole(self, timeout_s: float = 120, objects: int | None = None) -> None:
+        """Until every object (so many, when told) has all its fragments. A write is answered when any one peer may go, and a home that was slow then has its fragment
         from repair alone: whoever takes away more than one waits for this first."""
         def whole() -> bool:
             self.up[0].ask("repair", timeout_s=timeout_s)
-            *lesser, _ = [tally["objects"] for tally in self.up[0].status()["health"]["objects"]]
-            return not any(lesser)
+            *lesser, full = [tally["objects"] for tally in self.up[0].status()["health"]["objects"]]
+            return not any(lesser) and objects in (None, full)
 
-        eventually(whole, timeout_s, "every object has all its fragments", every_s=0.5)
+        eventually(whole, timeout_s, f"every object has all its fragments ({objects})", every_s=0.5)
 
     def stop_all(self) -> None:
         """Stops every peer that runs, all at once: the last ones would else wait for those that went first."""

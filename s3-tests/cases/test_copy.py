@@ -8,6 +8,7 @@ import pytest
 
 import samples
 from samples import MIB
+from test_multipart import Upload
 
 
 def read(s3, bucket, key):
@@ -142,13 +143,10 @@ def test_a_copy_is_no_object_in_parts(s3, bucket, algorithm):
     """An object whose checksum is that of its parts' checksums is copied. Expected: the copy's is of the whole, under the same algorithm
     (userguide/checking-object-integrity: the copy is no multipart upload)."""
     data, field = samples.blob(5 * MIB + 9, algorithm), f"Checksum{algorithm}"
-    upload = s3.create_multipart_upload(Bucket=bucket, Key="source", ChecksumAlgorithm=algorithm, ChecksumType="COMPOSITE")["UploadId"]
-    named = []
+    upload = Upload(s3, bucket, "source", ChecksumAlgorithm=algorithm, ChecksumType="COMPOSITE")
     for number, part in enumerate((data[: 5 * MIB], data[5 * MIB :]), 1):
-        given = {field: samples.checksum(algorithm, part)}
-        told = s3.upload_part(Bucket=bucket, Key="source", UploadId=upload, PartNumber=number, Body=part, **given)
-        named.append({"PartNumber": number, "ETag": told["ETag"]} | given)
-    s3.complete_multipart_upload(Bucket=bucket, Key="source", UploadId=upload, MultipartUpload={"Parts": named})
+        upload.put(number, part, **{field: samples.checksum(algorithm, part)})
+    upload.complete()
     copied = s3.copy_object(Bucket=bucket, Key="copy", CopySource=source(bucket))["CopyObjectResult"]
     assert (copied[field], copied["ChecksumType"]) == (samples.checksum(algorithm, data), "FULL_OBJECT")
     answer = s3.get_object(Bucket=bucket, Key="copy", ChecksumMode="ENABLED")

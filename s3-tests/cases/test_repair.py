@@ -43,7 +43,7 @@ def test_two_peers_die_and_two_more(new_pool, rng, rounds, request):
     *survivors, dead_1, dead_2 = rng.sample(pool.peers, 8)
     with Load(survivors) as load:
         before = load.measure(rounds(8, 60))
-        moved_before = sum(peer.metrics().get("palm_repair_bytes_total", 0.0) for peer in survivors)
+        moved_before = pool.metric("palm_repair_bytes_total", survivors)
         for dead in (dead_1, dead_2):
             dead.kill()
         pool.wait_live(6)
@@ -75,22 +75,21 @@ def test_a_nap_costs_nothing_and_a_late_return_leaves_nothing(new_pool, rng):
     pool.make_whole()  # a home that was slow has its fragment from repair, which is not what is counted here
     sleeper = pool.peers[rng.randrange(5)]
     others = [peer for peer in pool.peers if peer is not sleeper]
-    repaired = lambda: sum(peer.metrics()["palm_repaired_segments_total"] for peer in others)  # noqa: E731
-    before = repaired()
+    before = pool.metric("palm_repaired_segments_total", others)
     sleeper.kill()
     pool.wait_live(4)
     sleeper.start()
     pool.wait_live(5)
     time.sleep(NAP_GRACE_S)  # until the grace of that nap would have ended; nothing happens, and nothing can tell
     pool.wait_full(60)
-    assert repaired() == before and sleeper.metrics()["palm_repaired_segments_total"] == 0
+    assert pool.metric("palm_repaired_segments_total", others) == before and sleeper.metrics()["palm_repaired_segments_total"] == 0
 
     sleeper.kill()
     pool.wait_live(4)
     contents.delete(rng.sample(sorted(contents.objects), 10))
     contents.fill(30, name="meanwhile")
     pool.wait_full(120)
-    assert repaired() > before
+    assert pool.metric("palm_repaired_segments_total", others) > before
     contents.delete(rng.sample(sorted(contents.objects), 10))
     sleeper.start()
     wait_collected(pool, contents)

@@ -24,6 +24,7 @@ use palm_core::wire::{self, FragmentOrigin, JoinRequest, JoinResponse, Request, 
 use parking_lot::Mutex;
 use tokio::time::timeout;
 
+use crate::ledger::acquaint;
 use crate::voters::reach;
 
 /// What was asked of all peers, and answered, as the frames' bodies count it.
@@ -88,17 +89,7 @@ async fn pool(indexes: Vec<Arc<dyn IndexStore>>, voters: usize) -> (Vec<Peer>, A
         ledger.set_members(ids.clone());
         peers.push(Peer { net, ledger, index });
     }
-    // All before anybody dials: who dials a peer that does not know it yet is turned away, and tries again much later.
-    for peer in &peers {
-        for id in &ids {
-            peer.net.admit(*id);
-        }
-    }
-    for peer in &peers {
-        for other in peers.iter().filter(|other| other.net.me() != peer.net.me()) {
-            peer.net.hint(other.net.me(), other.net.local_addr());
-        }
-    }
+    acquaint(&peers.iter().map(|peer| &peer.net).collect::<Vec<_>>());
     // A connection between any two, to compare over.
     for peer in &peers {
         for other in peers.iter().filter(|other| other.net.me() != peer.net.me()) {

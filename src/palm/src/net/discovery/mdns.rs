@@ -223,6 +223,8 @@ fn is_dialable(ip: &IpAddr) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     fn loopback() -> Vec<String> {
@@ -252,6 +254,22 @@ mod tests {
         tokio::time::timeout(Duration::from_secs(30), search).await.expect("never announced")
     }
 
+    /// Looks around until exactly these peers of a pool are found.
+    async fn browse_until(pool: PoolId, peers: &[u8]) -> Vec<Found> {
+        let wanted: BTreeSet<_> = peers.iter().map(|peer| PeerId::from_public_key(&[*peer; 32])).collect();
+        let search = async {
+            loop {
+                let mut found = browse(&loopback(), Duration::from_secs(3)).await.unwrap();
+                found.retain(|found| found.pool_id == pool);
+                if found.len() == wanted.len() && found.iter().all(|found| wanted.contains(&found.peer_id)) {
+                    return found;
+                }
+            }
+        };
+        let found = tokio::time::timeout(Duration::from_secs(30), search).await;
+        found.unwrap_or_else(|_| panic!("never exactly {peers:?}"))
+    }
+
     /// Two peers on one host announce themselves; a third process looks around. It must find both, with the addresses
     /// they gave, and a changed member count must reach those who listen on.
     #[tokio::test(flavor = "multi_thread")]
@@ -265,19 +283,7 @@ mod tests {
             Announcer::start(&loopback(), Announcement { listen: anywhere, ..announcement(pool, 2, 1) }).unwrap();
 
         let id = PoolId::from_public_key(&[pool; 32]);
-        let expected = [1, 2].map(|peer| PeerId::from_public_key(&[peer; 32]));
-        let both = async {
-            loop {
-                let mut all = browse(&loopback(), Duration::from_secs(4)).await.unwrap();
-                all.retain(|found| found.pool_id == id);
-                if expected.iter().all(|peer| all.iter().any(|found| found.peer_id == *peer)) {
-                    break all;
-                }
-            }
-        };
-        let ours = tokio::time::timeout(Duration::from_secs(30), both).await.expect("both are found");
-        assert_eq!(ours.len(), expected.len(), "{ours:?}");
-        for found in ours {
+        for found in browse_until(id, &[1, 2]).await {
             let port = if found.peer_id == PeerId::from_public_key(&[1; 32]) { 5001 } else { 5002 };
             assert_eq!(found.addresses, vec![SocketAddr::from(([127, 0, 0, 1], port))]);
             assert_eq!(found.pool_name, format!("pool {pool}, [31m it says"), "control characters are no one's name");
@@ -291,16 +297,7 @@ mod tests {
 
         // Who leaves says so, and is not found any more. A search that overtakes the goodbye may be answered still.
         drop(other);
-        let gone = async {
-            loop {
-                let all = browse(&loopback(), Duration::from_secs(3)).await.unwrap();
-                let left: Vec<_> = all.iter().filter(|found| found.pool_id == id).map(|found| found.peer_id).collect();
-                if left == [PeerId::from_public_key(&[1; 32])] {
-                    break;
-                }
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(30), gone).await.expect("who left is found still");
+        browse_until(id, &[1]).await;
     }
 
     /// A name longer than a TXT entry can hold must not keep the pool from being announced.
