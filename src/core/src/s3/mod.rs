@@ -34,6 +34,10 @@ pub mod tags;
 pub mod version;
 pub mod website;
 
+/// What is said of XML that is none, or not as its schema wants it.
+pub const MALFORMED_XML: &str =
+    "The XML you provided was not well-formed or did not validate against our published schema";
+
 /// An error as S3 answers it: code, status and message of
 /// <https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html>.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -70,10 +74,7 @@ impl Refusal {
 
     /// 400 `MalformedXML`: a configuration that breaks its schema.
     pub fn malformed_xml() -> Self {
-        Self::bad(
-            "MalformedXML",
-            "The XML you provided was not well-formed or did not validate against our published schema",
-        )
+        Self::bad("MalformedXML", MALFORMED_XML)
     }
 
     /// 403 `AccessDenied`.

@@ -23,7 +23,7 @@ use palm_core::wire::Request;
 use tracing::debug;
 
 use super::commit::{Terms, nonce_of};
-use super::digest::{combine, composite, md5_of};
+use super::digest::{combine, composite, md5_of, pieces};
 use super::head::head_in;
 use super::multipart::{MAX_PARTS, Parts};
 use super::store::At;
@@ -305,20 +305,11 @@ fn assemble(stored: &Parts, completion: &Completion, upload: &UploadRecord) -> R
 /// The object's checksum from its parts', where the upload asked for one.
 fn checksum_of(parts: &[PartRef], upload: &UploadRecord) -> Result<Option<Checksum>, ObjectError> {
     let Some((algorithm, kind)) = upload.checksum else { return Ok(None) };
-    let values: Option<Vec<&[u8]>> = parts
-        .iter()
-        .map(|part| {
-            let held = part.checksum.as_ref().filter(|held| held.algorithm == algorithm)?;
-            Some(held.value.as_slice())
-        })
-        .collect();
-    let values = values.ok_or(ObjectError::InvalidPart)?;
+    let pieces = pieces(parts, algorithm).ok_or(ObjectError::InvalidPart)?;
     match kind {
-        ChecksumKind::Composite => Ok(Some(composite(algorithm, values))),
+        ChecksumKind::Composite => Ok(Some(composite(algorithm, pieces.into_iter().map(|(value, _)| value)))),
+        // Hashes do not combine; the front end refuses such an upload when it is begun.
         ChecksumKind::FullObject => {
-            let lens = parts.iter().map(|part| part.size);
-            let pieces: Vec<(&[u8], u64)> = values.into_iter().zip(lens).collect();
-            // Hashes do not combine; the front end refuses such an upload when it is begun.
             combine(algorithm, &pieces).map(Some).ok_or(ObjectError::Mismatch(Rejection::BadChecksum))
         }
     }

@@ -3,7 +3,7 @@
 use aws_lc_rs::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY, SHA256, SHA512};
 use crc_fast::CrcAlgorithm;
 use md5::{Digest as _, Md5};
-use palm_core::record::{Checksum, ChecksumAlgorithm, ChecksumKind, Content, ObjectRecord};
+use palm_core::record::{Checksum, ChecksumAlgorithm, ChecksumKind, Content, ObjectRecord, PartRef};
 use xxhash_rust::xxh3::Xxh3Default;
 use xxhash_rust::xxh64::Xxh64;
 
@@ -186,14 +186,18 @@ pub fn whole_checksum(record: &ObjectRecord) -> Result<Option<Checksum>, Checksu
     let Some(checksum) = record.checksum.as_ref().filter(|checksum| checksum.kind == ChecksumKind::Composite) else {
         return Ok(record.checksum.clone());
     };
-    let algorithm = checksum.algorithm;
-    let Content::Parts(parts) = &record.content else { return Err(algorithm) };
-    let mut pieces = Vec::with_capacity(parts.len());
-    for part in parts {
-        let held = part.checksum.as_ref().filter(|held| held.algorithm == algorithm).ok_or(algorithm)?;
-        pieces.push((held.value.as_slice(), part.size));
-    }
-    combine(algorithm, &pieces).map(Some).ok_or(algorithm)
+    let Content::Parts(parts) = &record.content else { return Err(checksum.algorithm) };
+    let combined = pieces(parts, checksum.algorithm).and_then(|pieces| combine(checksum.algorithm, &pieces));
+    combined.map(Some).ok_or(checksum.algorithm)
+}
+
+/// What the parts were summed to by this algorithm, and their lengths in bytes; `None` where one was not.
+pub(super) fn pieces(parts: &[PartRef], algorithm: ChecksumAlgorithm) -> Option<Vec<(&[u8], u64)>> {
+    let held = parts.iter().map(|part| {
+        let held = part.checksum.as_ref().filter(|held| held.algorithm == algorithm)?;
+        Some((held.value.as_slice(), part.size))
+    });
+    held.collect()
 }
 
 /// S3's composite checksum: over the concatenated checksums of the parts, in order.

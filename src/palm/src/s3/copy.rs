@@ -102,18 +102,15 @@ pub async fn copy(frontend: &Frontend, request: S3Request<CopyObjectInput>) -> S
     asked.tags = Some(tags);
     let (new, cipher) = asked.object(bucket, acl, frontend.store.now_ms())?;
     let had = source.record.checksum.as_ref().map(|sum| sum.algorithm);
-    let whole = whole_checksum(&source.record);
-    let shares = cipher.is_none()
+    let alike = cipher.is_none()
         && source_cipher.is_none()
         && (wanted.is_none() || wanted == had)
-        && frontend.store.codes_alike(&source.record.attributes, &new.attributes)
-        && whole.is_ok();
-    if let Ok(whole) = whole {
-        source.record.checksum = whole;
-    }
+        && frontend.store.codes_alike(&source.record.attributes, &new.attributes);
+    let shared = if alike { whole_checksum(&source.record).ok() } else { None };
     let notice =
         notification::begin(frontend, &request.extensions, (&input.bucket, &input.key), Event::CreatedCopy).await?;
-    let copied = if shares {
+    let copied = if let Some(checksum) = shared {
+        source.record.checksum = checksum;
         frontend.store.copy(&source, (place.0, place.1), &input.bucket, &input.key, new, conditions).await
     } else {
         let size = source.record.size;

@@ -77,12 +77,12 @@ pub async fn delete(
     let version = version_name(input.version_id.as_deref())?;
     let given =
         Conditions { tag: input.if_match, size: input.if_match_size, modified: input.if_match_last_modified_time };
-    let (place, named) = ((input.bucket.as_str(), input.key.as_str(), version), input.version_id);
+    let place = (input.bucket.as_str(), input.key.as_str(), version);
     let deleted = delete_one((frontend, &request.extensions), place, given, bypass).await?;
     Ok(S3Response::new(DeleteObjectOutput {
         delete_marker: deleted.delete_marker.then_some(true),
         // As it was named, where it was.
-        version_id: deleted.version.map(|version| named.unwrap_or_else(|| version.to_string())),
+        version_id: deleted.version.map(|version| input.version_id.unwrap_or_else(|| version.to_string())),
         request_charged: None,
     }))
 }

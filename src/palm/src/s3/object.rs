@@ -1,5 +1,7 @@
 //! Objects: put, get and head.
 
+use std::ops::RangeInclusive;
+
 use http::Extensions;
 use palm_core::record::{Checksum, ChecksumAlgorithm};
 use palm_core::s3::notification::Event;
@@ -25,7 +27,7 @@ use super::{
 use crate::object::{Cipher, Object};
 
 /// Characters of an id that a store gives its versions: a ULID has 26, AWS's ids 32, a UUID 36.
-const FOREIGN_ID: std::ops::RangeInclusive<usize> = 20..=64;
+const FOREIGN_ID: RangeInclusive<usize> = 20..=64;
 
 pub async fn put(frontend: &Frontend, mut request: S3Request<PutObjectInput>) -> S3Result<S3Response<PutObjectOutput>> {
     let declared = Declared::read(&request.headers, request.trailing_headers.take())?;

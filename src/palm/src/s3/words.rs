@@ -2,12 +2,13 @@
 //! (<https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html>), which are descriptions for programmers; what the service
 //! answers is shorter, and there are clients that compare it.
 
+use palm_core::s3::MALFORMED_XML;
 use s3s::S3ErrorCode;
 
 use super::server::escape;
 
 /// By code.
-const SENTENCES: [(&str, &str); 23] = [
+const SENTENCES: [(&str, &str); 19] = [
     ("BucketAlreadyOwnedByYou", "Your previous request to create the named bucket succeeded and you already own it."),
     ("BucketNotEmpty", "The bucket you tried to delete is not empty"),
     ("EntityTooLarge", "Your proposed upload exceeds the maximum allowed size"),
@@ -28,22 +29,16 @@ const SENTENCES: [(&str, &str); 23] = [
     ("MissingRequestBodyError", "Request Body is empty"),
     ("NoSuchBucket", "The specified bucket does not exist"),
     ("NoSuchBucketPolicy", "The bucket policy does not exist"),
-    ("NoSuchCORSConfiguration", "The CORS configuration does not exist"),
-    ("NoSuchLifecycleConfiguration", "The lifecycle configuration does not exist"),
     (
         "NoSuchUpload",
         "The specified upload does not exist. The upload ID may be invalid, or the upload may have been aborted or completed.",
     ),
-    ("NoSuchVersion", "The specified version does not exist."),
     ("PreconditionFailed", "At least one of the pre-conditions you specified did not hold"),
-    ("RequestTimeTooSkewed", "The difference between the request time and the current time is too large."),
     (
         "SignatureDoesNotMatch",
         "The request signature we calculated does not match the signature you provided. Check your key and signing method.",
     ),
 ];
-
-const MALFORMED_XML: &str = "The XML you provided was not well-formed or did not validate against our published schema";
 
 /// An error's XML with the sentence of its code instead of s3s's.
 pub fn reword(code: &str, xml: &str) -> Option<String> {
